@@ -1,0 +1,203 @@
+//! Cluster: one Kubernetes cluster.
+
+use std::net::Ipv4Addr;
+
+use ipnet::Ipv4Net;
+use serde::{Deserialize, Serialize};
+
+use crate::{Condition, Kind, Resource, Spec, WorkerGroupSpec};
+
+/// One Kubernetes cluster.
+pub type Cluster = Resource<ClusterSpec>;
+
+/// What a cluster should be.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ClusterSpec {
+    /// Kubernetes version (`v1.37.2`); an Image of that version must exist.
+    pub kubernetes_version: String,
+    /// Image by name; default: the newest Image of the version.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub image: String,
+    /// Network that the nodes are attached to.
+    pub network: String,
+    /// Where the API is reached.
+    #[serde(default)]
+    pub endpoint: ClusterEndpoint,
+    /// Pod CIDR.
+    #[serde(default = "default_pod_cidr")]
+    #[schemars(with = "String")]
+    pub pod_cidr: Ipv4Net,
+    /// Service CIDR.
+    #[serde(default = "default_service_cidr")]
+    #[schemars(with = "String")]
+    pub service_cidr: Ipv4Net,
+    /// DNS domain inside the cluster.
+    #[serde(default = "default_dns_domain")]
+    pub dns_domain: String,
+    /// Pod network.
+    #[serde(default)]
+    pub cni: Cni,
+    /// Control plane.
+    pub control_plane: ControlPlaneSpec,
+    /// Worker groups written inline; each becomes a WorkerGroup object named `CLUSTER-NAME`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub workers: Vec<InlineWorkerGroup>,
+    /// Public SSH keys that may log in to nodes as root.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ssh_authorized_keys: Vec<String>,
+    /// NTP servers of the nodes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ntp_servers: Vec<String>,
+    /// How long a node may take from power-on to Ready before it counts as failed; default by accelerator.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node_startup_timeout_s: Option<u32>,
+    /// For tests under emulation: guests' clocks count instructions (needs one vCPU a machine).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub virtual_time: bool,
+}
+
+fn default_pod_cidr() -> Ipv4Net {
+    Ipv4Net::new_assert(Ipv4Addr::new(10, 244, 0, 0), 16)
+}
+fn default_service_cidr() -> Ipv4Net {
+    Ipv4Net::new_assert(Ipv4Addr::new(10, 96, 0, 0), 16)
+}
+fn default_dns_domain() -> String {
+    "cluster.local".to_owned()
+}
+
+/// Where the API server is reached.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ClusterEndpoint {
+    /// Virtual address; default: one from the network's ranges.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub address: Option<Ipv4Addr>,
+    /// Further names and addresses in the API server's certificate.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub extra_sans: Vec<String>,
+}
+
+/// Pod networks that can be chosen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Cni {
+    /// flannel (VXLAN); no NetworkPolicy.
+    #[default]
+    Flannel,
+    /// None: nodes stay NotReady until the user installs one.
+    None,
+}
+
+/// The control plane.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ControlPlaneSpec {
+    /// 1, 3 or 5.
+    pub replicas: u32,
+    /// MachineClass.
+    pub class: String,
+    /// Whether members must be on different hosts.
+    #[serde(default)]
+    pub spread: Spread,
+}
+
+/// How strictly control planes are spread over hosts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Spread {
+    /// Different hosts, or the plan is refused.
+    #[default]
+    Required,
+    /// Different hosts as far as they go; it is said when that is not highly available.
+    Preferred,
+}
+
+/// A worker group inside a Cluster file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct InlineWorkerGroup {
+    /// Name of the group.
+    pub name: String,
+    /// MachineClass.
+    pub class: String,
+    /// Number of machines; absent leaves the present number alone, so that an autoscaler and `apply` do not fight.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replicas: Option<u32>,
+    /// Node labels.
+    #[serde(default, skip_serializing_if = "std::collections::BTreeMap::is_empty")]
+    pub labels: std::collections::BTreeMap<String, String>,
+    /// Node taints.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub taints: Vec<crate::Taint>,
+}
+
+impl InlineWorkerGroup {
+    /// The WorkerGroup's spec for a cluster of the given name.
+    pub fn to_spec(&self, cluster: &str) -> WorkerGroupSpec {
+        WorkerGroupSpec {
+            cluster: cluster.to_owned(),
+            class: self.class.clone(),
+            replicas: self.replicas,
+            labels: self.labels.clone(),
+            taints: self.taints.clone(),
+        }
+    }
+}
+
+/// What the planner recorded.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ClusterRecord {
+    /// The API's virtual address and VRRP id, once chosen; kept until the cluster is gone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub endpoint: Option<AllocatedEndpoint>,
+    /// Image chosen for new machines, by name.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub image: String,
+    /// Last number used in a control-plane machine's name: names are never used twice.
+    #[serde(default)]
+    pub last_control_plane_number: u32,
+    /// True once a control plane was initialized: certificates are never made anew after that.
+    #[serde(default)]
+    pub initialized: bool,
+    /// `cluster stop` turned the machines off; `cluster start` turns them on again.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub stopped: bool,
+}
+
+/// The endpoint that the planner chose.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct AllocatedEndpoint {
+    /// Virtual address.
+    #[schemars(with = "String")]
+    pub address: Ipv4Addr,
+    /// Port.
+    pub port: u16,
+    /// VRRP router id on the network's segment.
+    pub vrrp_id: u8,
+}
+
+/// What was last seen.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ClusterStatus {
+    /// Conditions: Ready, ControlPlaneReady, …
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub conditions: Vec<Condition>,
+    /// Machines that are Ready, of all.
+    #[serde(default)]
+    pub ready_machines: u32,
+    /// Machines in all.
+    #[serde(default)]
+    pub machines: u32,
+}
+
+impl Spec for ClusterSpec {
+    const KIND: Kind = Kind::Cluster;
+    type Record = ClusterRecord;
+    type Status = ClusterStatus;
+}

@@ -1,0 +1,151 @@
+//! Host: a Linux/KVM server that runs libvirt.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::{Condition, Kind, Mebibytes, Resource, Spec};
+
+/// A Linux/KVM server that runs libvirt.
+pub type Host = Resource<HostSpec>;
+
+/// How a host is reached and what of it may be used.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct HostSpec {
+    /// Libvirt URI: `qemu+ssh://USER@ADDRESS[:PORT]/system`. Everything else about the host goes over the same SSH.
+    pub uri: String,
+    /// The pinned SSH host key, as in known_hosts without the host name: `ssh-ed25519 AAAA…`.
+    pub ssh_host_key: String,
+    /// Path of the SSH private key on the machine that runs Ashlar; the key itself is never stored.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ssh_key_path: Option<String>,
+    /// Rack, for spreading.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub rack: String,
+    /// Zone, for spreading; becomes the nodes' topology.kubernetes.io/zone.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub zone: String,
+    /// Kept for the host itself.
+    #[serde(default)]
+    pub reserved: HostReserve,
+    /// vCPUs promised per hardware thread.
+    #[serde(default = "default_cpu_overcommit")]
+    pub cpu_overcommit: u32,
+    /// No new machine is placed here while set.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub cordoned: bool,
+}
+
+fn default_cpu_overcommit() -> u32 {
+    4
+}
+
+/// CPU and memory that machines never get.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct HostReserve {
+    /// Hardware threads.
+    #[serde(default)]
+    pub threads: u32,
+    /// Memory.
+    #[serde(default = "default_reserved_memory")]
+    pub memory: Mebibytes,
+}
+
+fn default_reserved_memory() -> Mebibytes {
+    Mebibytes::from_gib(2)
+}
+
+impl Default for HostReserve {
+    fn default() -> Self {
+        HostReserve { threads: 0, memory: default_reserved_memory() }
+    }
+}
+
+/// What enrolment found out, on which placement builds.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct HostRecord {
+    /// Bumped by every claim on this host, so that two planners conflict instead of overfilling it.
+    #[serde(default)]
+    pub ledger_sequence: u64,
+    /// Fencing token of the host lease: only the highest one given out is obeyed on the host.
+    #[serde(default)]
+    pub lease_token: u64,
+    /// Hardware facts; absent until enrolled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub capacity: Option<HostCapacity>,
+    /// The accelerator that a probe VM proved.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub accelerator: Option<Accelerator>,
+    /// Libvirt's UUID of the host: a renamed or exchanged host is not the host that was enrolled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub host_uuid: Option<Uuid>,
+    /// Machine type as libvirt expands it (`pc-q35-7.2`).
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub machine_type: String,
+    /// Libvirt version.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub libvirt_version: String,
+    /// QEMU version.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub qemu_version: String,
+}
+
+/// What a host has.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct HostCapacity {
+    /// Hardware threads.
+    pub threads: u32,
+    /// Cores.
+    pub cores: u32,
+    /// Sockets.
+    pub sockets: u32,
+    /// Memory.
+    pub memory: Mebibytes,
+    /// NUMA nodes: node number → its threads and memory.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub numa: BTreeMap<u32, NumaNode>,
+    /// CPU model that libvirt names.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub cpu_model: String,
+}
+
+/// One NUMA node of a host.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct NumaNode {
+    /// Hardware threads.
+    pub threads: u32,
+    /// Memory.
+    pub memory: Mebibytes,
+}
+
+/// How guests run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Accelerator {
+    /// Hardware virtualization.
+    Kvm,
+    /// QEMU's software emulation (TCG): the slow profile applies.
+    Emulated,
+}
+
+/// What was last seen of a host.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct HostStatus {
+    /// Conditions: Ready, Reachable, …
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub conditions: Vec<Condition>,
+}
+
+impl Spec for HostSpec {
+    const KIND: Kind = Kind::Host;
+    type Record = HostRecord;
+    type Status = HostStatus;
+}

@@ -1,0 +1,32 @@
+//! One module per kind.
+
+mod class;
+mod cluster;
+mod event;
+mod host;
+mod image;
+mod machine;
+mod network;
+mod pool;
+mod secret;
+mod volume;
+mod worker_group;
+
+pub use class::*;
+pub use cluster::*;
+pub use event::*;
+pub use host::*;
+pub use image::*;
+pub use machine::*;
+pub use network::*;
+pub use pool::*;
+pub use secret::*;
+pub use volume::*;
+pub use worker_group::*;
+
+/// A record or status of a kind that has none.
+#[derive(
+    Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema,
+)]
+#[serde(deny_unknown_fields)]
+pub struct Nothing {}

@@ -1,0 +1,80 @@
+//! WorkerGroup: workers of one class in one cluster.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Condition, Kind, Resource, Spec};
+
+/// Workers of one class in one cluster.
+pub type WorkerGroup = Resource<WorkerGroupSpec>;
+
+/// What a group should be.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct WorkerGroupSpec {
+    /// The cluster, in the same namespace.
+    pub cluster: String,
+    /// MachineClass.
+    pub class: String,
+    /// Number of machines; absent means 1 at first, then whatever it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replicas: Option<u32>,
+    /// Node labels.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+    /// Node taints.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub taints: Vec<Taint>,
+}
+
+/// A node taint.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Taint {
+    /// Key.
+    pub key: String,
+    /// Value.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub value: String,
+    /// NoSchedule, PreferNoSchedule or NoExecute.
+    pub effect: TaintEffect,
+}
+
+/// What a taint does.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema,
+)]
+#[expect(missing_docs, reason = "Kubernetes' own words")]
+pub enum TaintEffect {
+    NoSchedule,
+    PreferNoSchedule,
+    NoExecute,
+}
+
+/// What the planner recorded.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct WorkerGroupRecord {
+    /// Last number used in a machine's name: names are never used twice.
+    #[serde(default)]
+    pub last_number: u32,
+}
+
+/// What was last seen.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct WorkerGroupStatus {
+    /// Conditions.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub conditions: Vec<Condition>,
+    /// Machines that are Ready.
+    #[serde(default)]
+    pub ready_replicas: u32,
+}
+
+impl Spec for WorkerGroupSpec {
+    const KIND: Kind = Kind::WorkerGroup;
+    type Record = WorkerGroupRecord;
+    type Status = WorkerGroupStatus;
+}
