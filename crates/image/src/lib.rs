@@ -1,1 +1,29 @@
-//! ashlar-image
+//! Images for Ashlar's machines: Kubernetes nodes and a small guest for probes and tests.
+//!
+//! A build is a chain of stages, each kept in the cache under the digest of its inputs, and ends in
+//! `images/<name>/` with a disk, a kernel, an initial RAM file system and a manifest. The name holds the digest
+//! of everything that decided the build: same inputs, same name, nothing to do.
+//!
+//! Nothing here prints; progress goes to a [`Reporter`].
+
+mod busybox;
+mod cache;
+mod debian;
+mod digest;
+mod disk;
+mod error;
+mod initrd;
+mod manifest;
+mod modules;
+mod publish;
+mod report;
+mod run;
+
+pub use busybox::{TestImageRequest, build_test_image};
+pub use cache::{BuiltImage, Context, inspect, list, remove, verify};
+pub use debian::Debian;
+pub use error::{Error, Result};
+pub use manifest::{
+    ContainerImage, DISK, INITRD, ImageFile, KERNEL, KubernetesContents, MANIFEST, Manifest, Purpose,
+};
+pub use report::{Reporter, Silent};
