@@ -24,5 +24,7 @@ pub use quantity::Mebibytes;
 pub const API_VERSION: &str = "ashlar.dev/v1alpha1";
 /// The namespace (tenant) of an object that names none.
 pub const DEFAULT_NAMESPACE: &str = "default";
+/// The namespace of what no tenant owns: image files on hosts.
+pub const SYSTEM_NAMESPACE: &str = "ashlar-system";
 /// The finalizer that keeps an object in the store until what it stands for is proved gone.
 pub const FINALIZER: &str = "ashlar.dev/cleanup";

@@ -1,0 +1,73 @@
+//! Commands on hosts, and the way to addresses behind them.
+
+use std::net::Ipv4Addr;
+
+use async_trait::async_trait;
+use tokio::io::{AsyncRead, AsyncWrite};
+use uuid::Uuid;
+
+use super::EffectError;
+
+/// How to reach one host. Cheap to clone; connections are kept by the implementation, by name.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct HostTarget {
+    /// Host object.
+    pub name: String,
+    /// Libvirt URI (`qemu+ssh://root@10.77.0.11/system`).
+    pub uri: String,
+    /// Pinned SSH host key (`ssh-ed25519 AAAA…`).
+    pub ssh_host_key: String,
+    /// Path of the SSH private key.
+    pub ssh_key_path: Option<String>,
+    /// This installation, for the host lease.
+    pub installation: Uuid,
+    /// Fencing token: the host refuses lower ones than it has seen.
+    pub lease_token: u64,
+    /// The host that was enrolled; none while enrolling.
+    pub host_uuid: Option<Uuid>,
+}
+
+/// Commands on a host, each over the pinned SSH connection and under the host lease.
+#[async_trait]
+pub trait HostShell: Send + Sync {
+    /// SHA-256 (hex) of a file in a storage pool, computed on the host.
+    async fn file_sha256(&self, host: &HostTarget, path: &str) -> Result<String, EffectError>;
+    /// Facts for `host check`: each a name and a value; the judgement is made by the caller.
+    async fn check_facts(
+        &self,
+        host: &HostTarget,
+        pool_path: &str,
+    ) -> Result<std::collections::BTreeMap<String, String>, EffectError>;
+    /// Whether an address answers on the bridge's segment (ARP, else ping): asked before it is given out.
+    async fn address_answers(
+        &self,
+        host: &HostTarget,
+        bridge: &str,
+        address: Ipv4Addr,
+    ) -> Result<bool, EffectError>;
+}
+
+/// An address behind a host: in the segment of a network that the host carries.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DialTarget {
+    /// Hosts that carry the network, best first.
+    pub via: Vec<HostTarget>,
+    /// Network object (its namespace on the host, where it has one).
+    pub network: String,
+    /// Address.
+    pub address: Ipv4Addr,
+    /// TCP port.
+    pub port: u16,
+}
+
+/// A byte stream.
+pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+
+/// Opens TCP connections to addresses behind hosts. All traffic to a node (API server, etcd, kubelet) goes here:
+/// CIDRs of different clusters may overlap, and the machine that runs Ashlar has no route to them.
+#[async_trait]
+pub trait Dial: Send + Sync {
+    /// Opens one connection.
+    async fn dial(&self, target: &DialTarget) -> Result<Box<dyn Stream>, EffectError>;
+}

@@ -1,0 +1,73 @@
+//! The clusters' API servers.
+
+use ashlar_api::NamespacedName;
+use ashlar_plan::ClusterWorld;
+use async_trait::async_trait;
+use jiff::Timestamp;
+use zeroize::Zeroizing;
+
+use super::{DialTarget, EffectError};
+
+/// How to reach one cluster's API server, and as whom.
+#[derive(Clone)]
+pub struct KubeTarget {
+    /// The cluster.
+    pub cluster: NamespacedName,
+    /// Where to dial.
+    pub dial: DialTarget,
+    /// Name in the server's certificate.
+    pub server_name: String,
+    /// PEM of the cluster's CA.
+    pub ca_pem: String,
+    /// PEM of our client certificate.
+    pub client_certificate_pem: String,
+    /// PEM of its key.
+    pub client_key_pem: Zeroizing<String>,
+}
+
+impl std::fmt::Debug for KubeTarget {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("KubeTarget")
+            .field("cluster", &self.cluster)
+            .field("dial", &self.dial)
+            .finish_non_exhaustive()
+    }
+}
+
+/// One object to apply, with the digest that is written into its annotation.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Manifest {
+    /// Add-on that it belongs to.
+    pub addon: String,
+    /// Digest of the whole add-on, `ashlar.dev/addon-digest`.
+    pub digest: String,
+    /// The objects, in order.
+    pub objects: Vec<serde_json::Value>,
+}
+
+/// The clusters' API servers. Every method is one request (or one bounded burst of reads) with a deadline.
+#[async_trait]
+pub trait KubeApi: Send + Sync {
+    /// Nodes, bootstrap tokens, add-ons of ours, and kube-system pods. `addons` names the digest-carrying object of
+    /// each add-on: (add-on, apiVersion, kind, namespace, name).
+    async fn observe(
+        &self,
+        target: &KubeTarget,
+        addons: &[(String, String, String, String, String)],
+    ) -> Result<ClusterWorld, EffectError>;
+    /// Creates or renews a bootstrap token Secret in kube-system.
+    async fn put_bootstrap_token(
+        &self,
+        target: &KubeTarget,
+        token_id: &str,
+        token_secret: &Zeroizing<String>,
+        expires: Timestamp,
+        description: &str,
+    ) -> Result<(), EffectError>;
+    /// Deletes a bootstrap token; fine if it is gone.
+    async fn delete_bootstrap_token(&self, target: &KubeTarget, token_id: &str) -> Result<(), EffectError>;
+    /// Server-side apply of one object, field manager `ashlar`.
+    async fn apply(&self, target: &KubeTarget, object: &serde_json::Value) -> Result<(), EffectError>;
+    /// Deletes a Node; fine if it is gone.
+    async fn delete_node(&self, target: &KubeTarget, node: &str) -> Result<(), EffectError>;
+}

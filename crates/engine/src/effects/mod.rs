@@ -1,0 +1,30 @@
+//! What the engine needs from the world.
+
+mod clock;
+mod error;
+mod host;
+mod hypervisor;
+mod kube;
+
+pub use clock::{Clock, Entropy};
+pub use error::{EffectError, EffectErrorKind};
+pub use host::{Dial, DialTarget, HostShell, HostTarget, Stream};
+pub use hypervisor::{ConsoleChunk, HostProbe, Hypervisor, VolumeCreate, VolumeSource};
+pub use kube::{KubeApi, KubeTarget, Manifest};
+
+use std::sync::Arc;
+
+/// All of the world, as the engine gets it from whoever wires it.
+#[derive(Clone)]
+pub struct World {
+    /// libvirt on the hosts.
+    pub hypervisor: Arc<dyn Hypervisor>,
+    /// Commands on the hosts.
+    pub shell: Arc<dyn HostShell>,
+    /// The clusters' API servers.
+    pub kube: Arc<dyn KubeApi>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Randomness for ids and secrets.
+    pub entropy: Arc<dyn Entropy>,
+}

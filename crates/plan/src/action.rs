@@ -1,0 +1,62 @@
+//! What the engine can do to the world: each action is one outside call, safe to repeat.
+
+use ashlar_api::NamespacedName;
+use serde::{Deserialize, Serialize};
+
+/// One change of the world. The object named says everything else; there is no choice left to make.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(tag = "action", rename_all = "camelCase", rename_all_fields = "camelCase")]
+#[expect(missing_docs, reason = "the field names the object; the variant's doc says the rest")]
+pub enum Action {
+    /// Makes the cluster's CAs and service-account key and stores them sealed (store only; never made anew once
+    /// the cluster was initialized).
+    CreateClusterPki { cluster: NamespacedName },
+    /// Makes a machine's join token and stores it sealed (store only).
+    CreateJoinToken { machine: NamespacedName },
+    /// Makes a machine's SSH host key and stores it sealed (store only).
+    CreateSshHostKey { machine: NamespacedName },
+    /// Creates the volume, exclusively: an existing file of that name is an error, never taken over.
+    CreateVolume { volume: NamespacedName },
+    /// Writes an image file or a seed into its volume.
+    FillVolume { volume: NamespacedName },
+    /// Compares an image file on the host with its digest, and records that it is filled.
+    VerifyVolume { volume: NamespacedName },
+    /// Defines the domain.
+    DefineDomain { machine: NamespacedName },
+    /// Starts the domain.
+    StartDomain { machine: NamespacedName },
+    /// Asks the guest to shut down (ACPI).
+    ShutdownDomain { machine: NamespacedName },
+    /// Ends the domain's process.
+    DestroyDomain { machine: NamespacedName },
+    /// Removes the domain's definition.
+    UndefineDomain { machine: NamespacedName },
+    /// Takes the seed out of the running domain's drive, and out of its definition.
+    EjectSeed { machine: NamespacedName },
+    /// Overwrites a seed's content.
+    WipeVolume { volume: NamespacedName },
+    /// Deletes the volume.
+    DeleteVolume { volume: NamespacedName },
+    /// Puts the machine's join token into the cluster, valid for 15 minutes.
+    PublishJoinToken { machine: NamespacedName },
+    /// Takes the machine's join token out of the cluster.
+    RevokeJoinToken { machine: NamespacedName },
+    /// Applies one object of an add-on (server-side apply).
+    ApplyAddon { cluster: NamespacedName, addon: String },
+    /// Deletes the Node object of a machine that is gone.
+    DeleteNode { machine: NamespacedName },
+}
+
+impl Action {
+    /// Whether it takes something away that could not be had back: checked once more right before it is done.
+    pub fn is_destructive(&self) -> bool {
+        matches!(
+            self,
+            Action::DestroyDomain { .. }
+                | Action::UndefineDomain { .. }
+                | Action::WipeVolume { .. }
+                | Action::DeleteVolume { .. }
+                | Action::DeleteNode { .. }
+        )
+    }
+}

@@ -1,0 +1,184 @@
+//! What was seen of the world in one pass. A missing answer is a variant of its own, never an empty list.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use ashlar_api::{Machine, NamespacedName};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+/// The observed world.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Observed {
+    /// Hosts by name. A host that is not in here was not asked.
+    pub hosts: BTreeMap<String, HostSeen>,
+    /// Clusters. A cluster that is not in here was not asked.
+    pub clusters: BTreeMap<NamespacedName, ClusterSeen>,
+    /// Consoles of machines that have not joined yet.
+    pub consoles: BTreeMap<NamespacedName, ConsoleSeen>,
+}
+
+/// What a host answered.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum HostSeen {
+    /// No answer: nothing may be concluded about what runs there.
+    Unreachable {
+        /// Why, for people.
+        reason: String,
+    },
+    /// It answered, but is not the host that was enrolled, or belongs to another installation.
+    NotOurs {
+        /// Why, for people.
+        reason: String,
+    },
+    /// It answered completely.
+    Seen(HostWorld),
+}
+
+/// Everything on a host that matters to us.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct HostWorld {
+    /// All domains, ours and others'.
+    pub domains: BTreeMap<Uuid, DomainSeen>,
+    /// Active pools by UUID. A pool that is missing here is not mounted or not active: a reason to wait.
+    pub pools: BTreeMap<Uuid, PoolSeen>,
+}
+
+/// A domain.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DomainSeen {
+    /// Its UUID.
+    pub uuid: Uuid,
+    /// Its name.
+    pub name: String,
+    /// Its state.
+    pub state: DomainState,
+    /// Our mark in its metadata; none on what is not Ashlar's.
+    pub mark: Option<DomainMark>,
+    /// Paths of all files that its disks use, backing files and CD-ROM media not among them.
+    pub disk_paths: BTreeSet<String>,
+    /// Path of the medium in its CD-ROM drive.
+    pub medium_path: Option<String>,
+}
+
+/// libvirt's domain states, as far as they make a difference.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum DomainState {
+    /// Running (or blocked).
+    Running,
+    /// Paused.
+    Paused,
+    /// Being shut down.
+    ShuttingDown,
+    /// Off.
+    ShutOff,
+    /// Crashed.
+    Crashed,
+}
+
+impl DomainState {
+    /// Whether a QEMU process holds the domain's disks.
+    pub fn is_active(self) -> bool {
+        !matches!(self, DomainState::ShutOff | DomainState::Crashed)
+    }
+}
+
+/// Our mark in a domain's metadata: enough for `ashlar recover --from-hosts` to rebuild a lost store.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DomainMark {
+    /// The Ashlar installation that it belongs to.
+    pub installation: Uuid,
+    /// The machine's uid.
+    pub machine_uid: Uuid,
+    /// The machine's generation when it was defined.
+    pub generation: u64,
+    /// The whole machine (it holds no secret). Boxed: it is big, and most passes only look at the ids.
+    pub machine: Option<Box<Machine>>,
+}
+
+/// A storage pool.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct PoolSeen {
+    /// libvirt's name.
+    pub name: String,
+    /// Directory.
+    pub path: String,
+    /// Capacity.
+    pub capacity_mib: u64,
+    /// Free.
+    pub available_mib: u64,
+    /// Volumes by file name.
+    pub volumes: BTreeMap<String, VolumeSeen>,
+}
+
+/// A volume.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct VolumeSeen {
+    /// Virtual size in bytes.
+    pub capacity_bytes: u64,
+    /// Bytes that it takes.
+    pub allocation_bytes: u64,
+}
+
+/// A cluster, seen through its API.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum ClusterSeen {
+    /// The API did not answer (yet).
+    Unreachable {
+        /// Why, for people.
+        reason: String,
+    },
+    /// It answered.
+    Seen(ClusterWorld),
+}
+
+/// What the API server says.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ClusterWorld {
+    /// Nodes by name.
+    pub nodes: BTreeMap<String, NodeSeen>,
+    /// Bootstrap tokens that exist in kube-system: token id → expiry.
+    pub bootstrap_tokens: BTreeMap<String, Timestamp>,
+    /// Add-ons of ours that are applied: add-on name → digest of the manifest (an annotation of ours).
+    pub addons: BTreeMap<String, String>,
+    /// kube-system pods that are Ready, and all.
+    pub system_pods_ready: u32,
+    /// All kube-system pods.
+    pub system_pods: u32,
+}
+
+/// A node.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct NodeSeen {
+    /// Condition Ready.
+    pub ready: bool,
+    /// The condition's message, where not.
+    pub message: String,
+    /// `spec.providerID`: a node of the name with another one is not ours.
+    pub provider_id: String,
+    /// kubelet version.
+    pub kubelet_version: String,
+}
+
+/// What the serial console of a machine said so far, already understood.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ConsoleSeen {
+    /// Phase for people: `firmware`, `kernel`, `cloud-init`, `kubeadm init: certs`, …
+    pub phase: String,
+    /// First boot ended well.
+    pub finished: bool,
+    /// First boot failed.
+    pub failure: Option<ConsoleFailure>,
+}
+
+/// Why first boot failed, from the console.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ConsoleFailure {
+    /// Phase.
+    pub phase: String,
+    /// Likely cause and what to do.
+    pub message: String,
+    /// Last lines, scrubbed of secrets.
+    pub log_lines: Vec<String>,
+}
