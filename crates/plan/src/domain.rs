@@ -85,12 +85,13 @@ pub fn domain_spec(
     volumes: &BTreeMap<NamespacedName, Volume>,
     with_seed: bool,
 ) -> Result<DomainSpec, MissingVolume> {
-    let namespace = &machine.metadata.namespace;
-    let find = |name: &str| {
+    let find_in = |namespace: &str, name: &str| {
         volumes
             .get(&NamespacedName::new(namespace, name))
             .ok_or_else(|| MissingVolume { machine: machine.key(), volume: name.to_owned() })
     };
+    let find = |name: &str| find_in(&machine.metadata.namespace, name);
+    let find_image = |name: &str| find_in(SYSTEM_NAMESPACE, name);
     let spec = &machine.spec;
     let mut disks = Vec::new();
     for role in [MachineVolumeRole::Root, MachineVolumeRole::Etcd] {
