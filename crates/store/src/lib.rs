@@ -18,17 +18,21 @@
 
 mod error;
 mod key;
+mod lock;
 mod memory;
 mod model;
 mod raw;
+mod sqlite;
 mod store;
 mod watch;
 
 pub use error::{Cause, StoreError};
 pub use key::Key;
+pub use lock::{EngineLock, LockError};
 pub use memory::MemoryStore;
 pub use model::{Listing, Precondition, Revision, Stored, Transaction, Write};
 pub use raw::{RawListing, RawStored, RawValue};
+pub use sqlite::{SqliteOptions, SqliteStore};
 pub use store::Store;
 pub use watch::{Batch, Change, ChangeSource, Watch};
 

@@ -72,8 +72,6 @@ pub struct RawListing {
 }
 
 impl RawListing {
-    // Used by stores that keep bytes.
-    #[cfg_attr(not(test), allow(dead_code))]
     /// Parses all values; `corrupt` makes the error of one that is not JSON.
     pub(crate) fn parse<E>(self, corrupt: impl Fn(Key, serde_json::Error) -> E) -> Result<Listing, E> {
         let parse = |raw: RawStored| {

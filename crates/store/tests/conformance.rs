@@ -4,7 +4,7 @@
 
 mod suite;
 
-use ashlar_store::MemoryStore;
+use ashlar_store::{MemoryStore, SqliteStore};
 use suite::Fixture;
 
 struct Memory;
@@ -21,4 +21,19 @@ impl Fixture for Memory {
     }
 }
 
+struct Sqlite(tempfile::TempDir);
+
+impl Fixture for Sqlite {
+    type Store = SqliteStore;
+
+    fn create() -> Self {
+        Self(tempfile::tempdir().expect("a directory"))
+    }
+
+    fn open(&self) -> SqliteStore {
+        SqliteStore::open(self.0.path().join("store.db")).expect("a new store")
+    }
+}
+
 suite::conformance!(memory, Memory);
+suite::conformance!(sqlite, Sqlite);

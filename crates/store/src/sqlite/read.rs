@@ -1,0 +1,103 @@
+//! Reading, each function one consistent snapshot. Runs on the readers' threads.
+
+use rusqlite::{CachedStatement, Connection, OptionalExtension, Params, params};
+
+use super::schema;
+use crate::{Key, RawListing, RawStored, RawValue, Revision, watch::BATCH_CHANGES};
+
+/// The one row of `state`.
+#[derive(Clone, Copy)]
+pub(super) struct State {
+    /// The newest revision.
+    pub(super) head: Revision,
+    /// Changes up to here are forgotten.
+    pub(super) compacted: Revision,
+}
+
+/// A change as it is in the file, its value unparsed.
+pub(super) struct RawChange {
+    pub(super) revision: Revision,
+    pub(super) key: Key,
+    pub(super) value: Option<Box<str>>,
+}
+
+/// What a watch reads at once.
+pub(super) struct RawBatch {
+    pub(super) state: State,
+    pub(super) changes: Vec<RawChange>,
+    pub(super) complete_to: Revision,
+}
+
+pub(super) fn state(connection: &Connection) -> rusqlite::Result<State> {
+    let mut statement = connection.prepare_cached("SELECT head, compacted FROM state")?;
+    statement.query_row([], |row| Ok(State { head: row.get(0)?, compacted: row.get(1)? }))
+}
+
+pub(super) fn get(connection: &Connection, key: &Key) -> rusqlite::Result<Option<(Revision, Box<str>)>> {
+    let sql = "SELECT revision, value FROM objects WHERE kind = ? AND namespace = ? AND name = ?";
+    let mut statement = connection.prepare_cached(sql)?;
+    let parameters = params![key.kind, key.namespace, key.name];
+    statement.query_row(parameters, |row| Ok((row.get(0)?, row.get(1)?))).optional()
+}
+
+pub(super) fn list(
+    connection: &Connection,
+    kind: Option<&str>,
+    namespace: Option<&str>,
+) -> rusqlite::Result<RawListing> {
+    let snapshot = connection.unchecked_transaction()?;
+    let revision = state(&snapshot)?.head;
+    let (filter, parameters): (_, &[&dyn rusqlite::ToSql]) = match (&kind, &namespace) {
+        (None, None) => ("", &[]),
+        (Some(kind), None) => ("WHERE kind = ?", &[kind]),
+        (None, Some(namespace)) => ("WHERE namespace = ?", &[namespace]),
+        (Some(kind), Some(namespace)) => ("WHERE kind = ? AND namespace = ?", &[kind, namespace]),
+    };
+    let sql = format!(
+        "SELECT kind, namespace, name, revision, value FROM objects {filter} ORDER BY kind, namespace, name"
+    );
+    let items = objects(snapshot.prepare_cached(&sql)?, parameters)?;
+    Ok(RawListing { revision, items })
+}
+
+fn objects(mut statement: CachedStatement<'_>, parameters: impl Params) -> rusqlite::Result<Vec<RawStored>> {
+    let mut rows = statement.query(parameters)?;
+    let mut items = Vec::new();
+    while let Some(row) = rows.next()? {
+        let key = Key { kind: row.get(0)?, namespace: row.get(1)?, name: row.get(2)? };
+        let revision = row.get(3)?;
+        items.push(RawStored { key, revision, value: RawValue::Text(row.get(4)?) });
+    }
+    Ok(items)
+}
+
+/// Changes after `after`, whole transactions only. Empty, with the state alone, if `after` is not watchable.
+pub(super) fn batch(
+    connection: &Connection,
+    kind: Option<&str>,
+    after: Revision,
+) -> rusqlite::Result<RawBatch> {
+    // One transaction more than what is wanted, so that the last one can be left out if it may be cut short.
+    const LIMIT: usize = BATCH_CHANGES + crate::MAX_OPERATIONS;
+    let snapshot = connection.unchecked_transaction()?;
+    let state = state(&snapshot)?;
+    let mut batch = RawBatch { state, changes: Vec::new(), complete_to: state.head };
+    if after < state.compacted || after >= state.head {
+        return Ok(batch);
+    }
+    let sql = "SELECT position, kind, namespace, name, value FROM changes
+               WHERE position >= ?1 AND (?2 IS NULL OR kind = ?2) ORDER BY position LIMIT ?3";
+    let mut statement = snapshot.prepare_cached(sql)?;
+    let from = schema::first_position(Revision(after.0 + 1));
+    let mut rows = statement.query(params![from, kind, LIMIT as i64])?;
+    while let Some(row) = rows.next()? {
+        let key = Key { kind: row.get(1)?, namespace: row.get(2)?, name: row.get(3)? };
+        let revision = schema::revision_at(row.get(0)?);
+        batch.changes.push(RawChange { revision, key, value: row.get(4)? });
+    }
+    if let (LIMIT, Some(last)) = (batch.changes.len(), batch.changes.last().map(|change| change.revision)) {
+        batch.changes.retain(|change| change.revision < last);
+        batch.complete_to = Revision(last.0 - 1);
+    }
+    Ok(batch)
+}
