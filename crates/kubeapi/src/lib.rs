@@ -1,1 +1,122 @@
-//! ashlar-kubeapi
+//! The clusters' API servers, reached through [`Dial`](ashlar_engine::effects::Dial).
+//!
+//! One client per cluster is kept; its connections are opened through a host of the cluster's network, so that
+//! overlapping CIDRs of different clusters do not matter and the machine that runs Ashlar needs no route to them.
+//! Every request has a deadline. This crate makes no decisions: it reads, applies and deletes what it is told.
+
+mod client;
+mod connector;
+mod observe;
+
+use std::collections::BTreeMap;
+
+use ashlar_engine::effects::{EffectError, KubeApi, KubeTarget};
+use ashlar_plan::ClusterWorld;
+use async_trait::async_trait;
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Node, Secret};
+use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams};
+use kube::core::{ApiResource, GroupVersionKind, ObjectMeta};
+use zeroize::Zeroizing;
+
+pub use client::{Clients, REQUEST_DEADLINE};
+
+/// Who applies: server-side apply's field manager.
+const FIELD_MANAGER: &str = "ashlar";
+/// Where kubeadm and we keep what belongs to the cluster itself.
+const SYSTEM_NAMESPACE: &str = "kube-system";
+
+fn resource_of(api_version: &str, kind: &str) -> ApiResource {
+    let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
+    ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, kind))
+}
+
+/// Namespaced or not, as the object itself says: what names a namespace lives in one.
+fn dynamic_api(client: kube::Client, resource: &ApiResource, namespace: Option<&str>) -> Api<DynamicObject> {
+    match namespace {
+        Some(namespace) if !namespace.is_empty() => Api::namespaced_with(client, namespace, resource),
+        _ => Api::all_with(client, resource),
+    }
+}
+
+#[async_trait]
+impl KubeApi for Clients {
+    async fn observe(
+        &self,
+        target: &KubeTarget,
+        addons: &[(String, String, String, String, String)],
+    ) -> Result<ClusterWorld, EffectError> {
+        let client = self.client(target)?;
+        let world = self.bounded(target, "observe", observe::observe(client, addons)).await;
+        if world.is_err() {
+            // A client whose host went away must not be asked for ever: the next call dials anew.
+            self.forget(&target.cluster);
+        }
+        world
+    }
+
+    async fn put_bootstrap_token(
+        &self,
+        target: &KubeTarget,
+        token_id: &str,
+        token_secret: &Zeroizing<String>,
+        expires: Timestamp,
+        description: &str,
+    ) -> Result<(), EffectError> {
+        let secrets: Api<Secret> = Api::namespaced(self.client(target)?, SYSTEM_NAMESPACE);
+        let name = format!("bootstrap-token-{token_id}");
+        // The fields of https://kubernetes.io/docs/reference/access-authn-authz/bootstrap-tokens/.
+        let data = [
+            ("token-id", token_id.to_owned()),
+            ("token-secret", token_secret.as_str().to_owned()),
+            ("expiration", expires.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()),
+            ("usage-bootstrap-authentication", "true".to_owned()),
+            ("usage-bootstrap-signing", "true".to_owned()),
+            ("auth-extra-groups", "system:bootstrappers:kubeadm:default-node-token".to_owned()),
+            ("description", description.to_owned()),
+        ];
+        let secret = Secret {
+            metadata: ObjectMeta { name: Some(name.clone()), ..ObjectMeta::default() },
+            type_: Some("bootstrap.kubernetes.io/token".to_owned()),
+            string_data: Some(
+                data.into_iter().map(|(key, value)| (key.to_owned(), value)).collect::<BTreeMap<_, _>>(),
+            ),
+            ..Secret::default()
+        };
+        let params = PatchParams::apply(FIELD_MANAGER).force();
+        self.bounded(target, "put the join token", async {
+            secrets.patch(&name, &params, &Patch::Apply(&secret)).await.map(drop)
+        })
+        .await
+    }
+
+    async fn delete_bootstrap_token(&self, target: &KubeTarget, token_id: &str) -> Result<(), EffectError> {
+        let secrets: Api<Secret> = Api::namespaced(self.client(target)?, SYSTEM_NAMESPACE);
+        let name = format!("bootstrap-token-{token_id}");
+        let params = DeleteParams::default();
+        let gone = self.bounded(target, "delete the join token", secrets.delete(&name, &params)).await;
+        client::absent_is_fine(gone.map(drop))
+    }
+
+    async fn apply(&self, target: &KubeTarget, object: &serde_json::Value) -> Result<(), EffectError> {
+        let text = |pointer: &str| object.pointer(pointer).and_then(|value| value.as_str());
+        let (Some(api_version), Some(kind), Some(name)) =
+            (text("/apiVersion"), text("/kind"), text("/metadata/name"))
+        else {
+            return Err(client::refused(target, "apply an object without apiVersion, kind or name"));
+        };
+        let api =
+            dynamic_api(self.client(target)?, &resource_of(api_version, kind), text("/metadata/namespace"));
+        let params = PatchParams::apply(FIELD_MANAGER).force();
+        let what = format!("apply {kind} {name}");
+        self.bounded(target, &what, async { api.patch(name, &params, &Patch::Apply(object)).await.map(drop) })
+            .await
+    }
+
+    async fn delete_node(&self, target: &KubeTarget, node: &str) -> Result<(), EffectError> {
+        let nodes: Api<Node> = Api::all(self.client(target)?);
+        let params = DeleteParams::default();
+        let gone = self.bounded(target, &format!("delete node {node}"), nodes.delete(node, &params)).await;
+        client::absent_is_fine(gone.map(drop))
+    }
+}

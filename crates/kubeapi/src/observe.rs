@@ -1,0 +1,165 @@
+//! What a cluster's API server says, in one bounded burst of reads.
+
+use std::collections::BTreeMap;
+
+use ashlar_plan::{ClusterWorld, NodeSeen};
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Node, Pod, Secret};
+use kube::api::{Api, ListParams};
+use kube::{Client, ResourceExt as _};
+
+use crate::{SYSTEM_NAMESPACE, dynamic_api, resource_of};
+
+/// The annotation that carries an applied add-on's digest.
+const ADDON_DIGEST: &str = "ashlar.dev/addon-digest";
+
+type AddonRef = (String, String, String, String, String);
+
+pub(crate) async fn observe(client: Client, addons: &[AddonRef]) -> Result<ClusterWorld, kube::Error> {
+    let nodes: Api<Node> = Api::all(client.clone());
+    let pods: Api<Pod> = Api::namespaced(client.clone(), SYSTEM_NAMESPACE);
+    let secrets: Api<Secret> = Api::namespaced(client.clone(), SYSTEM_NAMESPACE);
+    let every = ListParams::default();
+    let tokens = ListParams::default().fields("type=bootstrap.kubernetes.io/token");
+    let (nodes, pods, tokens, addons) = tokio::try_join!(
+        nodes.list(&every),
+        pods.list(&every),
+        secrets.list(&tokens),
+        observe_addons(client, addons)
+    )?;
+    Ok(ClusterWorld {
+        nodes: nodes.items.into_iter().map(|node| (node.name_any(), node_seen(&node))).collect(),
+        bootstrap_tokens: tokens.items.iter().filter_map(token_expiry).collect(),
+        addons,
+        system_pods_ready: count(pods.items.iter().filter(|pod| is_ready(pod)).count()),
+        system_pods: count(pods.items.len()),
+    })
+}
+
+fn count(number: usize) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
+}
+
+async fn observe_addons(
+    client: Client,
+    addons: &[AddonRef],
+) -> Result<BTreeMap<String, String>, kube::Error> {
+    let mut digests = BTreeMap::new();
+    for (addon, api_version, kind, namespace, name) in addons {
+        let api = dynamic_api(client.clone(), &resource_of(api_version, kind), Some(namespace));
+        if let Some(object) = api.get_metadata_opt(name).await?
+            && let Some(digest) = object.annotations().get(ADDON_DIGEST)
+        {
+            digests.insert(addon.clone(), digest.clone());
+        }
+    }
+    Ok(digests)
+}
+
+fn node_seen(node: &Node) -> NodeSeen {
+    let status = node.status.as_ref();
+    let ready = status
+        .and_then(|status| status.conditions.as_ref())
+        .and_then(|conditions| conditions.iter().find(|condition| condition.type_ == "Ready"));
+    NodeSeen {
+        ready: ready.is_some_and(|condition| condition.status == "True"),
+        message: ready.and_then(|condition| condition.message.clone()).unwrap_or_default(),
+        provider_id: node.spec.as_ref().and_then(|spec| spec.provider_id.clone()).unwrap_or_default(),
+        kubelet_version: status
+            .and_then(|status| status.node_info.as_ref())
+            .map(|info| info.kubelet_version.clone())
+            .unwrap_or_default(),
+    }
+}
+
+/// Token id and expiry; the token's secret half is not looked at.
+fn token_expiry(secret: &Secret) -> Option<(String, Timestamp)> {
+    let data = secret.data.as_ref()?;
+    let text = |key: &str| data.get(key).and_then(|value| String::from_utf8(value.0.clone()).ok());
+    let expiry = text("expiration").and_then(|expiry| expiry.parse().ok()).unwrap_or(Timestamp::MAX);
+    Some((text("token-id")?, expiry))
+}
+
+fn is_ready(pod: &Pod) -> bool {
+    pod.status
+        .as_ref()
+        .and_then(|status| status.conditions.as_ref())
+        .is_some_and(|conditions| conditions.iter().any(|c| c.type_ == "Ready" && c.status == "True"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kube::client::Body;
+
+    /// A client whose server is a table: path (with query) prefix → answer.
+    fn client(answers: &'static [(&'static str, &'static str)]) -> Client {
+        let service = tower::service_fn(move |request: http::Request<Body>| async move {
+            let path = request.uri().path_and_query().map_or("", |path| path.as_str()).to_owned();
+            let body = answers.iter().find(|(prefix, _)| path.starts_with(prefix)).map(|(_, body)| *body);
+            let (status, body) = match body {
+                Some(body) => (200, body.to_owned()),
+                None => (404, r#"{"kind":"Status","apiVersion":"v1","status":"Failure","message":"not found","reason":"NotFound","code":404}"#.to_owned()),
+            };
+            http::Response::builder().status(status).body(Body::from(body.into_bytes()))
+        });
+        Client::new(service, "default")
+    }
+
+    #[tokio::test]
+    async fn reads_nodes_tokens_addons_and_pods() {
+        let client = client(&[
+            (
+                "/api/v1/nodes",
+                r#"{"kind":"NodeList","apiVersion":"v1","metadata":{},"items":[
+                {"metadata":{"name":"demo-ctrl-1"},"spec":{"providerID":"ashlar://a/b"},
+                 "status":{"conditions":[{"type":"Ready","status":"True","message":"fine"}],"nodeInfo":{"kubeletVersion":"v1.37.2",
+                 "architecture":"","bootID":"","containerRuntimeVersion":"","kernelVersion":"","kubeProxyVersion":"","machineID":"","operatingSystem":"","osImage":"","systemUUID":""}}},
+                {"metadata":{"name":"demo-wkr-1"},"spec":{},"status":{"conditions":[{"type":"Ready","status":"Unknown","message":"Kubelet stopped posting"}]}}]}"#,
+            ),
+            (
+                "/api/v1/namespaces/kube-system/secrets?&fieldSelector=type%3Dbootstrap.kubernetes.io%2Ftoken",
+                r#"{"kind":"SecretList","apiVersion":"v1","metadata":{},"items":[
+                {"metadata":{"name":"bootstrap-token-abcdef"},"data":{"token-id":"YWJjZGVm","expiration":"MjAyNi0xMS0yM1QxNTowMDowMFo="}}]}"#,
+            ),
+            (
+                "/api/v1/namespaces/kube-system/pods",
+                r#"{"kind":"PodList","apiVersion":"v1","metadata":{},"items":[
+                {"metadata":{"name":"a"},"status":{"conditions":[{"type":"Ready","status":"True"}]}},{"metadata":{"name":"b"}}]}"#,
+            ),
+            (
+                "/apis/apps/v1/namespaces/kube-flannel/daemonsets/kube-flannel-ds",
+                r#"{"kind":"PartialObjectMetadata","apiVersion":"meta.k8s.io/v1","metadata":{"name":"kube-flannel-ds","annotations":{"ashlar.dev/addon-digest":"d1"}}}"#,
+            ),
+        ]);
+        let addon = |name: &str, object: &str| {
+            (
+                name.to_owned(),
+                "apps/v1".to_owned(),
+                "DaemonSet".to_owned(),
+                "kube-flannel".to_owned(),
+                object.to_owned(),
+            )
+        };
+        let world = observe(client, &[addon("flannel", "kube-flannel-ds"), addon("absent", "nobody")])
+            .await
+            .expect("answers");
+        assert!(world.nodes["demo-ctrl-1"].ready);
+        assert_eq!(world.nodes["demo-ctrl-1"].provider_id, "ashlar://a/b");
+        assert!(!world.nodes["demo-wkr-1"].ready);
+        assert_eq!(world.nodes["demo-wkr-1"].message, "Kubelet stopped posting");
+        assert_eq!(world.bootstrap_tokens["abcdef"].to_string(), "2026-11-23T15:00:00Z");
+        assert_eq!(world.addons, BTreeMap::from([("flannel".to_owned(), "d1".to_owned())]));
+        assert_eq!((world.system_pods_ready, world.system_pods), (1, 2));
+    }
+
+    #[tokio::test]
+    async fn a_missing_answer_is_an_error_and_never_an_empty_world() {
+        let error = observe(
+            client(&[("/api/v1/nodes", r#"{"kind":"NodeList","apiVersion":"v1","metadata":{},"items":[]}"#)]),
+            &[],
+        )
+        .await;
+        assert!(error.is_err());
+    }
+}
