@@ -29,7 +29,7 @@ pub struct Condition {
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub message: String,
     /// When `status` last changed.
-    #[schemars(with = "String")]
+    #[schemars(with = "crate::schema::TimeText")]
     pub last_transition_time: Timestamp,
     /// The generation of the spec that this was judged by.
     #[serde(default)]

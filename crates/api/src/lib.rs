@@ -7,17 +7,23 @@
 //! kubectl-compatible API can be put in front of the store without a rewrite.
 
 pub mod condition;
+pub mod diff;
+pub mod expand;
 pub mod kind;
 pub mod kinds;
+pub mod manifest;
 pub mod meta;
+pub mod names;
 pub mod object;
 pub mod quantity;
+pub mod schema;
+pub mod validate;
 
 pub use condition::{Condition, ConditionStatus};
 pub use kind::Kind;
 pub use kinds::*;
 pub use meta::{NamespacedName, ObjectMeta, ObjectRef, OwnerReference};
-pub use object::{Object, Resource, Spec};
+pub use object::{ConversionError, Object, Resource, Spec};
 pub use quantity::Mebibytes;
 
 /// The API group and version of every kind.

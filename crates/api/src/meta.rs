@@ -19,7 +19,7 @@ pub struct ObjectMeta {
     pub namespace: String,
     /// Identity over time: a new object of an old name has a new uid.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Option<String>")]
+    #[schemars(with = "Option<crate::schema::UuidText>")]
     pub uid: Option<Uuid>,
     /// Store-wide version of the last change; opaque. Empty before the object was stored.
     #[serde(default, skip_serializing_if = "String::is_empty")]
@@ -41,11 +41,11 @@ pub struct ObjectMeta {
     pub owner_references: Vec<OwnerReference>,
     /// When it was first stored.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Option<String>")]
+    #[schemars(with = "Option<crate::schema::TimeText>")]
     pub creation_timestamp: Option<Timestamp>,
     /// Set when deletion was asked for: the recorded intent without which nothing is destroyed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Option<String>")]
+    #[schemars(with = "Option<crate::schema::TimeText>")]
     pub deletion_timestamp: Option<Timestamp>,
 }
 
@@ -79,7 +79,7 @@ pub struct OwnerReference {
     /// The owner's name (same namespace, or none).
     pub name: String,
     /// The owner's uid.
-    #[schemars(with = "String")]
+    #[schemars(with = "crate::schema::UuidText")]
     pub uid: Uuid,
 }
 

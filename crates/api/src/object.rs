@@ -65,6 +65,40 @@ impl<S: Spec> Resource<S> {
     pub fn key(&self) -> NamespacedName {
         self.metadata.key()
     }
+
+    /// Fills in what follows from the kind: see [`Object::apply_defaults`].
+    pub fn apply_defaults(&mut self) {
+        self.api_version = API_VERSION.to_owned();
+        if S::KIND.is_namespaced() && self.metadata.namespace.is_empty() {
+            self.metadata.namespace = DEFAULT_NAMESPACE.to_owned();
+        }
+    }
+}
+
+/// Why JSON is not an object of its kind (or the other way round).
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{} {}: {}{message}", kind.name().to_ascii_lowercase(), if name.is_empty() { "without a name" } else { name }, at(path))]
+pub struct ConversionError {
+    kind: Kind,
+    name: String,
+    path: String,
+    message: String,
+}
+
+fn at(path: &str) -> String {
+    if path.is_empty() { String::new() } else { format!("{path}: ") }
+}
+
+impl ConversionError {
+    /// The field that does not fit; empty if it is the object as a whole.
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// What does not fit, without object and path.
+    pub fn message(&self) -> &str {
+        &self.message
+    }
 }
 
 macro_rules! object_sum {
@@ -86,14 +120,76 @@ macro_rules! object_sum {
             /// Kind, namespace and name.
             pub fn object_ref(&self) -> ObjectRef { match self { $(Object::$kind(object) => object.object_ref()),* } }
             /// As JSON.
-            pub fn to_value(&self) -> Result<serde_json::Value, serde_json::Error> {
-                match self { $(Object::$kind(object) => serde_json::to_value(object)),* }
+            ///
+            /// # Errors
+            /// None for what the types can hold; the signature leaves it to serde.
+            pub fn to_value(&self) -> Result<serde_json::Value, ConversionError> {
+                match self { $(Object::$kind(object) => serde_json::to_value(object)),* }.map_err(|error| {
+                    let name = &self.metadata().name;
+                    ConversionError { kind: self.kind(), name: name.clone(), path: String::new(), message: error.to_string() }
+                })
             }
             /// From JSON whose `kind` is known.
-            pub fn from_value(kind: Kind, value: serde_json::Value) -> Result<Self, serde_json::Error> {
-                Ok(match kind { $(Kind::$kind => Object::$kind(Box::new(serde_json::from_value(value)?))),* })
+            ///
+            /// # Errors
+            /// Names the object and the field that does not fit.
+            pub fn from_value(kind: Kind, value: serde_json::Value) -> Result<Self, ConversionError> {
+                let name = value.pointer("/metadata/name").and_then(serde_json::Value::as_str).unwrap_or_default().to_owned();
+                let error = |error: serde_path_to_error::Error<serde_json::Error>| {
+                    let path = error.path().to_string();
+                    let path = if path == "." { String::new() } else { path };
+                    ConversionError { kind, name, path, message: error.into_inner().to_string() }
+                };
+                let object = match kind {
+                    $(Kind::$kind => Object::$kind(Box::new(serde_path_to_error::deserialize(value).map_err(error)?))),*
+                };
+                if object.declared_kind() != kind {
+                    return Err(ConversionError {
+                        kind,
+                        name: object.metadata().name.clone(),
+                        path: "kind".to_owned(),
+                        message: format!("it is a {}, not a {kind}", object.declared_kind()),
+                    });
+                }
+                Ok(object)
+            }
+            /// What stands in its `kind` field.
+            fn declared_kind(&self) -> Kind { match self { $(Object::$kind(object) => object.kind),* } }
+            /// Fills in what follows from the kind: apiVersion, and the default namespace (or none).
+            /// Defaults of fields are filled in when an object is read.
+            pub fn apply_defaults(&mut self) {
+                match self { $(Object::$kind(object) => object.apply_defaults()),* }
+            }
+            /// The object that an update makes of a stored one: what people write comes from `self` (labels,
+            /// annotations, spec), all else (uid, versions, finalizers, owners, record, status) from `stored`.
+            /// A WorkerGroup without `replicas` keeps the present number. `None` if the kinds differ.
+            pub fn updating(mut self, stored: &Object) -> Option<Object> {
+                match (&mut self, stored) {
+                    $((Object::$kind(new), Object::$kind(old)) => {
+                        new.record = old.record.clone();
+                        new.status = old.status.clone();
+                        new.metadata = ObjectMeta {
+                            labels: std::mem::take(&mut new.metadata.labels),
+                            annotations: std::mem::take(&mut new.metadata.annotations),
+                            ..old.metadata.clone()
+                        };
+                    })*
+                    _ => return None,
+                }
+                if let (Object::WorkerGroup(new), Object::WorkerGroup(old)) = (&mut self, stored) {
+                    new.spec.replicas = new.spec.replicas.or(old.spec.replicas);
+                }
+                Some(self)
             }
         }
+
+        $(impl TryFrom<Object> for $kind {
+            type Error = Object;
+            /// The object of this kind; another kind comes back as it was.
+            fn try_from(object: Object) -> Result<Self, Object> {
+                match object { Object::$kind(object) => Ok(*object), other => Err(other) }
+            }
+        })*
 
         $(impl From<$kind> for Object { fn from(object: $kind) -> Self { Object::$kind(Box::new(object)) } })*
     };

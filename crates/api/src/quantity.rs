@@ -70,6 +70,6 @@ impl schemars::JsonSchema for Mebibytes {
         "Mebibytes".into()
     }
     fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
-        schemars::json_schema!({"type": "string", "pattern": "^[0-9]+(Mi|Gi|Ti)$", "examples": ["512Mi", "16Gi"]})
+        schemars::json_schema!({"type": "string", "format": "mebibytes", "pattern": "^[0-9]+(Mi|Gi|Ti)$", "examples": ["512Mi", "16Gi"]})
     }
 }

@@ -26,11 +26,11 @@ pub struct ClusterSpec {
     pub endpoint: ClusterEndpoint,
     /// Pod CIDR.
     #[serde(default = "default_pod_cidr")]
-    #[schemars(with = "String")]
+    #[schemars(with = "crate::schema::CidrText")]
     pub pod_cidr: Ipv4Net,
     /// Service CIDR.
     #[serde(default = "default_service_cidr")]
-    #[schemars(with = "String")]
+    #[schemars(with = "crate::schema::CidrText")]
     pub service_cidr: Ipv4Net,
     /// DNS domain inside the cluster.
     #[serde(default = "default_dns_domain")]
@@ -73,7 +73,7 @@ fn default_dns_domain() -> String {
 pub struct ClusterEndpoint {
     /// Virtual address; default: one from the network's ranges.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Option<String>")]
+    #[schemars(with = "Option<crate::schema::Ipv4Text>")]
     pub address: Option<Ipv4Addr>,
     /// Further names and addresses in the API server's certificate.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -173,7 +173,7 @@ pub struct ClusterRecord {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct AllocatedEndpoint {
     /// Virtual address.
-    #[schemars(with = "String")]
+    #[schemars(with = "crate::schema::Ipv4Text")]
     pub address: Ipv4Addr,
     /// Port.
     pub port: u16,

@@ -24,10 +24,10 @@ pub struct EventSpec {
     /// How often.
     pub count: u32,
     /// First time.
-    #[schemars(with = "String")]
+    #[schemars(with = "crate::schema::TimeText")]
     pub first_time: Timestamp,
     /// Last time.
-    #[schemars(with = "String")]
+    #[schemars(with = "crate::schema::TimeText")]
     pub last_time: Timestamp,
 }
 

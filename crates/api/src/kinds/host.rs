@@ -82,7 +82,7 @@ pub struct HostRecord {
     pub accelerator: Option<Accelerator>,
     /// Libvirt's UUID of the host: a renamed or exchanged host is not the host that was enrolled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Option<String>")]
+    #[schemars(with = "Option<crate::schema::UuidText>")]
     pub host_uuid: Option<Uuid>,
     /// Machine type as libvirt expands it (`pc-q35-7.2`).
     #[serde(default, skip_serializing_if = "String::is_empty")]

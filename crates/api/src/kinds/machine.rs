@@ -85,7 +85,7 @@ pub enum Bootstrap {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct DomainIdentity {
     /// UUID, decided before the domain exists: with it a domain is told from a foreign one of the same name.
-    #[schemars(with = "String")]
+    #[schemars(with = "crate::schema::UuidText")]
     pub uuid: Uuid,
     /// Name.
     pub name: String,
@@ -124,14 +124,14 @@ pub struct Nic {
     /// MAC address, lower case with colons.
     pub mac: String,
     /// Address with prefix length.
-    #[schemars(with = "String")]
+    #[schemars(with = "crate::schema::CidrText")]
     pub address: Ipv4Net,
     /// Default gateway.
-    #[schemars(with = "String")]
+    #[schemars(with = "crate::schema::Ipv4Text")]
     pub gateway: Ipv4Addr,
     /// DNS servers.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(with = "Vec<String>")]
+    #[schemars(with = "Vec<crate::schema::Ipv4Text>")]
     pub dns: Vec<Ipv4Addr>,
     /// MTU.
     pub mtu: u16,
@@ -186,10 +186,10 @@ pub struct NodeConfig {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub extra_sans: Vec<String>,
     /// Pod CIDR.
-    #[schemars(with = "String")]
+    #[schemars(with = "crate::schema::CidrText")]
     pub pod_cidr: Ipv4Net,
     /// Service CIDR.
-    #[schemars(with = "String")]
+    #[schemars(with = "crate::schema::CidrText")]
     pub service_cidr: Ipv4Net,
     /// DNS domain.
     pub dns_domain: String,
@@ -217,11 +217,11 @@ pub struct NodeConfig {
 pub struct MachineRecord {
     /// When its domain was first started: the start-up deadline counts from here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Option<String>")]
+    #[schemars(with = "Option<crate::schema::TimeText>")]
     pub first_started_at: Option<Timestamp>,
     /// When the node was first seen Ready: its seed and token are of no use any more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Option<String>")]
+    #[schemars(with = "Option<crate::schema::TimeText>")]
     pub joined_at: Option<Timestamp>,
     /// First boot failed; the machine is kept as it is for whoever looks, and goes with its cluster.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -240,7 +240,7 @@ pub struct MachineFailure {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub log_lines: Vec<String>,
     /// When it was noticed.
-    #[schemars(with = "String")]
+    #[schemars(with = "crate::schema::TimeText")]
     pub at: Timestamp,
 }
 

@@ -17,14 +17,14 @@ pub struct NetworkSpec {
     /// How the segment exists on the hosts.
     pub attachment: NetworkAttachment,
     /// IPv4 CIDRs; exactly one for now (a list, so that dual stack fits later).
-    #[schemars(with = "Vec<String>")]
+    #[schemars(with = "Vec<crate::schema::CidrText>")]
     pub cidrs: Vec<Ipv4Net>,
     /// Default gateway. Nodes always have one: host-network traffic to Service addresses fails without.
-    #[schemars(with = "String")]
+    #[schemars(with = "crate::schema::Ipv4Text")]
     pub gateway: Ipv4Addr,
     /// DNS servers of the nodes.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(with = "Vec<String>")]
+    #[schemars(with = "Vec<crate::schema::Ipv4Text>")]
     pub dns: Vec<Ipv4Addr>,
     /// MTU of the segment, told truthfully to VMs and CNI.
     #[serde(default = "default_mtu")]
@@ -56,10 +56,10 @@ pub struct NetworkAttachment {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct AddressRange {
     /// First.
-    #[schemars(with = "String")]
+    #[schemars(with = "crate::schema::Ipv4Text")]
     pub first: Ipv4Addr,
     /// Last.
-    #[schemars(with = "String")]
+    #[schemars(with = "crate::schema::Ipv4Text")]
     pub last: Ipv4Addr,
 }
 

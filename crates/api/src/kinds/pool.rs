@@ -53,7 +53,7 @@ pub struct StoragePoolRecord {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct PoolOnHost {
     /// Libvirt's UUID of the pool: another pool of the same name is not ours.
-    #[schemars(with = "String")]
+    #[schemars(with = "crate::schema::UuidText")]
     pub uuid: Uuid,
     /// Its directory.
     pub path: String,

@@ -18,7 +18,7 @@ pub struct VolumeSpec {
     /// StoragePool object.
     pub pool: String,
     /// Libvirt's UUID of the pool on that host.
-    #[schemars(with = "String")]
+    #[schemars(with = "crate::schema::UuidText")]
     pub pool_uuid: Uuid,
     /// Directory of the pool on that host.
     pub pool_path: String,
