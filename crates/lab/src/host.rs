@@ -1,0 +1,259 @@
+//! One host of a lab: its files, its namespaces, and the process that keeps them.
+//!
+//! The namespaces other than the network's have no name on the machine; a process that does nothing (`sleep infinity`,
+//! called the holder here) keeps them as long as the host is powered on. It was chosen over mounts of `/proc/PID/ns/*`,
+//! since those would be more things for `down` to find after a crash.
+
+use std::fs::{self, File};
+use std::net::Ipv4Addr;
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::thread;
+
+use nix::sched::{CloneFlags, unshare};
+use nix::unistd::sethostname;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::LabError;
+use crate::cgroup::{self, Hierarchy};
+use crate::command;
+use crate::enter::{ChildPlace, Namespaces, place_child};
+use crate::files::{empty_dir, ensure_dir, ensure_file, ensure_file_in_place};
+use crate::layout::{HostPaths, LabPaths};
+use crate::mounts;
+use crate::names::{self, NetnsRole};
+use crate::netns;
+use crate::process::{self, Membership, ProcessId};
+
+/// What is kept about a host that is powered on.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+struct HostRecord {
+    holder: ProcessId,
+    /// Identifies the mount namespace.
+    mnt_inode: u64,
+}
+
+/// A host that is powered on.
+#[derive(Debug)]
+pub(crate) struct RunningHost {
+    pub(crate) lab: String,
+    pub(crate) name: String,
+    pub(crate) paths: HostPaths,
+    /// Identifies the network namespace.
+    pub(crate) net_inode: u64,
+    pub(crate) holder: ProcessId,
+    mnt_inode: u64,
+    hierarchies: Vec<Hierarchy>,
+}
+
+/// Writes the files that a host needs before its first start, apart from SSH's and libvirt's.
+pub(crate) fn ensure_files(paths: &HostPaths, name: &str, host_uuid: Uuid) -> Result<(), LabError> {
+    ensure_dir(paths.root(), 0o755)?;
+    for dir in [paths.lib(), paths.cache(), paths.log(), paths.log().join("libvirt/qemu"), paths.run()] {
+        ensure_dir(&dir, 0o755)?;
+    }
+    ensure_dir(&paths.pool(), 0o711)?;
+    ensure_dir(&paths.home(), 0o700)?;
+    ensure_dir(&paths.tmp(), 0o1777)?;
+    ensure_dir(&paths.cgroup_stage(), 0o755)?;
+    ensure_file(&paths.etc_file("hostname"), format!("{name}\n").as_bytes(), 0o644)?;
+    ensure_file(&paths.etc_file("machine-id"), format!("{}\n", host_uuid.simple()).as_bytes(), 0o444)?;
+    let shadow = fs::read_to_string("/etc/shadow").map_err(LabError::io("read", "/etc/shadow"))?;
+    ensure_file_in_place(&paths.etc_file("shadow"), without_passwords(&shadow).as_bytes(), 0o600)?;
+    Ok(())
+}
+
+/// sshd without PAM refuses an account whose password is locked (`!`), as root's often is; `*` means no password, and
+/// keys work. No hash of the machine's gets into the lab.
+fn without_passwords(shadow: &str) -> String {
+    let line = |line: &str| {
+        let mut fields: Vec<&str> = line.split(':').collect();
+        if let Some(password) = fields.get_mut(1) {
+            *password = "*";
+        }
+        fields.join(":") + "\n"
+    };
+    shadow.lines().map(line).collect()
+}
+
+/// Writes `/etc/hosts`, in which all hosts of the lab know each other.
+pub(crate) fn ensure_hosts_file(paths: &HostPaths, hosts: &[(String, Ipv4Addr)]) -> Result<bool, LabError> {
+    let mut text = String::from("127.0.0.1 localhost\n::1 localhost\n");
+    for (name, address) in hosts {
+        text.push_str(&format!("{address} {name}\n"));
+    }
+    ensure_file_in_place(&paths.etc_file("hosts"), text.as_bytes(), 0o644)
+}
+
+impl RunningHost {
+    /// The host, if it is powered on.
+    pub(crate) fn find(lab: &str, lab_paths: &LabPaths, index: u16) -> Result<Option<Self>, LabError> {
+        let name = names::host_name(index);
+        let paths = lab_paths.host(&name);
+        let Some(net_inode) = netns::inode(&NetnsRole::Host(index).netns_name(lab)) else { return Ok(None) };
+        let Some(record) = read_record(&paths) else { return Ok(None) };
+        let pid = record.holder.pid;
+        let same = record.holder.is_alive()
+            && process::namespace_inode(pid, "net") == Some(net_inode)
+            && process::namespace_inode(pid, "mnt") == Some(record.mnt_inode);
+        if !same {
+            return Ok(None);
+        }
+        Ok(Some(Self {
+            lab: lab.to_owned(),
+            name,
+            paths,
+            net_inode,
+            holder: record.holder,
+            mnt_inode: record.mnt_inode,
+            hierarchies: cgroup::hierarchies()?,
+        }))
+    }
+
+    /// Makes the namespaces of a host whose network namespace is there. Whatever was left of an earlier start is
+    /// removed first.
+    pub(crate) fn power_on(lab: &str, lab_paths: &LabPaths, index: u16) -> Result<Self, LabError> {
+        let name = names::host_name(index);
+        let paths = lab_paths.host(&name);
+        power_off(lab, lab_paths, index)?;
+        for dir in ["lock", "sshd", "libvirt", "user"] {
+            ensure_dir(&paths.run().join(dir), 0o755)?;
+        }
+        let hierarchies = cgroup::hierarchies()?;
+        cgroup::ensure_host(&hierarchies, lab, &name)?;
+        let entry = cgroup::entry(&hierarchies, lab, &name, true)?;
+
+        let mut sleep = command::command("sleep");
+        sleep.arg("infinity").env("ASHLAR_LAB", lab).env("ASHLAR_LAB_HOST", &name);
+        sleep.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        place_child(&mut sleep, ChildPlace { cgroups: Some(entry), own_session: true });
+
+        let netns_name = NetnsRole::Host(index).netns_name(lab);
+        let holder = Namespaces::network(netns::open(&netns_name)?).run(|| {
+            let new = CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWUTS | CloneFlags::CLONE_NEWIPC;
+            unshare(new).map_err(LabError::NoNamespaces)?;
+            sethostname(&name).map_err(LabError::sys(format!("set the host name of {name}")))?;
+            mounts::enter_host(lab, &name, &paths, &hierarchies)?;
+            sleep.spawn().map_err(|source| LabError::Spawn { program: "sleep".to_owned(), source })
+        })?;
+        let pid = i32::try_from(holder.id()).unwrap_or(i32::MAX);
+        reap_later(holder);
+
+        let started = process::identify(pid).zip(process::namespace_inode(pid, "mnt"));
+        let Some((holder, mnt_inode)) = started else {
+            return Err(LabError::NotRunning {
+                lab: lab.to_owned(),
+                what: format!("host {name} of lab {lab:?}"),
+            });
+        };
+        let record = serde_json::to_vec(&HostRecord { holder, mnt_inode })
+            .map_err(|source| LabError::Description { path: paths.record(), source })?;
+        ensure_file(&paths.record(), &record, 0o644)?;
+        Self::find(lab, lab_paths, index)?.ok_or_else(|| LabError::NotRunning {
+            lab: lab.to_owned(),
+            what: format!("host {name} of lab {lab:?}"),
+        })
+    }
+
+    /// Starts a program inside the host.
+    pub(crate) fn spawn(&self, command: &mut Command) -> Result<Child, LabError> {
+        let place = self.child_place(true)?;
+        place_child(command, place);
+        let program = command.get_program().to_string_lossy().into_owned();
+        self.namespaces()?.run(|| command.spawn().map_err(|source| LabError::Spawn { program, source }))
+    }
+
+    /// Runs a program inside the host and collects what it prints.
+    pub(crate) fn run<T: Send>(
+        &self,
+        command: &mut Command,
+        work: impl FnOnce(&mut Command) -> Result<T, LabError> + Send,
+    ) -> Result<T, LabError> {
+        place_child(command, self.child_place(true)?);
+        self.namespaces()?.run(|| work(command))
+    }
+
+    pub(crate) fn child_place(&self, own_session: bool) -> Result<ChildPlace, LabError> {
+        let entry = cgroup::entry(&self.hierarchies, &self.lab, &self.name, false)?;
+        Ok(ChildPlace { cgroups: Some(entry), own_session })
+    }
+
+    /// Opens the host's namespaces.
+    pub(crate) fn namespaces(&self) -> Result<Namespaces, LabError> {
+        let open = |kind: &str, flag| {
+            let path = PathBuf::from(format!("/proc/{}/ns/{kind}", self.holder.pid));
+            File::open(&path).map(|file| (file, flag)).map_err(LabError::io("open", path))
+        };
+        let mnt = open("mnt", CloneFlags::CLONE_NEWNS)?;
+        // The pid could have passed to another process since it was looked at; an open file cannot.
+        if mnt.0.metadata().map_err(LabError::io("look at", "/proc/PID/ns/mnt"))?.ino() != self.mnt_inode {
+            return Err(self.not_running());
+        }
+        let files = vec![
+            open("net", CloneFlags::CLONE_NEWNET)?,
+            open("uts", CloneFlags::CLONE_NEWUTS)?,
+            open("ipc", CloneFlags::CLONE_NEWIPC)?,
+            open("cgroup", CloneFlags::CLONE_NEWCGROUP)?,
+            mnt,
+        ];
+        Ok(Namespaces::new(files))
+    }
+
+    fn not_running(&self) -> LabError {
+        LabError::NotRunning {
+            lab: self.lab.clone(),
+            what: format!("host {} of lab {:?}", self.name, self.lab),
+        }
+    }
+}
+
+/// Pulls the plug: kills all that is in the host, and forgets what a real one would. Its disks and its
+/// configuration stay. Works on a host that was never complete.
+pub(crate) fn power_off(lab: &str, lab_paths: &LabPaths, index: u16) -> Result<bool, LabError> {
+    let name = names::host_name(index);
+    let paths = lab_paths.host(&name);
+    let dirs = cgroup::dirs(&cgroup::hierarchies()?, lab, Some(&name));
+    let membership = membership(lab, index, &paths, dirs.clone());
+    let killed = membership.kill_all(lab, &format!("processes of host {name}"))?;
+    crate::config::unload_apparmor_profiles(&paths);
+    cgroup::remove(&dirs)?;
+    if paths.record().exists() {
+        fs::remove_file(paths.record()).map_err(LabError::io("remove", paths.record()))?;
+    }
+    empty_dir(&paths.run())?;
+    empty_dir(&paths.tmp())?;
+    Ok(killed > 0)
+}
+
+/// How the processes of a host are recognised.
+pub(crate) fn membership(lab: &str, index: u16, paths: &HostPaths, cgroups: Vec<PathBuf>) -> Membership {
+    let mut membership = Membership { cgroups, ..Membership::default() };
+    membership.net_inodes.extend(netns::inode(&NetnsRole::Host(index).netns_name(lab)));
+    // The mount namespace's inode is worth something only while its holder, or anything else in it, lives.
+    if let Some(record) = read_record(paths).filter(|record| record.holder.is_alive()) {
+        membership.mnt_inodes.insert(record.mnt_inode);
+    }
+    membership
+}
+
+fn read_record(paths: &HostPaths) -> Option<HostRecord> {
+    serde_json::from_slice(&fs::read(paths.record()).ok()?).ok()
+}
+
+/// The holder outlives this process as a rule; when it does not, somebody must collect it.
+fn reap_later(mut child: Child) {
+    thread::spawn(move || child.wait());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_password_hash_gets_into_a_lab_and_root_is_not_locked() {
+        let shadow = "root:!:20000:0:99999:7:::\nann:$y$j9T$abc$def:20000:0:99999:7:::\n";
+        assert_eq!(without_passwords(shadow), "root:*:20000:0:99999:7:::\nann:*:20000:0:99999:7:::\n");
+    }
+}
