@@ -1,7 +1,7 @@
 //! Versioned objects for Ashlar: get, list, put-if-version, watch.
 //!
 //! The store knows nothing of the kinds it holds: an object is a JSON value under a [`Key`]. What it promises
-//! is the same for every implementation, and is held by one conformance suite (`tests/conformance.rs`):
+//! is the same for every implementation, and is held by one conformance suite (`tests/store/conformance.rs`):
 //!
 //! - **One history.** Every [`Transaction`] that changes something gets the next [`Revision`] of the whole
 //!   store. All its writes share that revision and become visible together, or not at all.

@@ -2,10 +2,8 @@
 //!
 //! A new implementation (etcd) adds a [`Fixture`] and one line at the end of this file.
 
-mod suite;
-
+use crate::suite::{self, Fixture};
 use ashlar_store::{MemoryStore, SqliteStore};
-use suite::Fixture;
 
 struct Memory;
 

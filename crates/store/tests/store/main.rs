@@ -1,0 +1,6 @@
+//! The stores against their contract. One program, because all of it shares `suite`.
+
+mod conformance;
+mod processes;
+mod sqlite_file;
+mod suite;
