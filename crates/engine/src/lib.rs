@@ -4,5 +4,24 @@
 //! What it needs from outside stands in [`effects`], implemented for real hosts by `ashlar-libvirt` and
 //! `ashlar-kubeapi`, and by `ashlar-sim` in memory. No method there spans more than one external call: ordering,
 //! retries and recovery are in this crate, so that the simulated world proves something.
+//!
+//! Nothing here needs a particular async runtime: time comes from [`effects::Clock`] only, concurrency from
+//! `futures`, and nothing is spawned. Dropping the future of [`Engine::run`] at any await point is a crash as far
+//! as the engine is concerned, and the next run ends where an undisturbed one would have.
 
 pub mod effects;
+
+mod engine;
+mod error;
+mod event;
+mod goal;
+mod scope;
+mod settings;
+pub mod vault;
+
+pub use engine::Engine;
+pub use error::{BlockedStep, EngineError};
+pub use event::{CommittedWrite, EngineEvent, EventSink, NoEvents, WriteVerb};
+pub use goal::{Goal, RunSummary};
+pub use scope::Scope;
+pub use settings::Settings;

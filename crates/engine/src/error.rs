@@ -1,0 +1,101 @@
+//! How the engine's work can end badly.
+
+use std::time::Duration;
+
+use ashlar_api::{NamespacedName, ObjectRef};
+use ashlar_plan::PlanError;
+use ashlar_store::StoreError;
+
+use crate::effects::EffectError;
+
+/// How the engine's work can end badly. Display names object, cause and next step, without the source.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// The store failed.
+    #[error("the store could not be used")]
+    Store(#[from] StoreError),
+    /// An object in the store is not what this program understands.
+    #[error("{object} in the store cannot be read by this version of Ashlar")]
+    Unreadable {
+        /// Which.
+        object: String,
+        /// Why.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// No plan can be made.
+    #[error("no plan can be made")]
+    Plan(#[from] PlanError),
+    /// The plan breaks an invariant: a bug of Ashlar's; nothing was done.
+    #[error("the plan would break {}; nothing was done. This is a bug of Ashlar: please report it with the output of `ashlar plan`",
+        violations.join("; "))]
+    Violations {
+        /// What it would break.
+        violations: Vec<String>,
+    },
+    /// Nothing can go on without a person.
+    #[error("{}", blocks.iter().map(|block| block.message.as_str()).collect::<Vec<_>>().join("\n"))]
+    Blocked {
+        /// What is blocked, and by what.
+        blocks: Vec<BlockedStep>,
+    },
+    /// A node did not come up; its VM is kept as it is for whoever looks.
+    #[error("machine {machine} did not come up (phase {phase}): {message}")]
+    NodeFailed {
+        /// The machine.
+        machine: NamespacedName,
+        /// Phase of its first boot.
+        phase: String,
+        /// Likely cause and what to do.
+        message: String,
+        /// Last console lines, scrubbed of secrets.
+        log_lines: Vec<String>,
+    },
+    /// The time is up.
+    #[error("not done within {}: {}; running the same command again goes on from here", human(*deadline),
+        if waiting.is_empty() { "still working".to_owned() } else { waiting.join("; ") })]
+    Deadline {
+        /// The time that there was.
+        deadline: Duration,
+        /// What was being waited for.
+        waiting: Vec<String>,
+    },
+    /// Somebody else changes the same objects again and again.
+    #[error("the store is being changed by somebody else all the time; try again")]
+    Contended,
+    /// An object that the goal is about does not exist.
+    #[error("there is no {0}")]
+    NoSuchObject(ObjectRef),
+    /// A call to the world failed where there is no going on.
+    #[error("{doing}")]
+    Effect {
+        /// What was being done.
+        doing: String,
+        /// How it failed.
+        #[source]
+        source: EffectError,
+    },
+    /// Something was refused before anything was done.
+    #[error("{0}")]
+    Refused(String),
+}
+
+/// A step that cannot go on without a person.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BlockedStep {
+    /// The object.
+    pub object: ObjectRef,
+    /// The host; empty for none.
+    pub host: String,
+    /// One CamelCase word, the condition's reason.
+    pub reason: String,
+    /// Object, cause and next step.
+    pub message: String,
+}
+
+fn human(duration: Duration) -> String {
+    match duration.as_secs() {
+        seconds if seconds >= 120 => format!("{} minutes", seconds / 60),
+        seconds => format!("{seconds} seconds"),
+    }
+}

@@ -1,0 +1,55 @@
+//! What is fixed for the life of an engine.
+
+use std::time::Duration;
+
+use uuid::Uuid;
+
+/// Limits and deadlines; [`Settings::new`] has the values that production uses.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// This installation, the owner in every mark.
+    pub installation: Uuid,
+    /// How long one host may take to answer one observation; after that it counts as unreachable.
+    pub observe_deadline: Duration,
+    /// How long one call that moves no bulk data may take.
+    pub call_deadline: Duration,
+    /// Bytes a second that bulk calls (upload, wipe, checksum) achieve at the very least: their deadline is
+    /// [`call_deadline`](Self::call_deadline) plus size by rate.
+    pub bulk_bytes_per_s: u64,
+    /// How often the world is looked at while something is being waited for.
+    pub poll_interval: Duration,
+    /// Calls that change a host at the same time, on one host. libvirtd serves 20 workers a client by default, of
+    /// which 5 are kept for priority calls; a full upload saturates a disk by itself, so 4 keep a host busy while
+    /// leaving it able to answer observations.
+    pub calls_per_host: usize,
+    /// First pause after a failure that may pass; doubles with each further one.
+    pub backoff_first: Duration,
+    /// Longest pause between attempts.
+    pub backoff_limit: Duration,
+    /// Attempts of one action in one run before it counts as blocked. With pauses from 1 s to 30 s, 20 attempts
+    /// span about eight minutes: longer than a host takes to reboot.
+    pub attempts: u32,
+    /// How long a run goes on when something is blocked and nothing else moves either.
+    pub blocked_patience: Duration,
+    /// Events kept in the store; the oldest go first.
+    pub events_kept: usize,
+}
+
+impl Settings {
+    /// What production uses.
+    pub fn new(installation: Uuid) -> Self {
+        Settings {
+            installation,
+            observe_deadline: Duration::from_secs(20),
+            call_deadline: Duration::from_secs(60),
+            bulk_bytes_per_s: 4 * 1024 * 1024,
+            poll_interval: Duration::from_secs(2),
+            calls_per_host: 4,
+            backoff_first: Duration::from_secs(1),
+            backoff_limit: Duration::from_secs(30),
+            attempts: 20,
+            blocked_patience: Duration::from_secs(120),
+            events_kept: 1000,
+        }
+    }
+}

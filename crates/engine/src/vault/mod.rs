@@ -1,0 +1,14 @@
+//! Secrets at rest: envelope encryption.
+//!
+//! Every Secret object has a random data key of its own; its values are sealed with it (XChaCha20-Poly1305, the
+//! object's namespace, name and the value's name as associated data, so that no sealed value can be moved to another
+//! place). The data key is sealed with the key-encryption key, which comes from a [`KeyProvider`] and is never
+//! stored beside the store.
+
+mod error;
+mod provider;
+mod seal;
+
+pub use error::VaultError;
+pub use provider::KeyProvider;
+pub use seal::{SecretValues, Vault};

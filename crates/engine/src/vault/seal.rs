@@ -1,0 +1,236 @@
+//! Sealing and opening.
+
+use std::{collections::BTreeMap, path::Path};
+
+use ashlar_api::{NamespacedName, Secret, SecretPurpose, SecretSpec};
+use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
+use chacha20poly1305::{
+    Key, KeyInit, XChaCha20Poly1305, XNonce,
+    aead::{Aead, Payload},
+};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use zeroize::Zeroizing;
+
+use super::{KeyProvider, VaultError};
+use crate::effects::Entropy;
+
+const KEY_BYTES: usize = 32;
+const NONCE_BYTES: usize = 24;
+const SALT_BYTES: usize = 16;
+/// argon2id: 64 MiB, 3 passes, 1 lane: about a quarter of a second, above OWASP's floor (19 MiB, 2 passes).
+const ARGON2_MEMORY_KIB: u32 = 64 * 1024;
+const ARGON2_PASSES: u32 = 3;
+const ARGON2_LANES: u32 = 1;
+/// Which key the store's secrets are sealed with, and the passphrase's salt. Nothing in it is secret.
+const STATE_FILE: &str = "vault.json";
+
+/// Plain values of a secret, by name; wiped when dropped, never printed.
+pub type SecretValues = BTreeMap<String, Zeroizing<Vec<u8>>>;
+
+/// Holds the key-encryption key; seals and opens secrets.
+pub struct Vault {
+    key: Zeroizing<[u8; KEY_BYTES]>,
+    key_id: String,
+}
+
+impl std::fmt::Debug for Vault {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Vault").field("key_id", &self.key_id).finish_non_exhaustive()
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct StateFile {
+    key_id: String,
+    salt: String,
+}
+
+impl Vault {
+    /// Gets the key from its provider and compares it with the one that the state directory's secrets are sealed
+    /// with; the first time, remembers it as that. Blocks while the provider works: call it before anything else runs.
+    ///
+    /// # Errors
+    /// The provider gives no key, or another one; the key lies in the state directory.
+    pub fn open(provider: &KeyProvider, state_dir: &Path, entropy: &dyn Entropy) -> Result<Self, VaultError> {
+        let path = state_dir.join(STATE_FILE);
+        let known = read_state(&path)?;
+        let salt = match &known {
+            Some(state) => BASE64.decode(&state.salt).map_err(|error| VaultError::File {
+                doing: "cannot understand",
+                path: path.clone(),
+                source: std::io::Error::other(error),
+            })?,
+            None => {
+                let mut salt = vec![0; SALT_BYTES];
+                entropy.fill(&mut salt);
+                salt
+            }
+        };
+        let material = provider.material(state_dir)?;
+        let vault = match provider {
+            KeyProvider::Passphrase(_) => Vault::from_key(stretch(&material, &salt)?),
+            _ => Vault::from_key(condense(&material)),
+        };
+        match known {
+            Some(state) if state.key_id != vault.key_id => Err(VaultError::WrongKey {
+                expected: state.key_id,
+                given: vault.key_id,
+                origin: provider.origin(),
+            }),
+            Some(_) => Ok(vault),
+            None => {
+                let state = StateFile { key_id: vault.key_id.clone(), salt: BASE64.encode(&salt) };
+                write_state(&path, &state)?;
+                // Another process may have been first: what is on disk counts.
+                match read_state(&path)? {
+                    Some(state) if state.key_id == vault.key_id => Ok(vault),
+                    _ => Vault::open(provider, state_dir, entropy),
+                }
+            }
+        }
+    }
+
+    /// A vault with the given key, for tests and the simulation.
+    pub fn from_key(key: Zeroizing<[u8; KEY_BYTES]>) -> Self {
+        let digest = Sha256::new().chain_update(b"ashlar key id v1\0").chain_update(key.as_ref()).finalize();
+        let key_id = digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+        Vault { key, key_id }
+    }
+
+    /// Id of the key: a digest of it, which tells nothing about it.
+    pub fn key_id(&self) -> &str {
+        &self.key_id
+    }
+
+    /// Seals values into a secret's spec.
+    pub fn seal(
+        &self,
+        name: &NamespacedName,
+        purpose: SecretPurpose,
+        values: &SecretValues,
+        entropy: &dyn Entropy,
+    ) -> Result<SecretSpec, VaultError> {
+        let mut data_key = Zeroizing::new([0u8; KEY_BYTES]);
+        entropy.fill(data_key.as_mut());
+        let seal = |key: &[u8; KEY_BYTES], plain: &[u8], place: &str| {
+            seal_one(key, plain, place, entropy)
+                .ok_or_else(|| VaultError::Tampered { secret: name.to_string() })
+        };
+        let sealed_data_key = seal(&self.key, data_key.as_ref(), &data_key_place(name))?;
+        let sealed = values
+            .iter()
+            .map(|(value_name, value)| {
+                Ok((value_name.clone(), seal(&data_key, value, &value_place(name, value_name))?))
+            })
+            .collect::<Result<_, VaultError>>()?;
+        Ok(SecretSpec { purpose, key_id: self.key_id.clone(), sealed_data_key, sealed })
+    }
+
+    /// Opens all values of a secret.
+    ///
+    /// # Errors
+    /// It was sealed with another key, changed, or moved from another object.
+    pub fn open_secret(&self, secret: &Secret) -> Result<SecretValues, VaultError> {
+        let name = secret.key();
+        if secret.spec.key_id != self.key_id {
+            return Err(VaultError::WrongKey {
+                expected: secret.spec.key_id.clone(),
+                given: self.key_id.clone(),
+                origin: format!("the vault (for secret {name})"),
+            });
+        }
+        let tampered = || VaultError::Tampered { secret: name.to_string() };
+        let data_key =
+            open_one(&self.key, &secret.spec.sealed_data_key, &data_key_place(&name)).ok_or_else(tampered)?;
+        let data_key: Zeroizing<[u8; KEY_BYTES]> =
+            Zeroizing::new(data_key.as_slice().try_into().map_err(|_| tampered())?);
+        secret
+            .spec
+            .sealed
+            .iter()
+            .map(|(value_name, sealed)| {
+                let plain =
+                    open_one(&data_key, sealed, &value_place(&name, value_name)).ok_or_else(tampered)?;
+                Ok((value_name.clone(), plain))
+            })
+            .collect()
+    }
+}
+
+/// What a sealed data key is bound to. `/` cannot be part of a namespace or name.
+fn data_key_place(name: &NamespacedName) -> String {
+    format!("ashlar.dev/secret/data-key/{}/{}", name.namespace, name.name)
+}
+
+/// What a sealed value is bound to.
+fn value_place(name: &NamespacedName, value: &str) -> String {
+    format!("ashlar.dev/secret/value/{}/{}/{value}", name.namespace, name.name)
+}
+
+/// base64 of nonce and ciphertext. The nonce has 24 random bytes, so that one key may seal any number of values.
+fn seal_one(key: &[u8; KEY_BYTES], plain: &[u8], place: &str, entropy: &dyn Entropy) -> Option<String> {
+    let mut sealed = vec![0u8; NONCE_BYTES];
+    entropy.fill(&mut sealed);
+    let payload = Payload { msg: plain, aad: place.as_bytes() };
+    let cipher = XChaCha20Poly1305::new(Key::from_slice(key));
+    let ciphertext = cipher.encrypt(XNonce::from_slice(&sealed), payload).ok()?;
+    sealed.extend_from_slice(&ciphertext);
+    Some(BASE64.encode(sealed))
+}
+
+fn open_one(key: &[u8; KEY_BYTES], sealed: &str, place: &str) -> Option<Zeroizing<Vec<u8>>> {
+    let sealed = BASE64.decode(sealed).ok()?;
+    let (nonce, ciphertext) = sealed.split_at_checked(NONCE_BYTES)?;
+    let payload = Payload { msg: ciphertext, aad: place.as_bytes() };
+    let cipher = XChaCha20Poly1305::new(Key::from_slice(key));
+    cipher.decrypt(XNonce::from_slice(nonce), payload).ok().map(Zeroizing::new)
+}
+
+/// Key material of full strength needs no stretching, only the right length.
+fn condense(material: &[u8]) -> Zeroizing<[u8; KEY_BYTES]> {
+    let digest =
+        Sha256::new().chain_update(b"ashlar key-encryption key v1\0").chain_update(material).finalize();
+    Zeroizing::new(digest.into())
+}
+
+fn stretch(passphrase: &[u8], salt: &[u8]) -> Result<Zeroizing<[u8; KEY_BYTES]>, VaultError> {
+    let derivation = |error: argon2::Error| VaultError::Derivation(error.to_string());
+    let params = argon2::Params::new(ARGON2_MEMORY_KIB, ARGON2_PASSES, ARGON2_LANES, Some(KEY_BYTES))
+        .map_err(derivation)?;
+    let argon2 = argon2::Argon2::new(argon2::Algorithm::Argon2id, argon2::Version::V0x13, params);
+    let mut key = Zeroizing::new([0u8; KEY_BYTES]);
+    argon2.hash_password_into(passphrase, salt, key.as_mut()).map_err(derivation)?;
+    Ok(key)
+}
+
+fn read_state(path: &Path) -> Result<Option<StateFile>, VaultError> {
+    let file_error = |source| VaultError::File { doing: "cannot read", path: path.to_owned(), source };
+    match std::fs::read(path) {
+        Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(|error| file_error(error.into())),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(file_error(error)),
+    }
+}
+
+/// Writes the file unless there is one: the first writer wins, and a crash leaves all of it or nothing.
+fn write_state(path: &Path, state: &StateFile) -> Result<(), VaultError> {
+    let write = || -> std::io::Result<()> {
+        let fresh = path.with_extension(format!("json.new-{}", std::process::id()));
+        let mut file = std::fs::File::create(&fresh)?;
+        std::io::Write::write_all(&mut file, &serde_json::to_vec(state)?)?;
+        file.sync_all()?;
+        let linked = std::fs::hard_link(&fresh, path);
+        std::fs::remove_file(&fresh)?;
+        match linked {
+            Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => Err(error),
+            _ => Ok(()),
+        }
+    };
+    write().map_err(|source| VaultError::File { doing: "cannot write", path: path.to_owned(), source })
+}
+
+#[cfg(test)]
+#[path = "tests.rs"]
+mod tests;
