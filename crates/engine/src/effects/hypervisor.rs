@@ -1,6 +1,6 @@
 //! libvirt on the hosts.
 
-use ashlar_api::{Accelerator, HostCapacity, VolumeFormat};
+use ashlar_api::{Accelerator, DomainIdentity, HostCapacity, VolumeFormat};
 use ashlar_plan::{DomainSeen, DomainSpec, HostWorld, PoolSeen, VolumeSeen};
 use async_trait::async_trait;
 use uuid::Uuid;
@@ -12,16 +12,20 @@ use super::{EffectError, HostTarget};
 pub trait Hypervisor: Send + Sync {
     /// Hardware, versions and identity of a host.
     async fn probe(&self, host: &HostTarget) -> Result<HostProbe, EffectError>;
-    /// Whether the accelerator works: boots the test image's kernel and initrd in a transient domain that marks
-    /// its console and powers itself off, and waits for the mark. `Refused` with the cause if not.
-    async fn probe_accelerator(
+    /// Starts a transient domain [`probe_name`] that boots the test image's kernel and initrd, marks its console
+    /// with [`PROBE_MARK`] and powers itself off. `Refused`, with QEMU's own words, if it does not start. Whoever
+    /// starts it polls [`Hypervisor::read_probe`] with a deadline, and ends it with
+    /// [`Hypervisor::destroy_domain`] whatever came out.
+    async fn start_probe(
         &self,
         host: &HostTarget,
+        domain: Uuid,
         accelerator: Accelerator,
         kernel_path: &str,
         initrd_path: &str,
-        mark: Uuid,
     ) -> Result<(), EffectError>;
+    /// What a probe domain said so far. Neither a mark nor running: it failed, and the logs say why.
+    async fn read_probe(&self, host: &HostTarget, domain: Uuid) -> Result<ProbeSeen, EffectError>;
     /// Domains, pools and volumes of a host: one bulk observation.
     async fn observe(&self, host: &HostTarget) -> Result<HostWorld, EffectError>;
     /// One pool with its volumes.
@@ -69,11 +73,12 @@ pub trait Hypervisor: Send + Sync {
         pool: Uuid,
         file_name: &str,
     ) -> Result<Option<VolumeSeen>, EffectError>;
-    /// The serial console's log of a domain from an offset on.
+    /// The serial console's log of a domain from an offset on; nothing if there is no log yet. The log belongs to
+    /// this domain: another one that had its name before wrote to another file.
     async fn read_console(
         &self,
         host: &HostTarget,
-        domain_name: &str,
+        domain: &DomainIdentity,
         offset: u64,
     ) -> Result<ConsoleChunk, EffectError>;
 }
@@ -99,6 +104,25 @@ pub struct HostProbe {
     pub architecture: String,
 }
 
+/// What the console of a probe domain shows once its kernel and init ran.
+pub const PROBE_MARK: &str = "ASHLAR-PROBE-OK";
+
+/// Name of a probe domain. It is transient: nothing of it is left once it is off.
+pub fn probe_name(domain: Uuid) -> String {
+    format!("ashlar-probe-{domain}")
+}
+
+/// What a probe domain said.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ProbeSeen {
+    /// Whether it still runs.
+    pub running: bool,
+    /// Whether [`PROBE_MARK`] stands on its console: the accelerator works.
+    pub marked: bool,
+    /// Last lines of the console and of QEMU's log, for people.
+    pub log_lines: Vec<String>,
+}
+
 /// A volume to make.
 #[derive(Clone, Debug, PartialEq)]
 pub struct VolumeCreate {
@@ -106,7 +130,8 @@ pub struct VolumeCreate {
     pub pool: Uuid,
     /// File name.
     pub file_name: String,
-    /// Format.
+    /// Format. What is filled by an upload (image files of any kind, seeds) is made as `Raw` or `Iso`, with exactly
+    /// the size of its content: an upload neither shortens a file nor rewrites its header.
     pub format: VolumeFormat,
     /// Virtual size.
     pub capacity_bytes: u64,
@@ -134,11 +159,13 @@ impl std::fmt::Debug for VolumeSource {
     }
 }
 
-/// A piece of a console log.
+/// A piece of a console log. Offsets count from the oldest byte that is kept: rotation moves bytes to other files, and
+/// only what falls off the oldest file is lost.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ConsoleChunk {
     /// Bytes from the offset on, at most 1 MiB.
     pub bytes: Vec<u8>,
-    /// Offset to ask for next. Smaller than the one asked for if the log was rotated.
+    /// Offset to ask for next. After the oldest part fell off, reading starts again with the oldest byte kept: then
+    /// this is smaller than the offset asked for plus the bytes.
     pub next_offset: u64,
 }

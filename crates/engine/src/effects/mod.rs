@@ -9,7 +9,9 @@ mod kube;
 pub use clock::{Clock, Entropy};
 pub use error::{EffectError, EffectErrorKind};
 pub use host::{Dial, DialTarget, HostShell, HostTarget, Stream};
-pub use hypervisor::{ConsoleChunk, HostProbe, Hypervisor, VolumeCreate, VolumeSource};
+pub use hypervisor::{
+    ConsoleChunk, HostProbe, Hypervisor, PROBE_MARK, ProbeSeen, VolumeCreate, VolumeSource, probe_name,
+};
 pub use kube::{KubeApi, KubeTarget, Manifest};
 
 use std::sync::Arc;
