@@ -11,6 +11,8 @@
 //! entropy: the time is in the snapshot, random values come from [`Ids`].
 
 pub mod action;
+pub mod addons;
+pub mod bootstrap;
 pub mod domain;
 pub mod ids;
 pub mod observed;
