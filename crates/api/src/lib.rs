@@ -9,6 +9,7 @@
 pub mod condition;
 pub mod diff;
 pub mod expand;
+pub mod host_uri;
 pub mod kind;
 pub mod kinds;
 pub mod manifest;

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use super::yaml::{Entry, Location, Node, Problem, Tree};
 use crate::{
     Mebibytes,
-    names::{did_you_mean, join_path, quoted, some_of},
+    names::{did_you_mean, join_path, nearest, quoted, some_of},
     schema::{enumeration, is_required, map_values, properties, resolve, type_name},
 };
 
@@ -64,6 +64,7 @@ impl<'a> Checker<'a> {
     fn object(&mut self, node: &Node, entries: &[Entry], schema: &'a Value, path: &str) -> Value {
         let mut out = Map::new();
         let fields = properties(schema);
+        let mut misspelt = Vec::new();
         for entry in entries {
             let field_path = join_path(path, &entry.key);
             let field = match fields {
@@ -72,6 +73,7 @@ impl<'a> Checker<'a> {
             };
             let Some(field) = field else {
                 let known = fields.into_iter().flat_map(|fields| fields.keys()).map(String::as_str);
+                misspelt.extend(nearest(&entry.key, known.clone()));
                 let message = unknown_field(&entry.key, path, known);
                 self.problem(entry.key_at, &field_path, message);
                 continue;
@@ -88,7 +90,8 @@ impl<'a> Checker<'a> {
             out.insert(entry.key.clone(), value);
         }
         for (name, _) in fields.into_iter().flatten() {
-            if is_required(schema, name) && node.get(name).is_none() {
+            // One that is there under a misspelt name was reported already.
+            if is_required(schema, name) && node.get(name).is_none() && !misspelt.contains(&name.as_str()) {
                 self.problem(node.at, &join_path(path, name), "is missing");
             }
         }
@@ -192,9 +195,8 @@ fn number_problem(number: &serde_json::Number, schema: &Value) -> Option<String>
     };
     match number.as_u64() {
         Some(value) if (lowest..=highest).contains(&value) => None,
-        _ if number.as_i64().is_some() || number.as_u64().is_some() => {
-            Some(format!("{number} is outside of {lowest} to {highest}"))
-        }
+        _ if number.as_i64().is_some_and(|value| value < 0) => Some(format!("{number} is negative")),
+        _ if number.as_u64().is_some() => Some(format!("{number} is outside of {lowest} to {highest}")),
         _ => Some(format!("wants a whole number, not {number}")),
     }
 }

@@ -165,19 +165,33 @@ fn location(span: &Span) -> Location {
 /// What the parser stumbled over, with the cause that is most likely where it only sees the consequence.
 fn describe(text: &str, error: &ScanError, limits: &Limits) -> Problem {
     let at = Location { line: error.marker().line().max(1), column: error.marker().col() + 1 };
-    if *error.kind() == ErrorKind::RecursionLimitExceeded {
-        return Problem::new(at, "", format!("nested deeper than {} levels", limits.depth));
-    }
-    // The parser may stop at the line after the one with the tab.
-    let tab = (at.line.saturating_sub(1)..=at.line).rev().filter(|line| *line > 0).find_map(|line| {
+    // The parser may stop a line before or after the one with the tab.
+    let tab = (at.line.saturating_sub(1)..=at.line + 1).filter(|line| *line > 0).find_map(|line| {
         let content = text.lines().nth(line - 1)?;
         let column = content.chars().take_while(|c| c.is_whitespace()).position(|c| c == '\t')?;
         Some(Location { line, column: column + 1 })
     });
-    match tab {
-        Some(at) => Problem::new(at, "", "a tab in the indentation: YAML wants spaces"),
-        None => Problem::new(at, "", format!("not YAML: {}", error.info())),
-    }
+    let hint = match error.kind() {
+        ErrorKind::RecursionLimitExceeded => {
+            return Problem::new(at, "", format!("nested deeper than {} levels", limits.depth));
+        }
+        ErrorKind::InputIo { .. } | ErrorKind::InputDecoding { .. } => "",
+        _ if let Some(tab) = tab => {
+            return Problem::new(tab, "", "a tab in the indentation: YAML wants spaces");
+        }
+        ErrorKind::SimpleKeyExpected | ErrorKind::ExpectedBlockMappingKey => {
+            " (is there a colon with a space after it, and does the line begin below the others of its map?)"
+        }
+        ErrorKind::MappingValueNotAllowed | ErrorKind::InvalidIndentation => {
+            " (do all keys of the map begin in the same column?)"
+        }
+        ErrorKind::InvalidColonPlacement
+        | ErrorKind::ExpectedFlowMappingSeparator
+        | ErrorKind::ExpectedFlowSequenceSeparator => " (is a bracket before it closed?)",
+        ErrorKind::UnclosedQuotedScalar => " (the quote that begins here has no end)",
+        _ => "",
+    };
+    Problem::new(at, "", format!("not YAML: {}{hint}", error.info()))
 }
 
 impl Builder<'_> {
