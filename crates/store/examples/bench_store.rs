@@ -15,11 +15,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use ashlar_store::{Key, MemoryStore, Precondition, Revision, SqliteStore, Store, Transaction};
+use ashlar_store::{Key, MemoryStore, Precondition, Revision, Row, SqliteStore, Store, Transaction};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 const OBJECTS: u64 = 10_000;
+const HOSTS: u64 = 300;
 const WRITERS: u64 = 64;
 const VALUE_BYTES: usize = 512;
 
@@ -29,6 +30,7 @@ fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["cold", what, path] => cold(what, Path::new(path)),
+        ["fill", path] => fill(&PathBuf::from(path)),
         [] => bench(&std::env::temp_dir()),
         [directory] => bench(Path::new(directory)),
         _ => Err("usage: bench_store [directory]".into()),
@@ -58,8 +60,11 @@ fn bench(parent: &Path) -> Result<()> {
 
     let path = directory.path().join("machines.db");
     fill(&path)?;
-    report(&format!("{OBJECTS} machines, {} bytes of file", std::fs::metadata(&path)?.len()));
-    for what in ["nothing", "get", "list_raw", "list_brief", "list"] {
+    report(&format!(
+        "{OBJECTS} machines and {HOSTS} hosts, {} bytes of file",
+        std::fs::metadata(&path)?.len()
+    ));
+    for what in ["nothing", "get", "list_raw", "list_raw+decode", "scan", "scan+decode", "list", "hosts"] {
         let times = (0..15).map(|_| cold_process(what, &path)).collect::<Result<Vec<_>>>()?;
         report(&format!("cold process, {what}: {:?}", median(times)));
     }
@@ -97,6 +102,14 @@ fn cold(what: &str, path: &Path) -> Result<()> {
         }
         "list_raw" => wait_for(store.list_raw(Some("Machine"), None))?.items.len() as u64,
         "list" => wait_for(store.list(Some("Machine"), None))?.items.len() as u64,
+        "scan" => wait_for(store.scan(Some("Machine"), None, |row| row.revision))?.1.len() as u64,
+        "hosts" => wait_for(store.list(Some("Host"), None))?.items.len() as u64 / HOSTS * OBJECTS,
+        "scan+decode" => {
+            let ready =
+                |row: Row<'_>| serde_json::from_str::<Brief<'_>>(row.json).map(|b| b.status.phase == "Ready");
+            let (_, rows) = wait_for(store.scan(Some("Machine"), None, ready))?;
+            rows.into_iter().filter(|ready| matches!(ready, Ok(true))).count() as u64
+        }
         _ => {
             let listing = wait_for(store.list_raw(Some("Machine"), None))?;
             let mut ready = 0;
@@ -119,6 +132,10 @@ fn fill(path: &PathBuf) -> Result<()> {
             transaction.put(key, machine(n), Precondition::Absent)
         });
         wait_for(store.commit(transaction))?;
+    }
+    for n in 0..HOSTS {
+        let key = Key::cluster_scoped("Host", format!("host-{n:03}"));
+        wait_for(store.commit(Transaction::new().put(key, machine(n), Precondition::Absent)))?;
     }
     wait_for(store.compact(Revision(u64::MAX)))?;
     Ok(())

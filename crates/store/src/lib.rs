@@ -32,7 +32,7 @@ pub use lock::{EngineLock, LockError};
 pub use memory::MemoryStore;
 pub use model::{Listing, Precondition, Revision, Stored, Transaction, Write};
 pub use raw::{RawListing, RawStored, RawValue};
-pub use sqlite::{SqliteOptions, SqliteStore};
+pub use sqlite::{Row, SqliteOptions, SqliteStore};
 pub use store::Store;
 pub use watch::{Batch, Change, ChangeSource, Watch};
 

@@ -1,9 +1,9 @@
 //! Reading, each function one consistent snapshot. Runs on the readers' threads.
 
-use rusqlite::{CachedStatement, Connection, OptionalExtension, Params, params};
+use rusqlite::{Connection, OptionalExtension, ToSql, params};
 
 use super::schema;
-use crate::{Key, RawListing, RawStored, RawValue, Revision, watch::BATCH_CHANGES};
+use crate::{Key, RawStored, RawValue, Revision, watch::BATCH_CHANGES};
 
 /// The one row of `state`.
 #[derive(Clone, Copy)]
@@ -40,14 +40,38 @@ pub(super) fn get(connection: &Connection, key: &Key) -> rusqlite::Result<Option
     statement.query_row(parameters, |row| Ok((row.get(0)?, row.get(1)?))).optional()
 }
 
-pub(super) fn list(
+/// One object in the reader's own memory: valid only while it is looked at.
+#[derive(Clone, Copy, Debug)]
+pub struct Row<'a> {
+    /// Its kind.
+    pub kind: &'a str,
+    /// Its namespace.
+    pub namespace: &'a str,
+    /// Its name.
+    pub name: &'a str,
+    /// The revision of its last change.
+    pub revision: Revision,
+    /// Its value as JSON text.
+    pub json: &'a str,
+}
+
+impl Row<'_> {
+    pub(super) fn to_raw(self) -> RawStored {
+        let key = Key::new(self.kind, self.namespace, self.name);
+        RawStored { key, revision: self.revision, value: RawValue::Text(self.json.into()) }
+    }
+}
+
+/// Shows each object, in the order of keys, to `each`. Returns the snapshot's revision.
+pub(super) fn scan(
     connection: &Connection,
     kind: Option<&str>,
     namespace: Option<&str>,
-) -> rusqlite::Result<RawListing> {
+    mut each: impl FnMut(Row<'_>),
+) -> rusqlite::Result<Revision> {
     let snapshot = connection.unchecked_transaction()?;
-    let revision = state(&snapshot)?.head;
-    let (filter, parameters): (_, &[&dyn rusqlite::ToSql]) = match (&kind, &namespace) {
+    let head = state(&snapshot)?.head;
+    let (filter, parameters): (_, &[&dyn ToSql]) = match (&kind, &namespace) {
         (None, None) => ("", &[]),
         (Some(kind), None) => ("WHERE kind = ?", &[kind]),
         (None, Some(namespace)) => ("WHERE namespace = ?", &[namespace]),
@@ -56,19 +80,14 @@ pub(super) fn list(
     let sql = format!(
         "SELECT kind, namespace, name, revision, value FROM objects {filter} ORDER BY kind, namespace, name"
     );
-    let items = objects(snapshot.prepare_cached(&sql)?, parameters)?;
-    Ok(RawListing { revision, items })
-}
-
-fn objects(mut statement: CachedStatement<'_>, parameters: impl Params) -> rusqlite::Result<Vec<RawStored>> {
+    let mut statement = snapshot.prepare_cached(&sql)?;
     let mut rows = statement.query(parameters)?;
-    let mut items = Vec::new();
     while let Some(row) = rows.next()? {
-        let key = Key { kind: row.get(0)?, namespace: row.get(1)?, name: row.get(2)? };
-        let revision = row.get(3)?;
-        items.push(RawStored { key, revision, value: RawValue::Text(row.get(4)?) });
+        let text = |column: usize| Ok::<_, rusqlite::Error>(row.get_ref(column)?.as_str()?);
+        let (kind, namespace, name) = (text(0)?, text(1)?, text(2)?);
+        each(Row { kind, namespace, name, revision: row.get(3)?, json: text(4)? });
     }
-    Ok(items)
+    Ok(head)
 }
 
 /// Changes after `after`, whole transactions only. Empty, with the state alone, if `after` is not watchable.

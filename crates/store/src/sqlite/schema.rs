@@ -1,6 +1,7 @@
 //! What is in the file, and how older files are brought up to it.
 //!
-//! - `objects`: the present. Clustered by key, so that listing one kind reads neighbouring pages.
+//! - `objects`: the present. An ordinary table with an index, not one clustered by key: only so does an object
+//!   of several kilobytes stay in one piece, and replacing one leaves the index alone.
 //! - `changes`: the recent past, for watches. `position` is revision × 128 + place in the transaction, so that
 //!   one integer orders all changes, and appending is the cheapest thing that SQLite does.
 //! - `state`: one row: the newest revision, and up to which revision changes are forgotten.
@@ -15,9 +16,9 @@ use crate::{MAX_OPERATIONS, Revision};
 /// Marks a SQLite file as an Ashlar store ("ASHL").
 pub(super) const APPLICATION_ID: i32 = 0x4153_484c;
 
-/// Pages of this size hold objects of up to 4 KB in place; with SQLite's usual 4 KB an object above 1 KB would
-/// be spread over overflow pages, which makes listing several times slower.
-pub(super) const PAGE_BYTES: u32 = 16_384;
+/// Objects are 1 to 4 KB. Smaller pages spread more of them over overflow pages, which makes listing slower;
+/// larger ones make every commit write more (measured with `bench_store`).
+pub(super) const PAGE_BYTES: u32 = 8192;
 
 const POSITIONS_PER_REVISION: u64 = 128;
 const _: () = assert!((MAX_OPERATIONS as u64) <= POSITIONS_PER_REVISION);
@@ -25,13 +26,14 @@ const _: () = assert!((MAX_OPERATIONS as u64) <= POSITIONS_PER_REVISION);
 /// Each entry brings a file from the format of its index to the next. Entries are never changed once released.
 const MIGRATIONS: &[&str] = &["
     CREATE TABLE objects (
+        id INTEGER PRIMARY KEY,
         kind TEXT NOT NULL,
         namespace TEXT NOT NULL,
         name TEXT NOT NULL,
         revision INTEGER NOT NULL,
         value TEXT NOT NULL,
-        PRIMARY KEY (kind, namespace, name)
-    ) STRICT, WITHOUT ROWID;
+        UNIQUE (kind, namespace, name)
+    ) STRICT;
     CREATE TABLE changes (
         position INTEGER PRIMARY KEY,
         kind TEXT NOT NULL,

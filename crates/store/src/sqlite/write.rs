@@ -109,7 +109,7 @@ fn commit(
             Effect::Put(value) => {
                 let sql =
                     "INSERT INTO objects (kind, namespace, name, revision, value) VALUES (?, ?, ?, ?, ?)
-                           ON CONFLICT DO UPDATE SET revision = excluded.revision, value = excluded.value";
+                           ON CONFLICT (kind, namespace, name) DO UPDATE SET revision = excluded.revision, value = excluded.value";
                 connection.prepare_cached(sql)?.execute(params![kind, namespace, name, revision, value])?;
                 Some(value)
             }

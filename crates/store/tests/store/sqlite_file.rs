@@ -95,10 +95,10 @@ fn damage_is_found_and_left_alone() {
     // A file cut short, a file whose tables were overwritten, a file with a page of zeros in the middle.
     let cut = whole[..whole.len() / 2].to_vec();
     let mut scribbled = whole.clone();
-    scribbled[16_384..].fill(0x5a);
+    scribbled[8192..].fill(0x5a);
     let mut holed = whole.clone();
-    let middle = whole.len() / 2 / 16_384 * 16_384;
-    holed[middle..middle + 16_384].fill(0);
+    let middle = whole.len() / 2 / 8192 * 8192;
+    holed[middle..middle + 8192].fill(0);
     for (what, bytes) in [("cut", cut), ("scribbled", scribbled), ("holed", holed)] {
         fs::write(&path, &bytes).expect("damaged");
         let outcome = SqliteStore::open(&path).and_then(|store| {
@@ -213,6 +213,25 @@ fn a_lock_held_too_long_is_an_error_in_time() {
     assert_eq!(run(value_of(&store, &key("a"))), None, "readers are not held up");
     holder.execute_batch("ROLLBACK").expect("unlocked");
     run(put(&store, &key("a"), numbered(1)));
+}
+
+#[test]
+fn scanning_shows_what_listing_lists() {
+    let (_directory, path) = place();
+    filled(&path);
+    let store = SqliteStore::open_read_only(&path).expect("opened");
+    let listing = run(store.list_raw(Some("Machine"), Some("blue"))).expect("list");
+    let look = |row: ashlar_store::Row<'_>| {
+        let key = ashlar_store::Key::new(row.kind, row.namespace, row.name);
+        (key, row.revision, row.json.to_owned())
+    };
+    let (revision, seen) = run(store.scan(Some("Machine"), Some("blue"), look)).expect("scan");
+    assert_eq!((revision, seen.len()), (listing.revision, 200));
+    for (raw, (key, revision, json)) in listing.items.into_iter().zip(seen) {
+        let parsed = raw.parse().expect("JSON");
+        assert_eq!((parsed.key, parsed.revision, parsed.value.to_string()), (key, revision, json));
+    }
+    assert_eq!(run(store.scan(Some("Host"), None, |_| ())).expect("scan").1, []);
 }
 
 #[test]
