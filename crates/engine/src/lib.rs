@@ -15,7 +15,10 @@ mod engine;
 mod error;
 mod event;
 mod goal;
+mod hex;
+pub mod pki;
 mod scope;
+pub mod seed;
 mod settings;
 pub mod vault;
 

@@ -1,0 +1,98 @@
+//! Client certificates for a cluster's API server.
+
+use jiff::{SignedDuration, Timestamp};
+use rcgen::{
+    CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, Issuer, KeyPair, KeyUsagePurpose,
+};
+use zeroize::Zeroizing;
+
+use super::{
+    PkiError,
+    ca::{BACKDATE, ca_key, ca_params, certificate_time},
+};
+use crate::vault::SecretValues;
+
+/// Who a client certificate is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Identity {
+    /// The engine itself: group `system:masters`, which no RBAC rule can take away. It acts before kubeadm has made
+    /// the binding of `kubeadm:cluster-admins` (the first join token is published while `kubeadm init` still runs),
+    /// and must be able to repair a cluster whose RBAC is broken. Lives a day, in memory only.
+    Engine,
+    /// A person: as kubeadm's admin.conf, group `kubeadm:cluster-admins`, which a ClusterRoleBinding makes admin, so
+    /// that it can be taken away. Lives a year.
+    Administrator,
+}
+
+impl Identity {
+    fn common_name(self) -> &'static str {
+        match self {
+            Identity::Engine => "ashlar:engine",
+            Identity::Administrator => "kubernetes-admin",
+        }
+    }
+
+    fn organization(self) -> &'static str {
+        match self {
+            Identity::Engine => "system:masters",
+            Identity::Administrator => "kubeadm:cluster-admins",
+        }
+    }
+
+    /// How long its certificates live.
+    pub fn lifetime(self) -> SignedDuration {
+        match self {
+            Identity::Engine => SignedDuration::from_hours(24),
+            Identity::Administrator => SignedDuration::from_hours(365 * 24),
+        }
+    }
+}
+
+/// A client certificate and its key.
+#[derive(Clone)]
+pub struct ClientIdentity {
+    /// PEM.
+    pub certificate_pem: String,
+    /// PEM (PKCS#8).
+    pub key_pem: Zeroizing<String>,
+    /// When it ends.
+    pub expires: Timestamp,
+}
+
+impl std::fmt::Debug for ClientIdentity {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ClientIdentity").field("expires", &self.expires).finish_non_exhaustive()
+    }
+}
+
+/// Makes a client certificate, signed by the cluster's CA.
+///
+/// # Errors
+/// The CA's key is missing or cannot be read.
+pub fn client_identity(
+    pki: &SecretValues,
+    identity: Identity,
+    now: Timestamp,
+) -> Result<ClientIdentity, PkiError> {
+    let failed = |source| PkiError::Certificate {
+        what: format!("the client certificate {}", identity.common_name()),
+        source,
+    };
+    let issuer = Issuer::new(ca_params("kubernetes"), ca_key(pki)?);
+    let mut params = CertificateParams::default();
+    params.distinguished_name = DistinguishedName::new();
+    params.distinguished_name.push(DnType::OrganizationName, identity.organization());
+    params.distinguished_name.push(DnType::CommonName, identity.common_name());
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::KeyEncipherment];
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+    params.use_authority_key_identifier_extension = true;
+    params.not_before = certificate_time(now, -BACKDATE)?;
+    params.not_after = certificate_time(now, identity.lifetime())?;
+    let key = KeyPair::generate().map_err(failed)?;
+    let certificate = params.signed_by(&key, &issuer).map_err(failed)?;
+    Ok(ClientIdentity {
+        certificate_pem: certificate.pem(),
+        key_pem: Zeroizing::new(key.serialize_pem()),
+        expires: now.checked_add(identity.lifetime()).map_err(|_| PkiError::Clock(now))?,
+    })
+}
