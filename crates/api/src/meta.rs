@@ -116,6 +116,7 @@ impl std::fmt::Display for NamespacedName {
 #[derive(
     Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema,
 )]
+#[serde(deny_unknown_fields)]
 pub struct ObjectRef {
     /// Kind.
     pub kind: Kind,

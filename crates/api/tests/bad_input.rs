@@ -1,6 +1,8 @@
 //! What people get wrong, and what they are told: every file of `data/bad` against the world of `data/world.yaml`,
 //! in one golden file that reads from input to messages.
 
+#![expect(clippy::disallowed_methods, clippy::unwrap_used, reason = "a test reads its cases from files")]
+
 mod world;
 
 use std::fmt::Write;

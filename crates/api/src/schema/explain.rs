@@ -54,7 +54,7 @@ pub enum ExplainError {
         hint: String,
     },
     /// The field before has no fields.
-    #[error("{kind}: `{path}` has no fields of its own: it is {type_name}")]
+    #[error("{kind}: `{path}` has no fields of its own: its type is {type_name}")]
     NoFields {
         /// Kind.
         kind: Kind,
@@ -97,7 +97,11 @@ pub fn explain(kind: Kind, path: &str) -> Result<FieldDoc, ExplainError> {
         };
         schema = field;
         walked = here;
+        let map = properties(object).is_none().then_some(doc.description);
         doc = field_doc(kind, root, field, name, &walked, required);
+        if let Some(map) = map.filter(|_| doc.description.is_empty()) {
+            doc.description = map;
+        }
     }
     let object = innermost(root, schema);
     for (name, field) in properties(object).into_iter().flatten() {
@@ -119,10 +123,9 @@ fn innermost<'a>(root: &'a Value, schema: &'a Value) -> &'a Value {
 fn field_doc(kind: Kind, root: &Value, field: &Value, name: &str, path: &str, required: bool) -> FieldDoc {
     let target = resolve(root, field);
     let inner = innermost(root, field);
-    let description = match text(field, "description") {
-        empty if empty.is_empty() => text(target, "description"),
-        own => own,
-    };
+    // What a kind's spec is, its own type says; of other fields, the field.
+    let own = if path == "spec" { String::new() } else { text(field, "description") };
+    let description = if own.is_empty() { text(target, "description") } else { own };
     let default = field.get("default").or_else(|| target.get("default"));
     let managed_metadata = path
         .strip_prefix("metadata.")

@@ -24,7 +24,13 @@ macro_rules! full_schemas {
     ($($kind:ident),*) => {
         fn make_full(kind: Kind) -> Value {
             let generator = SchemaSettings::draft2020_12().into_generator();
-            match kind { $(Kind::$kind => generator.into_root_schema_for::<$kind>().to_value()),* }
+            let mut schema = match kind { $(Kind::$kind => generator.into_root_schema_for::<$kind>().to_value()),* };
+            // One object's kind is no choice.
+            schema["properties"]["kind"] = json!({"type": "string", "const": kind.name(), "description": "The kind's name."});
+            schema["properties"]["apiVersion"] =
+                json!({"type": "string", "const": API_VERSION, "description": "Always the same for now."});
+            drop_unused_definitions(&mut schema);
+            schema
         }
     };
 }
@@ -70,8 +76,6 @@ fn make_user(kind: Kind) -> Value {
     root.insert("required".to_owned(), json!(["apiVersion", "kind", "metadata", "spec"]));
     if let Some(Value::Object(properties)) = root.get_mut("properties") {
         properties.retain(|name, _| !matches!(name.as_str(), "record" | "status"));
-        properties.insert("apiVersion".to_owned(), json!({"type": "string", "const": API_VERSION}));
-        properties.insert("kind".to_owned(), json!({"type": "string", "const": kind.name()}));
     }
     if let Some(Value::Object(metadata)) = schema.pointer_mut("/$defs/ObjectMeta/properties") {
         metadata.retain(|name, _| USER_METADATA.contains(&name.as_str()));
@@ -160,7 +164,9 @@ pub(crate) fn properties(schema: &Value) -> Option<&Map<String, Value>> {
 
 /// The schema of a map's values, or nothing for objects with fields of their own.
 pub(crate) fn map_values(schema: &Value) -> Option<&Value> {
-    schema.get("additionalProperties").filter(|values| values.is_object())
+    let by_pattern =
+        schema.get("patternProperties").and_then(Value::as_object).and_then(|all| all.values().next());
+    schema.get("additionalProperties").filter(|values| values.is_object()).or(by_pattern)
 }
 
 /// Whether an object's field must be there.

@@ -22,6 +22,8 @@ pub use set::validate_set;
 pub use syntax::parse_version;
 pub use update::validate_update;
 
+use std::collections::BTreeMap;
+
 use crate::expand::ObjectMap;
 use crate::names::{MAX_CLUSTER_NAME, MAX_LABEL, MAX_WORKER_GROUP_NAME, label_problem, quoted};
 use crate::{Kind, Object, ObjectRef};
@@ -93,9 +95,9 @@ pub fn validate_apply(objects: &[Object], existing: &ObjectMap) -> Vec<Violation
     }
     out.extend(validate_set(objects, existing));
     // What is wrong with one object stands together, in the order of the file.
-    let place =
-        |violation: &Violation| objects.iter().position(|object| object.object_ref() == violation.object);
-    out.sort_by_cached_key(place);
+    let places: BTreeMap<ObjectRef, usize> =
+        objects.iter().enumerate().map(|(index, object)| (object.object_ref(), index)).collect();
+    out.sort_by_key(|violation| places.get(&violation.object).copied());
     out.dedup();
     out
 }
