@@ -1,1 +1,23 @@
-//! ashlar-sim
+//! The simulated world: hosts, domains, guests and API servers in memory, behind the engine's own traits.
+//!
+//! Production planner, engine and reconcilers run unchanged; only what they reach through
+//! [`ashlar_engine::effects`] is simulated. Time is virtual and jumps from timer to timer; everything that happens
+//! follows from the world's state and a seed, so that a run can be repeated bit for bit.
+//!
+//! The world keeps its own truth (which file exists, which domain runs with which disk, which token an API server
+
+mod clock;
+pub mod executor;
+mod fault;
+mod guest;
+mod host;
+mod hypervisor;
+mod kube;
+mod shell;
+mod store;
+mod world;
+
+pub use fault::{CrashPoint, Moment};
+pub use host::{SimDomain, SimHost, SimPool, SimVolume};
+pub use store::CrashingStore;
+pub use world::{SimCluster, SimNode, SimWorld, State};

@@ -1,0 +1,65 @@
+//! A deterministic executor: one thread, virtual time.
+
+use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
+
+use jiff::SignedDuration;
+
+use crate::SimWorld;
+
+/// How a run under the executor ended.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Ended<T> {
+    /// The future came back.
+    Done(T),
+    /// The crash point was reached; the future was dropped there.
+    Crashed,
+    /// It waits for something that no timer will bring: a deadlock.
+    Stuck,
+}
+
+#[derive(Default)]
+struct Flag(AtomicBool);
+
+impl Wake for Flag {
+    fn wake(self: Arc<Self>) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Polls the future until it is done or crashes; when it only waits for time, time jumps to the next timer.
+pub fn run<T>(world: &SimWorld, future: impl Future<Output = T>) -> Ended<T> {
+    let flag = Arc::new(Flag::default());
+    let waker = Waker::from(flag.clone());
+    let mut context = Context::from_waker(&waker);
+    let mut future = pin!(future);
+    world.state().sleepers.clear();
+    loop {
+        if let Poll::Ready(value) = future.as_mut().poll(&mut context) {
+            return Ended::Done(value);
+        }
+        let mut state = world.state();
+        if state.crash.crashed {
+            return Ended::Crashed;
+        }
+        if flag.0.swap(false, Ordering::Relaxed) {
+            continue;
+        }
+        // Nothing can go on at this moment: time moves.
+        let Some(next) = state.sleepers.iter().map(|(until, _)| *until).min() else { return Ended::Stuck };
+        let step = next.duration_since(state.now);
+        state.advance(if step.is_positive() { step } else { SignedDuration::ZERO });
+        let now = state.now;
+        let (due, later) =
+            std::mem::take(&mut state.sleepers).into_iter().partition(|(until, _)| *until <= now);
+        state.sleepers = later;
+        drop(state);
+        let due: Vec<(jiff::Timestamp, Waker)> = due;
+        for (_, waker) in due {
+            waker.wake();
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! A simulated host: what libvirt would know, and what really lies on its disk.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use ashlar_api::{HostCapacity, VolumeFormat};
+use ashlar_plan::{DomainMark, DomainSeen, DomainSpec, DomainState, PoolSeen, VolumeSeen};
+use jiff::Timestamp;
+use uuid::Uuid;
+
+/// A host.
+#[derive(Clone, Debug)]
+pub struct SimHost {
+    /// Whether it answers.
+    pub reachable: bool,
+    /// libvirt's UUID of it.
+    pub host_uuid: Uuid,
+    /// SSH host key.
+    pub ssh_host_key: String,
+    /// Hardware.
+    pub capacity: HostCapacity,
+    /// Whether KVM works there; libvirt always claims that it does.
+    pub kvm_works: bool,
+    /// Who holds the host lease: installation and highest token seen.
+    pub lease: Option<(Uuid, u64)>,
+    /// Bridges.
+    pub bridges: BTreeSet<String>,
+    /// Pools by UUID.
+    pub pools: BTreeMap<Uuid, SimPool>,
+    /// Domains by UUID.
+    pub domains: BTreeMap<Uuid, SimDomain>,
+    /// Probe domains: whether they mark their console.
+    pub(crate) probes: BTreeMap<Uuid, bool>,
+}
+
+/// A storage pool.
+#[derive(Clone, Debug, Default)]
+pub struct SimPool {
+    /// libvirt's name.
+    pub name: String,
+    /// Directory.
+    pub path: String,
+    /// Capacity.
+    pub capacity_mib: u64,
+    /// Active (mounted, started).
+    pub active: bool,
+    /// Volumes by file name.
+    pub volumes: BTreeMap<String, SimVolume>,
+}
+
+/// A volume.
+#[derive(Clone, Debug)]
+pub struct SimVolume {
+    /// Format.
+    pub format: VolumeFormat,
+    /// Size.
+    pub capacity_bytes: u64,
+    /// Backing file's path.
+    pub backing_path: Option<String>,
+    /// What was uploaded: a digest of it, hex; none while nothing was.
+    pub content_sha256: Option<String>,
+    /// Whether its content may be secret: a seed that was filled and not wiped.
+    pub holds_seed: bool,
+}
+
+/// A domain.
+#[derive(Clone, Debug)]
+pub struct SimDomain {
+    /// Name.
+    pub name: String,
+    /// As defined; none for domains that are not Ashlar's.
+    pub spec: Option<DomainSpec>,
+    /// State.
+    pub state: DomainState,
+    /// Mark in its metadata.
+    pub mark: Option<DomainMark>,
+    /// Medium in its drive.
+    pub medium_path: Option<String>,
+    /// Files that its disks use.
+    pub disk_paths: BTreeSet<String>,
+    /// Since when it runs.
+    pub started_at: Option<Timestamp>,
+    /// Console log.
+    pub console: Vec<u8>,
+    /// How far its guest has come; kept over reboots, as it is on the disk.
+    pub(crate) guest: crate::guest::Guest,
+}
+
+impl SimHost {
+    /// A host with one pool `images`, one bridge `br0`, and nothing else.
+    pub fn new(name: &str, number: u32, capacity: HostCapacity, pool_mib: u64) -> Self {
+        let pool = SimPool {
+            name: "images".to_owned(),
+            path: "/var/lib/libvirt/images".to_owned(),
+            capacity_mib: pool_mib,
+            active: true,
+            volumes: BTreeMap::new(),
+        };
+        SimHost {
+            reachable: true,
+            host_uuid: Uuid::from_u128(0x4057_0000 + u128::from(number)),
+            ssh_host_key: format!("ssh-ed25519 AAAASIM{name}"),
+            capacity,
+            kvm_works: true,
+            lease: None,
+            bridges: BTreeSet::from(["br0".to_owned()]),
+            pools: BTreeMap::from([(Uuid::from_u128(0x9001_0000 + u128::from(number)), pool)]),
+            domains: BTreeMap::new(),
+            probes: BTreeMap::new(),
+        }
+    }
+
+    pub(crate) fn volume_at(&self, path: &str) -> Option<&SimVolume> {
+        self.pools.values().find_map(|pool| {
+            let name = path.strip_prefix(&pool.path)?.strip_prefix('/')?;
+            pool.volumes.get(name)
+        })
+    }
+}
+
+impl SimPool {
+    pub(crate) fn used_mib(&self) -> u64 {
+        self.volumes.values().map(SimVolume::allocated_mib).sum()
+    }
+
+    pub(crate) fn seen(&self) -> PoolSeen {
+        PoolSeen {
+            name: self.name.clone(),
+            path: self.path.clone(),
+            capacity_mib: self.capacity_mib,
+            available_mib: self.capacity_mib.saturating_sub(self.used_mib()),
+            volumes: self.volumes.iter().map(|(name, volume)| (name.clone(), volume.seen())).collect(),
+        }
+    }
+}
+
+impl SimVolume {
+    /// An overlay takes next to nothing at first; the rest counts whole.
+    fn allocated_mib(&self) -> u64 {
+        if self.backing_path.is_some() { 1 } else { self.capacity_bytes.div_ceil(1 << 20) }
+    }
+
+    pub(crate) fn seen(&self) -> VolumeSeen {
+        VolumeSeen { capacity_bytes: self.capacity_bytes, allocation_bytes: self.allocated_mib() << 20 }
+    }
+}
+
+impl SimDomain {
+    /// A domain that somebody made by hand.
+    pub fn foreign(name: &str, disk_path: &str) -> Self {
+        SimDomain {
+            name: name.to_owned(),
+            spec: None,
+            state: DomainState::Running,
+            mark: None,
+            medium_path: None,
+            disk_paths: BTreeSet::from([disk_path.to_owned()]),
+            started_at: None,
+            console: Vec::new(),
+            guest: crate::guest::Guest::default(),
+        }
+    }
+
+    pub(crate) fn seen(&self, uuid: Uuid) -> DomainSeen {
+        DomainSeen {
+            uuid,
+            name: self.name.clone(),
+            state: self.state,
+            mark: self.mark.clone(),
+            disk_paths: self.disk_paths.clone(),
+            medium_path: self.medium_path.clone(),
+        }
+    }
+}

@@ -1,0 +1,388 @@
+//! libvirt on simulated hosts.
+
+use std::collections::BTreeSet;
+
+use ashlar_api::{Accelerator, DomainIdentity, VolumeFormat};
+use ashlar_engine::effects::{
+    ConsoleChunk, EffectError, EffectErrorKind, HostProbe, HostTarget, Hypervisor, ProbeSeen, VolumeCreate,
+    VolumeSource,
+};
+use ashlar_plan::{DomainSeen, DomainSpec, DomainState, HostWorld, PoolSeen, VolumeSeen};
+use async_trait::async_trait;
+use uuid::Uuid;
+
+use crate::host::{SimDomain, SimHost, SimPool, SimVolume};
+use crate::{SimWorld, State, guest};
+
+fn error(kind: EffectErrorKind, host: &HostTarget, message: &str) -> EffectError {
+    EffectError::new(kind, format!("host {}: {message}", host.name))
+}
+
+fn pool_of<'a>(state: &'a mut State, host: &HostTarget, pool: Uuid) -> Result<&'a mut SimPool, EffectError> {
+    state
+        .host(host)?
+        .pools
+        .get_mut(&pool)
+        .filter(|pool| pool.active)
+        .ok_or_else(|| error(EffectErrorKind::NotFound, host, &format!("no active pool {pool}")))
+}
+
+fn domain_of<'a>(
+    state: &'a mut State,
+    host: &HostTarget,
+    domain: Uuid,
+) -> Result<&'a mut SimDomain, EffectError> {
+    state
+        .host(host)?
+        .domains
+        .get_mut(&domain)
+        .ok_or_else(|| error(EffectErrorKind::NotFound, host, &format!("no domain {domain}")))
+}
+
+fn world_of(host: &SimHost) -> HostWorld {
+    HostWorld {
+        domains: host.domains.iter().map(|(uuid, domain)| (*uuid, domain.seen(*uuid))).collect(),
+        pools: host
+            .pools
+            .iter()
+            .filter(|(_, pool)| pool.active)
+            .map(|(uuid, pool)| (*uuid, pool.seen()))
+            .collect(),
+    }
+}
+
+impl SimWorld {
+    /// One call that changes a host: it is counted and noted where it took effect.
+    async fn change(
+        &self,
+        host: &HostTarget,
+        name: &str,
+        what: String,
+        call: impl FnOnce(&mut State) -> Result<(), EffectError>,
+    ) -> Result<(), EffectError> {
+        self.effect(|state| {
+            state.count_mutation(name);
+            let result = call(state);
+            match &result {
+                Ok(()) => state.note(format!("{}: {name} {what}", host.name)),
+                Err(error) => state.note(format!("{}: {name} {what} failed: {error}", host.name)),
+            }
+            result
+        })
+        .await
+    }
+}
+
+#[async_trait]
+impl Hypervisor for SimWorld {
+    async fn probe(&self, host: &HostTarget) -> Result<HostProbe, EffectError> {
+        self.effect(|state| {
+            let seen = state.host(host)?;
+            Ok(HostProbe {
+                host_uuid: seen.host_uuid,
+                hostname: host.name.clone(),
+                capacity: seen.capacity.clone(),
+                libvirt_version: "9.0.0".to_owned(),
+                qemu_version: "7.2.0".to_owned(),
+                machine_type: "pc-q35-7.2".to_owned(),
+                kvm_claimed: true,
+                architecture: "x86_64".to_owned(),
+            })
+        })
+        .await
+    }
+
+    async fn start_probe(
+        &self,
+        host: &HostTarget,
+        domain: Uuid,
+        accelerator: Accelerator,
+        _kernel_path: &str,
+        _initrd_path: &str,
+    ) -> Result<(), EffectError> {
+        self.change(host, "start_probe", format!("{accelerator:?}"), |state| {
+            let seen = state.host(host)?;
+            if accelerator == Accelerator::Kvm && !seen.kvm_works {
+                return Err(error(EffectErrorKind::Refused, host, "failed to set MSR 0x10a"));
+            }
+            seen.probes.insert(domain, true);
+            Ok(())
+        })
+        .await
+    }
+
+    async fn read_probe(&self, host: &HostTarget, domain: Uuid) -> Result<ProbeSeen, EffectError> {
+        self.effect(|state| {
+            let marked = state.host(host)?.probes.get(&domain).copied().unwrap_or(false);
+            Ok(ProbeSeen { running: false, marked, log_lines: Vec::new() })
+        })
+        .await
+    }
+
+    async fn observe(&self, host: &HostTarget) -> Result<HostWorld, EffectError> {
+        self.effect(|state| state.host(host).map(|host| world_of(host))).await
+    }
+
+    async fn pool(&self, host: &HostTarget, pool: Uuid) -> Result<Option<PoolSeen>, EffectError> {
+        self.effect(|state| {
+            Ok(state.host(host)?.pools.get(&pool).filter(|pool| pool.active).map(SimPool::seen))
+        })
+        .await
+    }
+
+    async fn pool_by_name(
+        &self,
+        host: &HostTarget,
+        name: &str,
+    ) -> Result<Option<(Uuid, PoolSeen)>, EffectError> {
+        self.effect(|state| {
+            let pools = &state.host(host)?.pools;
+            Ok(pools
+                .iter()
+                .find(|(_, pool)| pool.active && pool.name == name)
+                .map(|(uuid, pool)| (*uuid, pool.seen())))
+        })
+        .await
+    }
+
+    async fn domain(&self, host: &HostTarget, domain: Uuid) -> Result<Option<DomainSeen>, EffectError> {
+        self.effect(|state| Ok(state.host(host)?.domains.get(&domain).map(|seen| seen.seen(domain)))).await
+    }
+
+    async fn domain_by_name(&self, host: &HostTarget, name: &str) -> Result<Option<DomainSeen>, EffectError> {
+        self.effect(|state| {
+            let domains = &state.host(host)?.domains;
+            Ok(domains
+                .iter()
+                .find(|(_, domain)| domain.name == name)
+                .map(|(uuid, domain)| domain.seen(*uuid)))
+        })
+        .await
+    }
+
+    async fn define_domain(&self, host: &HostTarget, domain: &DomainSpec) -> Result<(), EffectError> {
+        self.change(host, "define_domain", domain.name.clone(), |state| {
+            let seen = state.host(host)?;
+            if let Some((other, _)) =
+                seen.domains.iter().find(|(uuid, other)| other.name == domain.name && **uuid != domain.uuid)
+            {
+                // libvirt's own words.
+                let message = format!("domain '{}' already exists with uuid {other}", domain.name);
+                return Err(error(EffectErrorKind::AlreadyExists, host, &message));
+            }
+            let kept = seen.domains.get(&domain.uuid);
+            let defined = SimDomain {
+                name: domain.name.clone(),
+                state: kept.map_or(DomainState::ShutOff, |kept| kept.state),
+                mark: Some(domain.mark.clone()),
+                medium_path: domain.seed_path.clone(),
+                disk_paths: domain.disks.iter().map(|disk| disk.path.clone()).collect::<BTreeSet<_>>(),
+                started_at: kept.and_then(|kept| kept.started_at),
+                console: kept.map(|kept| kept.console.clone()).unwrap_or_default(),
+                guest: kept.map(|kept| kept.guest.clone()).unwrap_or_default(),
+                spec: Some(domain.clone()),
+            };
+            seen.domains.insert(domain.uuid, defined);
+            Ok(())
+        })
+        .await
+    }
+
+    async fn start_domain(&self, host: &HostTarget, domain: Uuid) -> Result<(), EffectError> {
+        self.change(host, "start_domain", short(domain), |state| {
+            let now = state.now;
+            let bridges = state.host(host)?.bridges.clone();
+            let paths: Vec<String> = {
+                let seen = domain_of(state, host, domain)?;
+                if seen.state.is_active() {
+                    return Ok(());
+                }
+                let Some(spec) = &seen.spec else { return Ok(()) };
+                if let Some(nic) = spec.nics.iter().find(|nic| !bridges.contains(&nic.bridge)) {
+                    let message = format!("no bridge {}", nic.bridge);
+                    return Err(error(EffectErrorKind::Refused, host, &message));
+                }
+                let boot = [spec.kernel_path.clone(), spec.initrd_path.clone()];
+                let backing = spec.disks.iter().filter_map(|disk| disk.backing_path.clone());
+                seen.disk_paths
+                    .iter()
+                    .cloned()
+                    .chain(boot)
+                    .chain(backing)
+                    .chain(seen.medium_path.clone())
+                    .collect()
+            };
+            let seen = state.host(host)?;
+            if let Some(missing) = paths.iter().find(|path| seen.volume_at(path).is_none()) {
+                let message = format!("cannot access storage file '{missing}': no such file");
+                return Err(error(EffectErrorKind::Refused, host, &message));
+            }
+            let seen = domain_of(state, host, domain)?;
+            seen.state = DomainState::Running;
+            seen.started_at = Some(now);
+            guest::power_on(&mut seen.guest);
+            Ok(())
+        })
+        .await
+    }
+
+    async fn shutdown_domain(&self, host: &HostTarget, domain: Uuid) -> Result<(), EffectError> {
+        self.change(host, "shutdown_domain", short(domain), |state| power_off(state, host, domain)).await
+    }
+
+    async fn destroy_domain(&self, host: &HostTarget, domain: Uuid) -> Result<(), EffectError> {
+        self.change(host, "destroy_domain", short(domain), |state| {
+            if state.host(host)?.probes.remove(&domain).is_some() {
+                return Ok(());
+            }
+            power_off(state, host, domain)
+        })
+        .await
+    }
+
+    async fn undefine_domain(&self, host: &HostTarget, domain: Uuid) -> Result<(), EffectError> {
+        self.change(host, "undefine_domain", short(domain), |state| {
+            let seen = domain_of(state, host, domain)?;
+            if seen.state.is_active() {
+                // libvirt would make it transient; the engine must never ask for that.
+                return Err(error(EffectErrorKind::Refused, host, "the domain is running"));
+            }
+            state.host(host)?.domains.remove(&domain);
+            Ok(())
+        })
+        .await
+    }
+
+    async fn eject_medium(&self, host: &HostTarget, domain: Uuid) -> Result<(), EffectError> {
+        self.change(host, "eject_medium", short(domain), |state| {
+            domain_of(state, host, domain)?.medium_path = None;
+            Ok(())
+        })
+        .await
+    }
+
+    async fn create_volume(&self, host: &HostTarget, volume: &VolumeCreate) -> Result<(), EffectError> {
+        self.change(host, "create_volume", volume.file_name.clone(), |state| {
+            if let Some(backing) = &volume.backing_path
+                && state.host(host)?.volume_at(backing).is_none()
+            {
+                let message = format!("backing file {backing} does not exist");
+                return Err(error(EffectErrorKind::Refused, host, &message));
+            }
+            let pool = pool_of(state, host, volume.pool)?;
+            if pool.volumes.contains_key(&volume.file_name) {
+                let message = format!("storage volume '{}' exists already", volume.file_name);
+                return Err(error(EffectErrorKind::AlreadyExists, host, &message));
+            }
+            let needed_mib =
+                if volume.backing_path.is_some() { 1 } else { volume.capacity_bytes.div_ceil(1 << 20) };
+            if pool.used_mib() + needed_mib > pool.capacity_mib {
+                let message = format!("pool {} is full", pool.name);
+                return Err(error(EffectErrorKind::Exhausted, host, &message));
+            }
+            let made = SimVolume {
+                format: volume.format,
+                capacity_bytes: volume.capacity_bytes,
+                backing_path: volume.backing_path.clone(),
+                content_sha256: None,
+                holds_seed: false,
+            };
+            pool.volumes.insert(volume.file_name.clone(), made);
+            Ok(())
+        })
+        .await
+    }
+
+    async fn upload_volume(
+        &self,
+        host: &HostTarget,
+        pool: Uuid,
+        file_name: &str,
+        source: VolumeSource,
+    ) -> Result<(), EffectError> {
+        self.change(host, "upload_volume", file_name.to_owned(), |state| {
+            let volume = volume_of(state, host, pool, file_name)?;
+            match source {
+                // The simulated image store: a file's name is its digest.
+                VolumeSource::File(path) => {
+                    volume.content_sha256 = path.file_name().map(|name| name.to_string_lossy().into_owned());
+                }
+                VolumeSource::Bytes(_) => {
+                    volume.content_sha256 = Some("seed".to_owned());
+                    volume.holds_seed = volume.format == VolumeFormat::Iso;
+                }
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    async fn wipe_volume(&self, host: &HostTarget, pool: Uuid, file_name: &str) -> Result<(), EffectError> {
+        self.change(host, "wipe_volume", file_name.to_owned(), |state| {
+            let volume = volume_of(state, host, pool, file_name)?;
+            volume.holds_seed = false;
+            volume.content_sha256 = None;
+            Ok(())
+        })
+        .await
+    }
+
+    async fn delete_volume(&self, host: &HostTarget, pool: Uuid, file_name: &str) -> Result<(), EffectError> {
+        self.change(host, "delete_volume", file_name.to_owned(), |state| {
+            volume_of(state, host, pool, file_name)?;
+            pool_of(state, host, pool)?.volumes.remove(file_name);
+            Ok(())
+        })
+        .await
+    }
+
+    async fn volume(
+        &self,
+        host: &HostTarget,
+        pool: Uuid,
+        file_name: &str,
+    ) -> Result<Option<VolumeSeen>, EffectError> {
+        self.effect(|state| Ok(pool_of(state, host, pool)?.volumes.get(file_name).map(SimVolume::seen))).await
+    }
+
+    async fn read_console(
+        &self,
+        host: &HostTarget,
+        domain: &DomainIdentity,
+        offset: u64,
+    ) -> Result<ConsoleChunk, EffectError> {
+        self.effect(|state| {
+            let Some(seen) = state.host(host)?.domains.get(&domain.uuid) else {
+                return Ok(ConsoleChunk::default());
+            };
+            let start = usize::try_from(offset).unwrap_or(usize::MAX).min(seen.console.len());
+            let bytes = seen.console[start..].to_vec();
+            Ok(ConsoleChunk { next_offset: (start + bytes.len()) as u64, bytes })
+        })
+        .await
+    }
+}
+
+fn volume_of<'a>(
+    state: &'a mut State,
+    host: &HostTarget,
+    pool: Uuid,
+    file_name: &str,
+) -> Result<&'a mut SimVolume, EffectError> {
+    pool_of(state, host, pool)?
+        .volumes
+        .get_mut(file_name)
+        .ok_or_else(|| error(EffectErrorKind::NotFound, host, &format!("no volume {file_name}")))
+}
+
+fn power_off(state: &mut State, host: &HostTarget, domain: Uuid) -> Result<(), EffectError> {
+    let seen = domain_of(state, host, domain)?;
+    seen.state = DomainState::ShutOff;
+    seen.started_at = None;
+    Ok(())
+}
+
+/// UUIDs come from the seed, so they may stand in a transcript; eight digits tell them apart.
+fn short(uuid: Uuid) -> String {
+    uuid.simple().to_string()[..8].to_owned()
+}

@@ -1,0 +1,43 @@
+//! Commands on simulated hosts.
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+
+use ashlar_engine::effects::{EffectError, EffectErrorKind, HostShell, HostTarget};
+use async_trait::async_trait;
+
+use crate::SimWorld;
+
+#[async_trait]
+impl HostShell for SimWorld {
+    async fn file_sha256(&self, host: &HostTarget, path: &str) -> Result<String, EffectError> {
+        self.effect(|state| {
+            let name = &host.name;
+            state.host(host)?.volume_at(path).and_then(|volume| volume.content_sha256.clone()).ok_or_else(
+                || EffectError::new(EffectErrorKind::NotFound, format!("host {name}: no file {path}")),
+            )
+        })
+        .await
+    }
+
+    async fn check_facts(
+        &self,
+        host: &HostTarget,
+        _pool_path: &str,
+    ) -> Result<BTreeMap<String, String>, EffectError> {
+        self.effect(|state| state.host(host).map(|_| BTreeMap::new())).await
+    }
+
+    async fn address_answers(
+        &self,
+        host: &HostTarget,
+        bridge: &str,
+        address: Ipv4Addr,
+    ) -> Result<bool, EffectError> {
+        self.effect(|state| {
+            state.host(host)?;
+            Ok(state.foreign_addresses.contains(&(bridge.to_owned(), address)))
+        })
+        .await
+    }
+}

@@ -1,0 +1,182 @@
+//! The world's whole state, and who may look at it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use ashlar_api::NamespacedName;
+use ashlar_engine::effects::{EffectError, EffectErrorKind, HostTarget, World};
+use jiff::{SignedDuration, Timestamp};
+use rand::{RngCore as _, SeedableRng as _};
+use rand_chacha::ChaCha12Rng;
+
+use crate::fault::{Crash, CrashPoint};
+use crate::host::SimHost;
+
+/// A handle on one simulated world; clones share it.
+#[derive(Clone)]
+pub struct SimWorld {
+    state: Arc<Mutex<State>>,
+}
+
+/// The truth about the simulated world.
+pub struct State {
+    /// Virtual time.
+    pub now: Timestamp,
+    /// Hosts by name.
+    pub hosts: BTreeMap<String, SimHost>,
+    /// API servers (and what lies in their etcd) by cluster.
+    pub clusters: BTreeMap<NamespacedName, SimCluster>,
+    /// Addresses that somebody else uses: (bridge, address).
+    pub foreign_addresses: BTreeSet<(String, Ipv4Addr)>,
+    /// What happened, one line each, with the virtual time; the transcript of a scenario.
+    pub trace: Vec<String>,
+    /// Mutating calls that were made, by name.
+    pub mutating_calls: BTreeMap<String, u64>,
+    /// Machines whose first boot fails, by name: phase and reason as the console would say.
+    pub failing_boots: BTreeMap<String, (String, String)>,
+    pub(crate) crash: Crash,
+    pub(crate) sleepers: Vec<(Timestamp, std::task::Waker)>,
+    pub(crate) rng: ChaCha12Rng,
+}
+
+/// One cluster's API server.
+#[derive(Clone, Debug, Default)]
+pub struct SimCluster {
+    /// Nodes by name.
+    pub nodes: BTreeMap<String, SimNode>,
+    /// Bootstrap tokens: id → expiry.
+    pub tokens: BTreeMap<String, Timestamp>,
+    /// Applied objects: "kind/name" → add-on digest annotation, if it has one.
+    pub objects: BTreeMap<String, Option<String>>,
+    /// etcd's voting members, by node name.
+    pub voters: BTreeSet<String>,
+}
+
+/// A node in an API server.
+#[derive(Clone, Debug, Default)]
+pub struct SimNode {
+    /// `spec.providerID`.
+    pub provider_id: String,
+    /// kubelet version.
+    pub kubelet_version: String,
+}
+
+/// Start of virtual time: any fixed moment does.
+const EPOCH: &str = "2026-01-01T00:00:00Z";
+
+impl SimWorld {
+    /// An empty world.
+    ///
+    /// # Panics
+    /// Never: the epoch is a constant.
+    #[expect(clippy::expect_used, reason = "a constant that parses")]
+    pub fn new(seed: u64) -> Self {
+        let state = State {
+            now: EPOCH.parse().expect("a constant"),
+            hosts: BTreeMap::new(),
+            clusters: BTreeMap::new(),
+            foreign_addresses: BTreeSet::new(),
+            trace: Vec::new(),
+            mutating_calls: BTreeMap::new(),
+            failing_boots: BTreeMap::new(),
+            crash: Crash::default(),
+            sleepers: Vec::new(),
+            rng: ChaCha12Rng::seed_from_u64(seed),
+        };
+        SimWorld { state: Arc::new(Mutex::new(state)) }
+    }
+
+    /// The state, to look at or to change by hand (as a person with virsh would).
+    pub fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The engine's view of this world.
+    pub fn effects(&self) -> World {
+        World {
+            hypervisor: Arc::new(self.clone()),
+            shell: Arc::new(self.clone()),
+            kube: Arc::new(self.clone()),
+            clock: Arc::new(self.clone()),
+            entropy: Arc::new(self.clone()),
+        }
+    }
+
+    /// From now on the engine crashes at the given point.
+    pub fn crash_at(&self, point: Option<CrashPoint>) {
+        self.state().crash = Crash { point, ..Crash::default() };
+    }
+
+    /// Outside calls and store commits since the crash point was set.
+    pub fn effect_count(&self) -> u64 {
+        self.state().crash.count
+    }
+
+    /// How many mutating calls were made so far.
+    pub fn mutating_call_count(&self) -> u64 {
+        self.state().mutating_calls.values().sum()
+    }
+}
+
+impl State {
+    /// Writes a line into the transcript.
+    pub fn note(&mut self, line: impl AsRef<str>) {
+        #[expect(clippy::expect_used, reason = "a constant that parses")]
+        let epoch: Timestamp = EPOCH.parse().expect("a constant");
+        let elapsed = self.now.duration_since(epoch);
+        self.trace.push(format!("{:>6}s {}", elapsed.as_secs(), line.as_ref()));
+    }
+
+    pub(crate) fn count_mutation(&mut self, name: &str) {
+        *self.mutating_calls.entry(name.to_owned()).or_default() += 1;
+    }
+
+    /// The host behind a target, if it is there, answers and is ours.
+    pub(crate) fn host(&mut self, target: &HostTarget) -> Result<&mut SimHost, EffectError> {
+        let name = &target.name;
+        let Some(host) = self.hosts.get_mut(name).filter(|host| host.reachable) else {
+            return Err(EffectError::new(
+                EffectErrorKind::Unreachable,
+                format!("host {name}: no answer; check its network and that libvirtd runs"),
+            ));
+        };
+        if host.ssh_host_key != target.ssh_host_key {
+            return Err(EffectError::new(
+                EffectErrorKind::NotOurs,
+                format!("host {name}: its SSH host key is not the pinned one"),
+            ));
+        }
+        if let Some((owner, token)) = host.lease {
+            if owner != target.installation {
+                return Err(EffectError::new(
+                    EffectErrorKind::NotOurs,
+                    format!("host {name} belongs to installation {owner}"),
+                ));
+            }
+            if token > target.lease_token {
+                return Err(EffectError::new(
+                    EffectErrorKind::Fenced,
+                    format!("host {name}: lease token {} is older than {token}", target.lease_token),
+                ));
+            }
+        }
+        host.lease = Some((target.installation, target.lease_token));
+        Ok(host)
+    }
+
+    /// Moves time on, and lets everything happen that happens by itself until then.
+    pub fn advance(&mut self, by: SignedDuration) {
+        let until = self.now.saturating_add(by).unwrap_or(Timestamp::MAX);
+        // In small strides, so that what guests wait for from each other comes in the right order.
+        let stride = SignedDuration::from_secs(1);
+        while self.now < until {
+            self.now = self.now.saturating_add(stride).unwrap_or(until).min(until);
+            crate::guest::run_guests(self);
+        }
+    }
+
+    pub(crate) fn random(&mut self, buffer: &mut [u8]) {
+        self.rng.fill_bytes(buffer);
+    }
+}
