@@ -25,13 +25,14 @@ const ALLOWED: [(&str, &[&str]); 11] = [
 const STRICT_IN_TESTS: [&str; 3] = ["api", "plan", "store"];
 
 /// Never in the dependency tree of `api` and `plan`: async, entropy, logging, I/O.
-const IMPURE: [&str; 22] = [
+const IMPURE: [&str; 23] = [
     "async-std",
     "async-trait",
     "fastrand",
     "futures",
     "futures-core",
     "futures-util",
+    "getrandom",
     "hyper",
     "log",
     "mio",
