@@ -22,6 +22,9 @@ use crate::mountinfo;
 
 const CGROUP_ROOT: &str = "/sys/fs/cgroup";
 const DAEMONS: &str = "daemons";
+/// What libvirt limits and measures domains with. No more than that is switched on for the machine's top group, since
+/// nobody can tell afterwards whether it may be switched off again.
+const CONTROLLERS: [&str; 4] = ["cpu", "cpuset", "io", "memory"];
 
 /// One mounted hierarchy.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -119,14 +122,14 @@ fn inherit(dir: &Path, file: &str) -> Result<(), LabError> {
     fs::write(&own, value).map_err(LabError::io("write", own))
 }
 
-/// Hands all controllers of a v2 group down to its children, one by one, as far as it goes: at the top of a container
+/// Hands controllers of a v2 group down to its children, one by one, as far as it goes: at the top of a container
 /// there are processes, and the kernel refuses. Domains then start all the same, without limits of their own.
 fn enable_controllers(dir: &Path) {
     let read = |file: &str| fs::read_to_string(dir.join(file)).unwrap_or_default();
     let enabled = read("cgroup.subtree_control");
     let enabled: Vec<&str> = enabled.split_whitespace().collect();
     for controller in read("cgroup.controllers").split_whitespace() {
-        if enabled.contains(&controller) {
+        if enabled.contains(&controller) || !CONTROLLERS.contains(&controller) {
             continue;
         }
         if let Err(error) = fs::write(dir.join("cgroup.subtree_control"), format!("+{controller}")) {

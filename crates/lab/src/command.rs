@@ -44,11 +44,7 @@ pub(crate) fn output(command: &mut Command, deadline: Duration) -> Result<Output
                 // Fails only if the child has just ended, which is as good.
                 let _ = child.kill();
                 let _ = child.wait();
-                return Err(LabError::Timeout {
-                    what: line,
-                    after: deadline,
-                    look_at: PathBuf::from("/proc"),
-                });
+                return Err(LabError::CommandTimeout { command: line, after: deadline });
             }
             Err(source) => return Err(LabError::Spawn { program: line, source }),
         }

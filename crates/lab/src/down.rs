@@ -43,6 +43,7 @@ impl Lab {
         if !owned && self.paths.description().exists() {
             return Err(LabError::NotALab { path: self.paths.root().to_owned(), name: self.name.clone() });
         }
+        self.refuse_other_state_dir()?;
         let lock = if owned { Some(self.lock()?) } else { None };
 
         let mut changes = Vec::new();
@@ -71,6 +72,11 @@ impl Lab {
         if owned {
             self.remove_state()?;
             note(format!("{}: removed", self.paths.root().display()));
+        }
+        if self.paths.root().parent() == Some(Path::new(DEFAULT_ROOT)) {
+            // Both are refused while there is anything in them: an `up` that died at once left the first one empty.
+            let _ = fs::remove_dir(self.paths.root());
+            let _ = fs::remove_dir(DEFAULT_ROOT);
         }
         drop(lock);
         Ok(DownReport { changes, elapsed: began.elapsed() })
@@ -136,17 +142,13 @@ impl Lab {
         }
         fs::remove_file(self.paths.marker()).map_err(LabError::io("remove", self.paths.marker()))?;
         fs::remove_dir_all(root).map_err(LabError::io("remove", root))?;
-        if root.parent() == Some(Path::new(DEFAULT_ROOT)) {
-            // Refused while there are other labs.
-            let _ = fs::remove_dir(DEFAULT_ROOT);
-        }
         Ok(())
     }
 }
 
 /// A lab makes no mounts there that the machine sees; somebody else may have, and their files must not be deleted.
 fn unmount_below(root: &Path) -> Result<(), LabError> {
-    let path = "/proc/self/mountinfo";
+    let path = "/proc/thread-self/mountinfo";
     let text = fs::read_to_string(path).map_err(LabError::io("read", path))?;
     for mount in mountinfo::parse(&text).into_iter().rev() {
         if mount.mount_point.starts_with(root) && mount.mount_point != root {

@@ -64,16 +64,14 @@ pub enum LabError {
     },
     /// A lab of that name runs, but its state is not in the state directory that was given.
     #[error(
-        "lab {name:?} already exists on this machine (namespace {namespace}), but its state is not in {}: \
-         use its own state directory, or remove it with `ashlar lab down --name {name}`",
+        "lab {name:?} already runs on this machine with another state directory, {}: name that one, or take another \
+         name for the lab",
         path.display()
     )]
     OtherStateDir {
         /// The lab.
         name: String,
-        /// A namespace of it that was found.
-        namespace: String,
-        /// Where its state was looked for.
+        /// Where its state is.
         path: PathBuf,
     },
     /// No such host in the lab.
@@ -135,6 +133,14 @@ pub enum LabError {
         status: std::process::ExitStatus,
         /// The last lines of what it said.
         stderr: String,
+    },
+    /// A program did not end in time.
+    #[error("{command} gave no answer within {} s and was killed: what it talks to hangs", after.as_secs())]
+    CommandTimeout {
+        /// The command line.
+        command: String,
+        /// How long it had.
+        after: Duration,
     },
     /// Something did not happen in time.
     #[error("{what} did not happen within {} s; look at {}", after.as_secs(), look_at.display())]

@@ -22,7 +22,7 @@ pub enum Place {
 }
 
 impl Lab {
-    /// Becomes the program: it gets this process, its terminal and its signals, and its exit code is this process's.
+    /// Becomes the program (a shell if there is none): it gets this process, its terminal and its signals, and its exit code is this process's.
     /// `ASHLAR_LAB` and `ASHLAR_STATE_DIR` are set, so that an `ashlar` started so works against the lab.
     ///
     /// # Errors

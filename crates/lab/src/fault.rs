@@ -1,13 +1,17 @@
 //! Faults on purpose, for tests and for people who want to see what happens.
 
+use std::time::Duration;
+
 use nix::sys::signal::Signal;
 
 use crate::command::wait_until;
-use crate::daemon::{Daemon, LibvirtFlavour};
+use crate::daemon::{Daemon, LibvirtFlavour, is_stopped};
 use crate::host::{self, RunningHost};
 use crate::network::{self, Link};
 use crate::process::ProcessId;
 use crate::{Lab, LabError};
+
+const SIGNAL_DEADLINE: Duration = Duration::from_secs(10);
 
 impl Lab {
     /// The daemon that drives QEMU here: libvirtd, or virtqemud where libvirt is modular only.
@@ -40,7 +44,7 @@ impl Lab {
     pub fn kill_daemon(&self, host: &str, daemon: Daemon) -> Result<(), LabError> {
         let process = self.daemon_process(host, daemon)?;
         process.signal(Signal::SIGKILL)?;
-        wait_until(std::time::Duration::from_secs(10), || Ok(!process.is_alive())).map(drop)
+        wait_until(SIGNAL_DEADLINE, || Ok(!process.is_alive())).map(drop)
     }
 
     /// Freezes a daemon with SIGSTOP: its sockets stay open, and nobody answers.
@@ -48,7 +52,10 @@ impl Lab {
     /// # Errors
     /// No such host; the daemon does not run.
     pub fn pause_daemon(&self, host: &str, daemon: Daemon) -> Result<(), LabError> {
-        self.daemon_process(host, daemon)?.signal(Signal::SIGSTOP)
+        let process = self.daemon_process(host, daemon)?;
+        process.signal(Signal::SIGSTOP)?;
+        // A signal is delivered when the process runs next, on a busy machine a while later.
+        wait_until(SIGNAL_DEADLINE, || Ok(is_stopped(process))).map(drop)
     }
 
     /// Lets it go on.
@@ -56,7 +63,9 @@ impl Lab {
     /// # Errors
     /// No such host; the daemon does not run.
     pub fn resume_daemon(&self, host: &str, daemon: Daemon) -> Result<(), LabError> {
-        self.daemon_process(host, daemon)?.signal(Signal::SIGCONT)
+        let process = self.daemon_process(host, daemon)?;
+        process.signal(Signal::SIGCONT)?;
+        wait_until(SIGNAL_DEADLINE, || Ok(!is_stopped(process))).map(drop)
     }
 
     /// Starts a daemon unless it runs.

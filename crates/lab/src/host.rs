@@ -27,6 +27,9 @@ use crate::names::{self, NetnsRole};
 use crate::netns;
 use crate::process::{self, Membership, ProcessId};
 
+/// Tells, in the environment of a host's holder, where the lab's state is.
+pub(crate) const STATE_DIR_VARIABLE: &str = "ASHLAR_LAB_STATE_DIR";
+
 /// What is kept about a host that is powered on.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 struct HostRecord {
@@ -57,7 +60,7 @@ pub(crate) fn ensure_files(paths: &HostPaths, name: &str, host_uuid: Uuid) -> Re
     ensure_dir(&paths.pool(), 0o711)?;
     ensure_dir(&paths.home(), 0o700)?;
     ensure_dir(&paths.tmp(), 0o1777)?;
-    ensure_dir(&paths.cgroup_stage(), 0o755)?;
+    ensure_dir(&paths.stage(), 0o755)?;
     ensure_file(&paths.etc_file("hostname"), format!("{name}\n").as_bytes(), 0o644)?;
     ensure_file(&paths.etc_file("machine-id"), format!("{}\n", host_uuid.simple()).as_bytes(), 0o444)?;
     let shadow = fs::read_to_string("/etc/shadow").map_err(LabError::io("read", "/etc/shadow"))?;
@@ -126,7 +129,8 @@ impl RunningHost {
         let entry = cgroup::entry(&hierarchies, lab, &name, true)?;
 
         let mut sleep = command::command("sleep");
-        sleep.arg("infinity").env("ASHLAR_LAB", lab).env("ASHLAR_LAB_HOST", &name);
+        sleep.arg("infinity").env("ASHLAR_LAB_HOST", format!("{lab}/{name}"));
+        sleep.env(STATE_DIR_VARIABLE, lab_paths.root());
         sleep.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         place_child(&mut sleep, ChildPlace { cgroups: Some(entry), own_session: true });
 

@@ -8,10 +8,11 @@ use uuid::Uuid;
 
 use crate::describe::{AddressRange, HostDescription, LabDescription, ManagementNetwork, NodeNetwork};
 use crate::files::{ensure_dir, ensure_file};
-use crate::host::RunningHost;
+use crate::host::{RunningHost, STATE_DIR_VARIABLE};
 use crate::layout::LabPaths;
 use crate::names::{self, NetnsRole};
-use crate::{LabError, ssh};
+use crate::process::{self, Membership};
+use crate::{LabError, netns, ssh};
 
 /// Name of the lab when none is given.
 pub const DEFAULT_NAME: &str = "lab";
@@ -93,13 +94,21 @@ impl Lab {
     pub(crate) fn claim_state_dir(&self) -> Result<(), LabError> {
         let root = self.paths.root();
         if !self.owns_state_dir() {
-            let taken = fs::read_dir(root).is_ok_and(|mut entries| entries.next().is_some());
+            let marker = self.paths.marker();
+            let foreign =
+                |path: PathBuf| path != marker || fs::metadata(path).is_ok_and(|meta| meta.len() > 0);
+            let taken =
+                fs::read_dir(root).is_ok_and(|entries| entries.flatten().any(|it| foreign(it.path())));
             if taken {
                 return Err(LabError::NotALab { path: root.to_owned(), name: self.name.clone() });
             }
         }
         ensure_dir(root, 0o711)?;
-        ensure_file(&self.paths.marker(), format!("{}\n", self.name).as_bytes(), 0o644)?;
+        if !self.owns_state_dir() {
+            // Written in place: a crash must not leave a file of another name, which would make the directory foreign.
+            let marker = self.paths.marker();
+            fs::write(&marker, format!("{}\n", self.name)).map_err(LabError::io("write", marker))?;
+        }
         Ok(())
     }
 
@@ -108,24 +117,51 @@ impl Lab {
         fs::read_to_string(self.paths.marker()).is_ok_and(|text| text.trim() == self.name)
     }
 
+    /// A lab of this name that runs, and whose state is elsewhere, is somebody else's: names are unique on a machine.
+    pub(crate) fn refuse_other_state_dir(&self) -> Result<(), LabError> {
+        let mut members = Membership::default();
+        members
+            .net_inodes
+            .extend(netns::of_lab(&self.name).iter().filter_map(|(_, name)| netns::inode(name)));
+        let dirs =
+            members.processes().into_iter().filter_map(|it| process::variable(it.pid, STATE_DIR_VARIABLE));
+        let other = dirs
+            .map(PathBuf::from)
+            .find(|dir| dir != self.paths.root() && LabPaths::new(dir).marker().exists());
+        match other {
+            Some(path) => Err(LabError::OtherStateDir { name: self.name.clone(), path }),
+            None => Ok(()),
+        }
+    }
+
     /// Keeps other operations on this lab out until the file is dropped.
     pub(crate) fn lock(&self) -> Result<File, LabError> {
-        let path = self.paths.lock();
+        let gone = || LabError::NotRunning { lab: self.name.clone(), what: format!("lab {:?}", self.name) };
+        self.try_lock()?.ok_or_else(gone)
+    }
+
+    /// The same for `up`, which makes the state directory anew if a `down` has just removed it.
+    pub(crate) fn lock_or_claim(&self) -> Result<File, LabError> {
         loop {
-            let file = File::options()
-                .create(true)
-                .truncate(false)
-                .write(true)
-                .open(&path)
-                .map_err(LabError::io("open", &path))?;
-            file.lock().map_err(LabError::io("lock", &path))?;
-            // Whoever held it may have been `down`, which removes the file.
-            let ours = file.metadata().map_err(LabError::io("look at", &path))?;
-            if fs::metadata(&path).is_ok_and(|there| there.ino() == ours.ino() && there.dev() == ours.dev()) {
-                return Ok(file);
-            }
             self.claim_state_dir()?;
+            if let Some(lock) = self.try_lock()? {
+                return Ok(lock);
+            }
         }
+    }
+
+    /// `None` if the state directory went away: whoever held the lock may have been `down`.
+    fn try_lock(&self) -> Result<Option<File>, LabError> {
+        let path = self.paths.lock();
+        let file = match File::options().create(true).truncate(false).write(true).open(&path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            result => result.map_err(LabError::io("open", &path))?,
+        };
+        file.lock().map_err(LabError::io("lock", &path))?;
+        let ours = file.metadata().map_err(LabError::io("look at", &path))?;
+        let same =
+            fs::metadata(&path).is_ok_and(|there| there.ino() == ours.ino() && there.dev() == ours.dev());
+        Ok((same && self.owns_state_dir()).then_some(file))
     }
 
     /// Writes keys and `lab.json` for hosts 1 to `count`; what is there stays. Says whether `lab.json` changed.

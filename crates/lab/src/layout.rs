@@ -128,10 +128,10 @@ impl HostPaths {
         self.root.join("tmp")
     }
 
-    /// Where the host's cgroup tree is put together before it becomes its `/sys/fs/cgroup`; an empty directory to
-    /// everybody else.
-    pub(crate) fn cgroup_stage(&self) -> PathBuf {
-        self.root.join("cgroup")
+    /// Where things are put together, in the host's mount namespace, before they are mounted where they belong; an
+    /// empty directory to everybody else.
+    pub(crate) fn stage(&self) -> PathBuf {
+        self.root.join("stage")
     }
 
     /// Maps a path that the host sees under its `/run` to where the machine sees it.

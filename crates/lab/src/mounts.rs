@@ -1,10 +1,12 @@
 //! What a host sees of the file system: the machine's programs, and files of its own wherever hosts differ.
 
-use std::fs;
-use std::os::unix::fs::symlink;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sys::stat::{Mode, SFlag, mknod};
+use nix::unistd::{Group, chown};
 
 use crate::LabError;
 use crate::cgroup::{self, Hierarchy};
@@ -41,10 +43,33 @@ pub(crate) fn enter_host(
         )
         .map_err(LabError::sys("mount /dev/shm of a host"))?;
     }
+    ensure_kvm_device(paths)?;
     for (source, target) in &binds {
         bind(source, target)?;
     }
     Ok(())
+}
+
+/// Gives `/dev/kvm` the owner that udev gives it (`root:kvm`, 0660), where no udev ran. A device that QEMU's user may
+/// not open makes libvirt ask QEMU for its capabilities again at every call (libvirt 9.0: "KVM was enabled when probing,
+/// but it is not available now"), which takes 4 s each time, and minutes for one `define`. Whether KVM works is
+/// another question, and not the lab's.
+fn ensure_kvm_device(paths: &HostPaths) -> Result<(), LabError> {
+    let device = Path::new("/dev/kvm");
+    let Ok(meta) = fs::metadata(device) else { return Ok(()) };
+    let group = Group::from_name("kvm").map_err(LabError::sys("look up the group kvm"))?;
+    let Some(group) = group.filter(|_| meta.mode() & 0o060 != 0o060) else { return Ok(()) };
+    let stage = paths.stage();
+    mount(Some("tmpfs"), &stage, Some("tmpfs"), MsFlags::empty(), Some("mode=755"))
+        .map_err(LabError::sys(format!("mount {}", stage.display())))?;
+    let node = stage.join("kvm");
+    let mode = Mode::from_bits_truncate(0o660);
+    mknod(&node, SFlag::S_IFCHR, mode, meta.rdev()).map_err(LabError::sys("make /dev/kvm of a host"))?;
+    chown(&node, None, Some(group.gid)).map_err(LabError::sys("give /dev/kvm of a host to the group kvm"))?;
+    fs::set_permissions(&node, Permissions::from_mode(0o660))
+        .map_err(LabError::io("set the mode of", &node))?;
+    bind(&node, device)?;
+    umount2(&stage, MntFlags::MNT_DETACH).map_err(LabError::sys(format!("unmount {}", stage.display())))
 }
 
 /// What of the lab's state is mounted where. A target that hides the state directory itself comes last.
@@ -101,7 +126,7 @@ fn stage_cgroups(
     paths: &HostPaths,
     hierarchies: &[Hierarchy],
 ) -> Result<(), LabError> {
-    let stage = paths.cgroup_stage();
+    let stage = paths.stage();
     if hierarchies.iter().any(|it| !it.below_root().as_os_str().is_empty()) {
         // Directories and links for several hierarchies; not on the disk, where `down` would have to find them.
         mount(Some("tmpfs"), &stage, Some("tmpfs"), MsFlags::empty(), Some("mode=755"))
@@ -132,7 +157,7 @@ fn mount_sysfs(paths: &HostPaths, hierarchies: &[Hierarchy]) -> Result<(), LabEr
     if hierarchies.is_empty() {
         return Ok(());
     }
-    let stage = paths.cgroup_stage();
+    let stage = paths.stage();
     mount(Some(&stage), "/sys/fs/cgroup", NONE, MsFlags::MS_BIND | MsFlags::MS_REC, NONE)
         .map_err(LabError::sys("mount /sys/fs/cgroup of a host"))?;
     umount2(&stage, MntFlags::MNT_DETACH).map_err(LabError::sys(format!("unmount {}", stage.display())))

@@ -8,6 +8,7 @@ use crate::daemon::{self, Daemon, DaemonState, LibvirtFlavour};
 use crate::describe::HostDescription;
 use crate::files::disk_use_bytes;
 use crate::host::{self, RunningHost};
+use crate::layout::HostPaths;
 use crate::names::{self, NetnsRole};
 use crate::network::{self, Link};
 use crate::{Lab, LabError, cgroup, netns, process};
@@ -147,7 +148,7 @@ impl Lab {
             daemons: LibvirtFlavour::of_this_machine().daemons().iter().copied().map(daemon_status).collect(),
             namespaces: ["net", "mnt", "uts", "ipc", "cgroup"].into_iter().filter_map(namespace).collect(),
             processes,
-            domains: if running.is_some() { running_domains(&paths, &host.name) } else { Vec::new() },
+            domains: if running.is_some() { running_domains(&paths) } else { Vec::new() },
             disk_bytes: disk_use_bytes(&paths.lib()),
             management_link: link(Link::Management)?,
             node_link: link(Link::Nodes)?,
@@ -156,7 +157,7 @@ impl Lab {
 }
 
 /// libvirt keeps a pid file for every domain that runs; one may outlive its process for a moment.
-fn running_domains(paths: &crate::layout::HostPaths, _host: &str) -> Vec<String> {
+fn running_domains(paths: &HostPaths) -> Vec<String> {
     let dir = paths.in_run("/run/libvirt/qemu");
     let Ok(entries) = fs::read_dir(dir) else { return Vec::new() };
     let mut names: Vec<String> = entries

@@ -56,8 +56,7 @@ impl Lab {
         }
         preflight()?;
         self.refuse_other_state_dir()?;
-        self.claim_state_dir()?;
-        let _lock = self.lock()?;
+        let _lock = self.lock_or_claim()?;
 
         let changes = Changes { lines: Mutex::new(Vec::new()), progress };
         let there = self.description()?.map_or(0, |old| old.hosts.len());
@@ -84,19 +83,6 @@ impl Lab {
 
         let changes = changes.lines.into_inner().unwrap_or_else(PoisonError::into_inner);
         Ok(UpReport { description, changes, elapsed: began.elapsed() })
-    }
-
-    /// A lab of this name that runs, and whose state is elsewhere, must not get a second state.
-    fn refuse_other_state_dir(&self) -> Result<(), LabError> {
-        let namespaces = netns::of_lab(&self.name);
-        match namespaces.into_iter().next() {
-            Some((_, namespace)) if !self.owns_state_dir() => Err(LabError::OtherStateDir {
-                name: self.name.clone(),
-                namespace,
-                path: self.paths.root().to_owned(),
-            }),
-            _ => Ok(()),
-        }
     }
 
     fn ensure_network(&self, count: u16, changes: &Changes<'_>) -> Result<(), LabError> {

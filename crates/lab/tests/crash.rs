@@ -1,0 +1,140 @@
+//! `up` and `down` killed in the middle; and machines whose cgroups are other than this one's. Needs root.
+//!
+//! `child_*` are no tests of their own: the tests run this program again with one of them, as another process.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod common;
+
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use ashlar_lab::{Lab, Place};
+use common::{TestLab, Traces, stdout};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sched::{CloneFlags, unshare};
+
+fn run_again(child: &str, lab: &Lab) -> Child {
+    Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", child, "--ignored", "--nocapture", "--quiet"])
+        .env("ASHLAR_LAB_TEST", format!("{} {}", lab.name(), lab.state_dir().display()))
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap()
+}
+
+fn lab_of_child() -> Lab {
+    let text = std::env::var("ASHLAR_LAB_TEST").unwrap();
+    let (name, dir) = text.split_once(' ').unwrap();
+    Lab::with_state_dir(name, &PathBuf::from(dir)).unwrap()
+}
+
+#[test]
+#[ignore = "run by the tests below"]
+fn child_up() {
+    lab_of_child().up(2, &|_| {}).unwrap();
+}
+
+#[test]
+#[ignore = "run by the tests below"]
+fn child_down() {
+    lab_of_child().down(&|_| {}).unwrap();
+}
+
+#[test]
+#[ignore = "run by the tests below"]
+fn child_exec() {
+    let script = "echo lab=$ASHLAR_LAB state=$ASHLAR_STATE_DIR pid=$$; ip -o -4 addr show dev mgmt0 | tr -s ' ' | cut -d' ' -f4; exit 7";
+    let Err(error) = lab_of_child().exec(&Place::Control, &["sh", "-c", script]);
+    panic!("{error}");
+}
+
+/// Kills the child after a while that grows from one call to the next; says whether it had ended before.
+fn killed_after(mut child: Child, delay: Duration) -> bool {
+    let end = Instant::now() + delay;
+    while Instant::now() < end {
+        if child.try_wait().unwrap().is_some() {
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    child.kill().unwrap();
+    !child.wait().unwrap().success()
+}
+
+#[test]
+fn an_up_that_was_killed_is_completed_by_the_next_one_or_removed_by_down() {
+    let mut killed = 0;
+    for delay_ms in [5, 15, 30, 50, 75, 100, 130, 170, 220, 280, 350, 450, 600] {
+        let test = TestLab::new("crash");
+        killed +=
+            usize::from(killed_after(run_again("child_up", &test.lab), Duration::from_millis(delay_ms)));
+        if delay_ms % 2 == 0 {
+            test.up(2);
+            assert!(test.lab.status().unwrap().is_complete(), "killed after {delay_ms} ms");
+            assert_eq!(test.up(2).changes, Vec::<String>::new());
+            let traces = Traces::of(&test.lab);
+            // And a `down` that is killed, followed by another.
+            killed_after(run_again("child_down", &test.lab), Duration::from_millis(delay_ms / 2));
+            test.lab.down(&|_| {}).unwrap();
+            assert_eq!(traces.left(), Vec::<String>::new());
+        } else {
+            test.lab.down(&|_| {}).unwrap();
+            assert!(!test.lab.state_dir().exists());
+            assert!(test.lab.status().unwrap().namespaces.is_empty(), "killed after {delay_ms} ms");
+        }
+    }
+    assert!(killed >= 4, "too few of the children were killed in the middle: {killed}");
+}
+
+#[test]
+fn a_command_in_the_control_namespace_gets_the_process_and_its_exit_code() {
+    let test = TestLab::new("exec");
+    test.up(1);
+    let child = run_again("child_exec", &test.lab);
+    let pid = child.id();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(7));
+    let state = test.lab.state_dir().join("ashlar");
+    let expected = format!("lab={} state={} pid={pid}\n10.77.0.1/24", test.lab.name(), state.display());
+    assert!(stdout(&output).ends_with(&expected), "{}", stdout(&output));
+}
+
+/// Runs a lab in a mount namespace in which the cgroups look like another machine's.
+fn with_cgroups(tag: &'static str, arrange: fn()) -> String {
+    let body = move || {
+        unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_FS).unwrap();
+        mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>).unwrap();
+        arrange();
+        let test = TestLab::new(tag);
+        test.up(1);
+        let output =
+            test.in_host("h1", &["sh", "-c", "cd /sys/fs/cgroup; find . -maxdepth 2 -name daemons | sort"]);
+        let virsh = test.in_host("h1", &["virsh", "--quiet", "-c", "qemu:///system", "pool-list"]);
+        assert_eq!(stdout(&virsh), "images   active   yes");
+        test.lab.power_off("h1").unwrap();
+        test.up(1);
+        let traces = Traces::of(&test.lab);
+        test.lab.down(&|_| {}).unwrap();
+        assert_eq!(traces.left(), Vec::<String>::new());
+        stdout(&output)
+    };
+    std::thread::spawn(body).join().unwrap()
+}
+
+#[test]
+fn a_machine_with_cgroup_v2_alone() {
+    let found = with_cgroups("v2", || {
+        umount2("/sys/fs/cgroup", MntFlags::MNT_DETACH).unwrap();
+        mount(Some("cgroup2"), "/sys/fs/cgroup", Some("cgroup2"), MsFlags::empty(), None::<&str>).unwrap();
+    });
+    assert_eq!(found, "./daemons");
+}
+
+#[test]
+fn a_machine_without_cgroups() {
+    let found = with_cgroups("none", || umount2("/sys/fs/cgroup", MntFlags::MNT_DETACH).unwrap());
+    assert_eq!(found, "");
+}
