@@ -73,3 +73,46 @@ impl schemars::JsonSchema for Mebibytes {
         schemars::json_schema!({"type": "string", "format": "mebibytes", "pattern": "^[0-9]+(Mi|Gi|Ti)$", "examples": ["512Mi", "16Gi"]})
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn amounts_that_are_none_say_how_to_write_one() {
+        for text in [
+            "",
+            "16",
+            "16G",
+            "16GB",
+            "1.5Gi",
+            "-1Gi",
+            "+1Gi",
+            " 1Gi",
+            "1 Gi",
+            "Gi",
+            "1Ki",
+            "99999999999999Ti",
+        ] {
+            let error = text.parse::<Mebibytes>().unwrap_err().to_string();
+            assert!(error.contains("16Gi") && error.contains(text), "{error}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn what_is_written_reads_the_same(mib in 0..=1_u64 << 40) {
+            let amount = Mebibytes(mib);
+            proptest::prop_assert_eq!(amount.to_string().parse(), Ok(amount));
+            let json = serde_json::to_string(&amount).unwrap();
+            proptest::prop_assert_eq!(serde_json::from_str::<Mebibytes>(&json).unwrap(), amount);
+        }
+
+        #[test]
+        fn no_text_makes_it_panic_or_overflow(text in "[0-9]{0,25}(Mi|Gi|Ti|.{0,2})") {
+            if let Ok(amount) = text.parse::<Mebibytes>() {
+                proptest::prop_assert!(amount.0 <= 1 << 40 && amount.bytes() / (1024 * 1024) == amount.0);
+            }
+        }
+    }
+}

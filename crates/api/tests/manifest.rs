@@ -1,6 +1,10 @@
 //! Reading files: good ones round-trip, hostile ones are errors.
 
-use ashlar_api::{Object, diff, expand, manifest};
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
+
+mod world;
+
+use ashlar_api::{Object, diff, expand, manifest, validate};
 
 const DEMO: &str = include_str!("data/good/demo.yaml");
 
@@ -112,6 +116,20 @@ fn hostile_input_is_an_error_and_not_a_hang() {
 }
 
 #[test]
+fn ten_thousand_objects_are_read_and_judged() {
+    let mut text = String::new();
+    for index in 0..10_000 {
+        let start = "---\napiVersion: ashlar.dev/v1alpha1\nkind: MachineClass\n";
+        text += &format!(
+            "{start}metadata: {{name: c{index}}}\nspec: {{vcpus: 2, memory: 4Gi, rootDisk: 20Gi, storagePool: default}}\n"
+        );
+    }
+    let objects = manifest::read(&text, "x").unwrap();
+    assert_eq!(objects.len(), 10_000);
+    assert_eq!(validate::validate_apply(&objects, &world::stored()), []);
+}
+
+#[test]
 fn bytes_that_are_no_text_are_refused_with_their_place() {
     let error = manifest::read_bytes(b"a: b\nc: \xff\xfe", "file.yaml").unwrap_err();
     assert_eq!(
@@ -142,8 +160,11 @@ proptest::proptest! {
     #[test]
     fn a_damaged_good_file_never_panics(cut in 0..DEMO.len(), insert in ".{0,3}", skip in 0_usize..20) {
         let end = (cut + skip).min(DEMO.len());
-        if let (Some(before), Some(after)) = (DEMO.get(..cut), DEMO.get(end..)) {
-            let _ = manifest::read(&format!("{before}{insert}{after}"), "x");
+        if let (Some(before), Some(after)) = (DEMO.get(..cut), DEMO.get(end..))
+            && let Ok(objects) = manifest::read(&format!("{before}{insert}{after}"), "x")
+        {
+            let _ = validate::validate_apply(&objects, &world::stored());
+            let _ = validate::validate_apply(&expand::expand(objects), &world::stored());
         }
     }
 }

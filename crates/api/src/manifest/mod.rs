@@ -5,6 +5,7 @@
 //! hang or a crash.
 
 mod check;
+mod scalar;
 mod yaml;
 
 use std::collections::BTreeMap;

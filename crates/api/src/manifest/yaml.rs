@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use granit_parser::{ErrorKind, Event, Parser, ScalarStyle, ScanError, Span, StrInput, Tag};
 use serde_json::Number;
 
-use super::Limits;
+use super::{Limits, scalar::scalar};
 use crate::names::quoted;
 
 /// A place in a file; both count from 1.
@@ -370,43 +370,4 @@ impl Builder<'_> {
         }
         path
     }
-}
-
-/// A scalar by YAML's core schema (1.2): what is not null, bool or number is text; what is quoted is text.
-fn scalar(text: &str, style: ScalarStyle, tag: Option<&Tag>) -> Result<Tree, String> {
-    match tag.map(|tag| (tag.core_suffix(), tag)) {
-        None if style != ScalarStyle::Plain => return Ok(Tree::Text(text.to_owned())),
-        Some((Some("str"), _)) => return Ok(Tree::Text(text.to_owned())),
-        None | Some((Some("null" | "bool" | "int" | "float"), _)) => {}
-        Some((_, tag)) => return Err(format!("tag {} is not known", quoted(&tag.original()))),
-    }
-    Ok(match text {
-        "" | "~" | "null" | "Null" | "NULL" => Tree::Null,
-        "true" | "True" | "TRUE" => Tree::Bool(true),
-        "false" | "False" | "FALSE" => Tree::Bool(false),
-        _ => number(text).map_or_else(|| Tree::Text(text.to_owned()), Tree::Number),
-    })
-}
-
-fn number(text: &str) -> Option<Number> {
-    let digits = text.strip_prefix(['+', '-']).unwrap_or(text);
-    if let Some(hex) = text.strip_prefix("0x") {
-        return u64::from_str_radix(hex, 16).ok().filter(|_| !hex.starts_with('+')).map(Number::from);
-    }
-    if let Some(octal) = text.strip_prefix("0o") {
-        return u64::from_str_radix(octal, 8).ok().filter(|_| !octal.starts_with('+')).map(Number::from);
-    }
-    if !digits.starts_with(|c: char| c.is_ascii_digit() || c == '.')
-        || !digits.bytes().any(|byte| byte.is_ascii_digit())
-        || !digits.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'.' | b'e' | b'E' | b'+' | b'-'))
-    {
-        return None;
-    }
-    if let Ok(number) = text.parse::<u64>() {
-        return Some(number.into());
-    }
-    if let Ok(number) = text.parse::<i64>() {
-        return Some(number.into());
-    }
-    text.parse::<f64>().ok().and_then(Number::from_f64)
 }
