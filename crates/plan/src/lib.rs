@@ -12,18 +12,31 @@
 
 pub mod action;
 pub mod addons;
+mod address;
 pub mod bootstrap;
+pub mod check;
 pub mod domain;
+mod draft;
 pub mod ids;
+mod lifecycle;
+mod machine;
+pub mod names;
 pub mod observed;
+pub mod place;
+pub mod plan;
 pub mod report;
 pub mod result;
 pub mod snapshot;
+mod wanted_addons;
 
 pub use action::Action;
 pub use domain::DomainSpec;
+pub use draft::MAX_COMMIT_WRITES;
 pub use ids::Ids;
+pub use lifecycle::CLUSTER_LABEL;
 pub use observed::*;
-pub use report::{Note, NoteKind, Report};
+pub use plan::plan;
+pub use report::{Note, NoteKind, Placement, Refusal, Report, Verdict};
 pub use result::{Block, Decision, Plan, PlanError, Step, StepState, Wait};
-pub use snapshot::Snapshot;
+pub use snapshot::{SecretFacts, Snapshot};
+pub use wanted_addons::{WantedAddon, wanted_addons};

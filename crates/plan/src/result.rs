@@ -9,8 +9,11 @@ use crate::{Action, Report};
 #[derive(Clone, Debug, PartialEq)]
 #[must_use = "a plan does nothing by itself"]
 pub struct Plan {
-    /// Writes to the store. Each inner list is one atomic commit of at most 100 writes with its preconditions.
-    /// Steps of objects decided here are planned as if the commits had been made.
+    /// Writes to the store, to be committed in order. Each inner list is one atomic commit of at most 100 writes
+    /// with its preconditions. An object that an earlier commit *of this plan* wrote has, for a later one, the
+    /// revision which that commit gave it: what the resourceVersions here say is what was read for the plan.
+    /// (A ledger is bumped by several commits when a plan is big.) Whoever cannot translate stops at the conflict
+    /// and plans again. Steps of objects decided here are planned as if the commits had been made.
     pub decisions: Vec<Vec<Decision>>,
     /// Everything left to do, machine by machine, in order; done steps are left out.
     pub steps: Vec<Step>,
@@ -48,7 +51,20 @@ pub enum Decision {
     },
 }
 
+impl Decision {
+    /// What it is about.
+    pub fn object_ref(&self) -> ObjectRef {
+        match self {
+            Decision::Create(object) | Decision::Update(object) => object.object_ref(),
+            Decision::Remove { object, .. } | Decision::Check { object, .. } => object.clone(),
+        }
+    }
+}
+
 /// One step that is left.
+///
+/// Steps of one object stand in the order in which they are to be taken, and are taken one after the other: when one
+/// fails, those after it are left for the next pass. Steps of different objects are independent of each other.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Step {

@@ -84,6 +84,9 @@ pub struct HostRecord {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<crate::schema::UuidText>")]
     pub host_uuid: Option<Uuid>,
+    /// Architecture as Go names it (`amd64`); empty if it was not asked.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub architecture: String,
     /// Machine type as libvirt expands it (`pc-q35-7.2`).
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub machine_type: String,

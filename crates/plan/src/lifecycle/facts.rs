@@ -1,0 +1,158 @@
+//! What was observed and has to be remembered: a node that joined, a first boot that failed, a file that is gone.
+
+use ashlar_api::*;
+use jiff::SignedDuration;
+
+use crate::draft::{Draft, Unit, cluster_of};
+use crate::{ClusterSeen, ClusterWorld, HostSeen, NoteKind};
+
+/// Records joined nodes, failed first boots and initialized clusters.
+pub(super) fn record(draft: &mut Draft<'_>) {
+    record_initialized(draft);
+    let open: Vec<Machine> = draft
+        .snapshot
+        .machines
+        .values()
+        .filter(|machine| {
+            machine.record.joined_at.is_none()
+                && machine.record.failure.is_none()
+                && machine.record.first_started_at.is_some()
+                && !machine.metadata.is_deleting()
+        })
+        .cloned()
+        .collect();
+    for machine in open {
+        let Some(record) = judge(draft, &machine) else { continue };
+        let machine = Machine { record, ..machine };
+        let mut unit = Unit::default();
+        unit.update(machine.clone());
+        draft.put_machine(machine);
+        draft.commit(unit);
+    }
+}
+
+/// An API server that answered with our certificates: from now on they are never made anew.
+fn record_initialized(draft: &mut Draft<'_>) {
+    let answered: Vec<Cluster> = draft
+        .snapshot
+        .clusters
+        .values()
+        .filter(|cluster| !cluster.record.initialized && !cluster.metadata.is_deleting())
+        .filter(|cluster| world(draft, &cluster.key()).is_some())
+        .cloned()
+        .collect();
+    for mut cluster in answered {
+        cluster.record.initialized = true;
+        let mut unit = Unit::default();
+        unit.update(cluster.clone());
+        draft.clusters.insert(cluster.key(), cluster);
+        draft.commit(unit);
+    }
+}
+
+fn world<'s>(draft: &Draft<'s>, cluster: &NamespacedName) -> Option<&'s ClusterWorld> {
+    match draft.snapshot.observed.clusters.get(cluster) {
+        Some(ClusterSeen::Seen(world)) => Some(world),
+        Some(ClusterSeen::Unreachable { .. }) | None => None,
+    }
+}
+
+/// The new record of a machine whose first boot ended, well or not.
+fn judge(draft: &Draft<'_>, machine: &Machine) -> Option<MachineRecord> {
+    let snapshot = draft.snapshot;
+    let started = machine.record.first_started_at?;
+    let cluster_key = cluster_of(machine);
+    let console = snapshot.observed.consoles.get(&machine.key());
+    if let Some(failure) = console.and_then(|console| console.failure.as_ref()) {
+        let failure = MachineFailure {
+            phase: failure.phase.clone(),
+            message: failure.message.clone(),
+            log_lines: failure.log_lines.clone(),
+            at: snapshot.now,
+        };
+        return Some(MachineRecord { failure: Some(failure), ..machine.record.clone() });
+    }
+    let finished = console.is_none_or(|console| console.finished);
+    let timeout = SignedDuration::from_secs(i64::from(machine.spec.node.startup_timeout_s));
+    let overdue = snapshot.now.duration_since(started) > timeout;
+    let node = world(draft, &cluster_key)
+        .and_then(|world| world.nodes.get(&machine.spec.node.name))
+        // A node of the name with another provider id is not this machine.
+        .filter(|node| node.provider_id == machine.spec.node.provider_id);
+    // Without a CNI of ours a node stays NotReady until the user installs one.
+    let ready = node.is_some_and(|node| {
+        node.ready || (machine.spec.node.cni == Cni::None && console.is_some_and(|console| console.finished))
+    });
+    // The seed may be read until first boot's last line; past the deadline a Ready node is proof enough.
+    if ready && (finished || overdue) {
+        return Some(MachineRecord { joined_at: Some(snapshot.now), ..machine.record.clone() });
+    }
+    let host_seen = matches!(snapshot.observed.hosts.get(&machine.spec.host), Some(HostSeen::Seen(_)));
+    let stopped = draft.clusters.get(&cluster_key).is_some_and(|cluster| cluster.record.stopped);
+    if !overdue || !host_seen || stopped {
+        return None;
+    }
+    let phase = console.map_or("power-on", |console| console.phase.as_str()).to_owned();
+    let why = match (node, world(draft, &cluster_key)) {
+        (Some(node), _) => format!("its node is not Ready: {}", node.message),
+        (None, Some(_)) => "it did not register as a node".to_owned(),
+        (None, None) => "the cluster's API does not answer".to_owned(),
+    };
+    let name = machine.key();
+    let failure = MachineFailure {
+        message: format!(
+            "not Ready {} s after power-on, last seen in phase {phase}; {why}. See `ashlar console {name}`; \
+             delete the machine to have another made in its place",
+            machine.spec.node.startup_timeout_s
+        ),
+        phase,
+        log_lines: Vec::new(),
+        at: snapshot.now,
+    };
+    Some(MachineRecord { failure: Some(failure), ..machine.record.clone() })
+}
+
+/// A file that was filled and is gone has to be filled again: recorded before it is made anew, so that a crash in
+/// between leaves no empty file that counts as full. Only of what can be made again byte by byte, or was never used.
+pub(super) fn forget_lost_files(draft: &mut Draft<'_>) {
+    let lost: Vec<Volume> = draft
+        .snapshot
+        .volumes
+        .values()
+        .filter(|volume| volume.record.filled && !volume.record.wiped && !volume.metadata.is_deleting())
+        .filter(|volume| match &volume.spec.content {
+            VolumeContent::ImageFile { .. } => true,
+            VolumeContent::MachineDisk { machine, role, .. } => {
+                let key = NamespacedName::new(&volume.metadata.namespace, machine);
+                *role == MachineVolumeRole::Seed
+                    && draft.machines.get(&key).is_some_and(|machine| machine.record.joined_at.is_none())
+            }
+        })
+        .filter(|volume| is_seen_absent(draft, volume))
+        .cloned()
+        .collect();
+    for mut volume in lost {
+        draft.note(
+            volume.object_ref(),
+            NoteKind::Waiting,
+            "FileLost",
+            format!("{} is gone from {}: it is made again", volume.spec.path(), volume.spec.host),
+        );
+        volume.record.filled = false;
+        let mut unit = Unit::default();
+        unit.update(volume.clone());
+        draft.volumes.insert(volume.key(), volume);
+        draft.commit(unit);
+    }
+}
+
+/// Host and pool answered, and the file is not there.
+pub(super) fn is_seen_absent(draft: &Draft<'_>, volume: &Volume) -> bool {
+    match draft.snapshot.observed.hosts.get(&volume.spec.host) {
+        Some(HostSeen::Seen(world)) => world
+            .pools
+            .get(&volume.spec.pool_uuid)
+            .is_some_and(|pool| !pool.volumes.contains_key(&volume.spec.file_name)),
+        Some(HostSeen::Unreachable { .. } | HostSeen::NotOurs { .. }) | None => false,
+    }
+}

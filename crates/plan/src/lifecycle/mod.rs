@@ -1,0 +1,105 @@
+//! The pool tier: from clusters and groups to machines and volumes that leave no choice open.
+
+mod cluster;
+mod create;
+mod facts;
+mod groups;
+mod notices;
+mod removal;
+mod replicas;
+
+use std::collections::BTreeSet;
+
+use ashlar_api::*;
+
+use crate::address::Addresses;
+use crate::draft::{Draft, cluster_of};
+use crate::place::{self, Usage};
+use crate::{Ids, PlanError};
+
+pub use create::CLUSTER_LABEL;
+pub(crate) use removal::{is_protected, node_may_be_left};
+
+/// What has been given out, with the claims of this plan.
+struct PoolTier {
+    addresses: Addresses,
+    usage: Usage,
+}
+
+/// Makes all decisions that can be made now.
+pub(crate) fn decide(draft: &mut Draft<'_>, ids: &mut dyn Ids) -> Result<(), PlanError> {
+    check_consistency(draft)?;
+    let mut tier = PoolTier { addresses: Addresses::new(draft.snapshot)?, usage: place::usage_of(draft) };
+    facts::record(draft);
+    facts::forget_lost_files(draft);
+    removal::cascade(draft);
+    removal::remove(draft);
+    groups::note_orphans(draft);
+    let living: Vec<NamespacedName> = draft
+        .clusters
+        .iter()
+        .filter(|(_, cluster)| !cluster.metadata.is_deleting())
+        .map(|(key, _)| key.clone())
+        .collect();
+    for key in &living {
+        decide_cluster(draft, &mut tier, ids, key);
+    }
+    Ok(())
+}
+
+fn decide_cluster(draft: &mut Draft<'_>, tier: &mut PoolTier, ids: &mut dyn Ids, key: &NamespacedName) {
+    let Some(cluster) = draft.clusters.get(key).cloned() else { return };
+    groups::ensure_inline(draft, ids, &cluster);
+    let Some(parts) = cluster::parts(draft, &cluster) else { return };
+    // What a control plane lacks is said there; workers of a cluster that has an endpoint go on without.
+    let _ = replicas::control_plane(draft, tier, ids, key, parts);
+    for group in groups::groups_of(draft, key) {
+        let deleting = draft.groups.get(&group).is_none_or(|group| group.metadata.is_deleting());
+        if !deleting {
+            let _ = replicas::workers(draft, tier, ids, &group, key, parts);
+        }
+    }
+    notices::of_cluster(draft, key);
+}
+
+/// Keeps the object in the store until what it stands for is proved gone.
+fn ensure_finalizer(metadata: &mut ObjectMeta) {
+    if !metadata.finalizers.iter().any(|finalizer| finalizer == FINALIZER) {
+        metadata.finalizers.push(FINALIZER.to_owned());
+    }
+}
+
+/// A store that contradicts itself was edited or restored by hand: nothing good can be planned from it.
+fn check_consistency(draft: &Draft<'_>) -> Result<(), PlanError> {
+    let mut domains = BTreeSet::new();
+    let mut uids = BTreeSet::new();
+    for machine in draft.snapshot.machines.values() {
+        let name = machine.object_ref();
+        let cluster = cluster_of(machine);
+        if !draft.snapshot.clusters.contains_key(&cluster) {
+            return Err(PlanError::Inconsistent(format!(
+                "{name} belongs to cluster {cluster}, which is not there"
+            )));
+        }
+        if !domains.insert(machine.spec.domain.uuid) {
+            return Err(PlanError::Inconsistent(format!("{name} has the domain UUID of another machine")));
+        }
+        let Some(uid) = machine.metadata.uid else {
+            return Err(PlanError::Inconsistent(format!("{name} has no uid")));
+        };
+        if !uids.insert(uid) {
+            return Err(PlanError::Inconsistent(format!("{name} has the uid of another machine")));
+        }
+    }
+    let mut files = BTreeSet::new();
+    for volume in draft.snapshot.volumes.values() {
+        if !files.insert((&volume.spec.host, volume.spec.pool_uuid, &volume.spec.file_name)) {
+            return Err(PlanError::Inconsistent(format!(
+                "{} has the file {} of another volume",
+                volume.object_ref(),
+                volume.spec.file_name
+            )));
+        }
+    }
+    Ok(())
+}

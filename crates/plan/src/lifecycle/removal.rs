@@ -1,0 +1,310 @@
+//! Going away: the intent to delete is handed down to what is owned, and objects go once the world was seen without
+//! what they stand for.
+
+use ashlar_api::*;
+
+use super::facts::is_seen_absent;
+use super::groups::groups_of;
+use crate::draft::{Draft, Unit, cluster_of};
+use crate::{ClusterSeen, HostSeen, names};
+
+/// Hands down deletion: cluster → groups and machines → volumes.
+pub(super) fn cascade(draft: &mut Draft<'_>) {
+    let clusters: Vec<NamespacedName> = draft
+        .clusters
+        .iter()
+        .filter(|(_, cluster)| cluster.metadata.is_deleting())
+        .map(|(key, _)| key.clone())
+        .collect();
+    for cluster in &clusters {
+        for key in groups_of(draft, cluster) {
+            delete_group(draft, &key);
+        }
+        let machines: Vec<Machine> = draft.machines_of(cluster).into_iter().cloned().collect();
+        for machine in &machines {
+            delete_machine(draft, machine);
+        }
+    }
+    let groups: Vec<WorkerGroup> =
+        draft.groups.values().filter(|group| group.metadata.is_deleting()).cloned().collect();
+    for group in groups {
+        let cluster = NamespacedName::new(&group.metadata.namespace, &group.spec.cluster);
+        let machines: Vec<Machine> = draft
+            .machines_of(&cluster)
+            .into_iter()
+            .filter(|machine| machine.spec.group == group.metadata.name)
+            .cloned()
+            .collect();
+        for machine in &machines {
+            delete_machine(draft, machine);
+        }
+    }
+    let asked: Vec<Machine> = draft
+        .snapshot
+        .machines
+        .values()
+        .filter(|machine| machine.metadata.is_deleting() && !is_protected(draft, machine))
+        .cloned()
+        .collect();
+    for machine in &asked {
+        delete_machine(draft, machine);
+    }
+}
+
+/// A control plane of a living cluster: its etcd member would have to leave first.
+pub(crate) fn is_protected(draft: &Draft<'_>, machine: &Machine) -> bool {
+    machine.spec.role == MachineRole::ControlPlane
+        && machine.record.first_started_at.is_some()
+        && draft
+            .clusters
+            .get(&cluster_of(machine))
+            .is_some_and(|cluster| cluster.record.initialized && !cluster.metadata.is_deleting())
+}
+
+fn delete_group(draft: &mut Draft<'_>, key: &NamespacedName) {
+    let Some(mut group) = draft.groups.get(key).cloned() else { return };
+    if group.metadata.is_deleting() {
+        return;
+    }
+    group.metadata.deletion_timestamp = Some(draft.snapshot.now);
+    let mut unit = Unit::default();
+    unit.update(group.clone());
+    draft.groups.insert(key.clone(), group);
+    draft.commit(unit);
+}
+
+/// Records the intent to delete a machine and its own volumes.
+pub(super) fn delete_machine(draft: &mut Draft<'_>, machine: &Machine) {
+    let now = draft.snapshot.now;
+    let mut unit = Unit::default();
+    let mut changed = false;
+    if !machine.metadata.is_deleting() {
+        let mut machine = machine.clone();
+        machine.metadata.deletion_timestamp = Some(now);
+        unit.update(machine.clone());
+        draft.put_machine(machine);
+        changed = true;
+    }
+    for key in volume_keys(machine) {
+        let Some(mut volume) = draft.volumes.get(&key).cloned() else { continue };
+        if volume.metadata.is_deleting() || volume.spec.reclaim == ReclaimPolicy::Retain {
+            continue;
+        }
+        volume.metadata.deletion_timestamp = Some(now);
+        unit.update(volume.clone());
+        draft.volumes.insert(key, volume);
+        changed = true;
+    }
+    if changed {
+        draft.commit(unit);
+    }
+}
+
+fn volume_keys(machine: &Machine) -> Vec<NamespacedName> {
+    let namespace = &machine.metadata.namespace;
+    machine.spec.volumes.iter().map(|volume| NamespacedName::new(namespace, &volume.name)).collect()
+}
+
+/// Removes objects whose counterpart was seen to be gone.
+pub(super) fn remove(draft: &mut Draft<'_>) {
+    let machines: Vec<Machine> = draft
+        .snapshot
+        .machines
+        .values()
+        .filter(|machine| machine.metadata.is_deleting() && !is_protected(draft, machine))
+        .cloned()
+        .collect();
+    for machine in &machines {
+        remove_machine(draft, machine);
+    }
+    let joined: Vec<Machine> = draft
+        .snapshot
+        .machines
+        .values()
+        .filter(|machine| machine.record.joined_at.is_some() && !machine.metadata.is_deleting())
+        .cloned()
+        .collect();
+    for machine in &joined {
+        remove_first_boot(draft, machine);
+    }
+    remove_image_files(draft);
+    remove_groups(draft);
+    remove_clusters(draft);
+}
+
+fn domain_is_seen_absent(draft: &Draft<'_>, machine: &Machine) -> bool {
+    match draft.snapshot.observed.hosts.get(&machine.spec.host) {
+        Some(HostSeen::Seen(world)) => !world.domains.contains_key(&machine.spec.domain.uuid),
+        Some(HostSeen::Unreachable { .. } | HostSeen::NotOurs { .. }) | None => false,
+    }
+}
+
+fn remove_machine(draft: &mut Draft<'_>, machine: &Machine) {
+    if !domain_is_seen_absent(draft, machine) {
+        return;
+    }
+    let mut unit = Unit::default();
+    let mut left = false;
+    for key in volume_keys(machine) {
+        let Some(volume) = draft.snapshot.volumes.get(&key) else { continue };
+        if volume.spec.reclaim == ReclaimPolicy::Retain {
+            continue;
+        }
+        if volume.metadata.is_deleting() && is_seen_absent(draft, volume) {
+            unit.remove(volume.object_ref(), &volume.metadata.resource_version);
+            draft.volumes.remove(&key);
+        } else {
+            left = true;
+        }
+    }
+    let token_gone = !left && token_is_gone(draft, machine);
+    if token_gone && !node_may_be_left(draft, machine) {
+        draft.remove_secret(&mut unit, &names::join_secret(&machine.key()));
+        draft.remove_secret(&mut unit, &names::ssh_secret(&machine.key()));
+        finish(&mut unit, machine);
+        draft.machines.remove(&machine.key());
+    }
+    draft.commit(unit);
+}
+
+/// The token is not in the cluster, or the cluster goes as a whole.
+fn token_is_gone(draft: &Draft<'_>, machine: &Machine) -> bool {
+    let Some(facts) = draft.snapshot.secrets.get(&names::join_secret(&machine.key())) else { return true };
+    let Some(cluster) = draft.clusters.get(&cluster_of(machine)) else { return true };
+    if cluster.metadata.is_deleting()
+        || !cluster.record.initialized
+        || machine.record.first_started_at.is_none()
+    {
+        return true;
+    }
+    match draft.snapshot.observed.clusters.get(&cluster.key()) {
+        Some(ClusterSeen::Seen(world)) => {
+            facts.token_id.as_ref().is_none_or(|id| !world.bootstrap_tokens.contains_key(id))
+        }
+        Some(ClusterSeen::Unreachable { .. }) | None => false,
+    }
+}
+
+/// Whether the cluster may still have a Node of the machine.
+pub(crate) fn node_may_be_left(draft: &Draft<'_>, machine: &Machine) -> bool {
+    let Some(cluster) = draft.clusters.get(&cluster_of(machine)) else { return false };
+    if cluster.metadata.is_deleting()
+        || !cluster.record.initialized
+        || machine.record.first_started_at.is_none()
+    {
+        return false;
+    }
+    match draft.snapshot.observed.clusters.get(&cluster.key()) {
+        Some(ClusterSeen::Seen(world)) => world
+            .nodes
+            .get(&machine.spec.node.name)
+            .is_some_and(|node| node.provider_id == machine.spec.node.provider_id),
+        Some(ClusterSeen::Unreachable { .. }) | None => true,
+    }
+}
+
+/// Seed and token of a machine that joined.
+fn remove_first_boot(draft: &mut Draft<'_>, machine: &Machine) {
+    let mut unit = Unit::default();
+    if let Some(seed) = machine.spec.volume(MachineVolumeRole::Seed) {
+        let key = NamespacedName::new(&machine.metadata.namespace, seed);
+        if let Some(volume) = draft.snapshot.volumes.get(&key)
+            && is_seen_absent(draft, volume)
+            && !is_medium(draft, machine, volume)
+        {
+            unit.remove(volume.object_ref(), &volume.metadata.resource_version);
+            draft.volumes.remove(&key);
+        }
+    }
+    let secret = names::join_secret(&machine.key());
+    if draft.has_secret(&secret)
+        && matches!(draft.snapshot.observed.clusters.get(&cluster_of(machine)), Some(ClusterSeen::Seen(_)))
+        && token_is_gone(draft, machine)
+    {
+        draft.remove_secret(&mut unit, &secret);
+    }
+    draft.commit(unit);
+}
+
+/// Whether the domain's drive still names the volume: it would not start again without it.
+fn is_medium(draft: &Draft<'_>, machine: &Machine, volume: &Volume) -> bool {
+    match draft.snapshot.observed.hosts.get(&machine.spec.host) {
+        Some(HostSeen::Seen(world)) => world
+            .domains
+            .get(&machine.spec.domain.uuid)
+            .is_some_and(|domain| domain.medium_path.as_ref() == Some(&volume.spec.path())),
+        _ => false,
+    }
+}
+
+/// Image files that somebody wants gone, and volumes without a machine.
+fn remove_image_files(draft: &mut Draft<'_>) {
+    let gone: Vec<&Volume> = draft
+        .snapshot
+        .volumes
+        .values()
+        .filter(|volume| volume.metadata.is_deleting())
+        .filter(|volume| match &volume.spec.content {
+            VolumeContent::ImageFile { .. } => true,
+            VolumeContent::MachineDisk { machine, .. } => !draft
+                .snapshot
+                .machines
+                .contains_key(&NamespacedName::new(&volume.metadata.namespace, machine)),
+        })
+        .filter(|volume| is_seen_absent(draft, volume))
+        .collect();
+    for volume in gone {
+        let mut unit = Unit::default();
+        unit.remove(volume.object_ref(), &volume.metadata.resource_version);
+        draft.volumes.remove(&volume.key());
+        draft.commit(unit);
+    }
+}
+
+fn remove_groups(draft: &mut Draft<'_>) {
+    let groups: Vec<WorkerGroup> =
+        draft.groups.values().filter(|group| group.metadata.is_deleting()).cloned().collect();
+    for group in groups {
+        let cluster = NamespacedName::new(&group.metadata.namespace, &group.spec.cluster);
+        if draft.machines_of(&cluster).iter().any(|machine| machine.spec.group == group.metadata.name) {
+            continue;
+        }
+        let mut unit = Unit::default();
+        finish(&mut unit, &group);
+        draft.groups.remove(&group.key());
+        draft.commit(unit);
+    }
+}
+
+fn remove_clusters(draft: &mut Draft<'_>) {
+    let clusters: Vec<Cluster> =
+        draft.clusters.values().filter(|cluster| cluster.metadata.is_deleting()).cloned().collect();
+    for cluster in clusters {
+        let key = cluster.key();
+        if !draft.machines_of(&key).is_empty() || !groups_of(draft, &key).is_empty() {
+            continue;
+        }
+        let mut unit = Unit::default();
+        draft.remove_secret(&mut unit, &names::pki_secret(&key));
+        finish(&mut unit, &cluster);
+        draft.clusters.remove(&key);
+        draft.commit(unit);
+    }
+}
+
+/// Removes an object; one that somebody else keeps too only loses our finalizer.
+fn finish<S: Spec>(unit: &mut Unit, object: &Resource<S>)
+where
+    Object: From<Resource<S>>,
+{
+    let others = object.metadata.finalizers.iter().any(|finalizer| finalizer != FINALIZER);
+    if others {
+        if object.metadata.finalizers.iter().any(|finalizer| finalizer == FINALIZER) {
+            let mut object = object.clone();
+            object.metadata.finalizers.retain(|finalizer| finalizer != FINALIZER);
+            unit.update(object);
+        }
+    } else {
+        unit.remove(object.object_ref(), &object.metadata.resource_version);
+    }
+}

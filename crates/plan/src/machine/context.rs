@@ -1,0 +1,90 @@
+//! What the machine tier knows of one cluster, gathered once.
+
+use ashlar_api::*;
+
+use super::chain::wait;
+use crate::draft::Draft;
+use crate::{ClusterSeen, ClusterWorld, HostSeen, StepState, names};
+
+/// One cluster with its machines.
+pub(super) struct ClusterContext<'d> {
+    pub(super) draft: &'d Draft<'d>,
+    pub(super) cluster: &'d Cluster,
+    pub(super) machines: Vec<&'d Machine>,
+    seen: Option<&'d ClusterSeen>,
+}
+
+impl<'d> ClusterContext<'d> {
+    pub(super) fn new(draft: &'d Draft<'d>, cluster: &'d Cluster) -> Self {
+        let key = cluster.key();
+        let machines = draft.machines_of(&key);
+        ClusterContext { draft, cluster, machines, seen: draft.snapshot.observed.clusters.get(&key) }
+    }
+
+    pub(super) fn key(&self) -> NamespacedName {
+        self.cluster.key()
+    }
+
+    /// What the API says, or why it says nothing.
+    pub(super) fn api(&self) -> Result<&'d ClusterWorld, StepState> {
+        let name = self.key();
+        let endpoint = self
+            .cluster
+            .record
+            .endpoint
+            .as_ref()
+            .map_or_else(String::new, |endpoint| format!(" at {}:{}", endpoint.address, endpoint.port));
+        match self.seen {
+            Some(ClusterSeen::Seen(world)) => Ok(world),
+            Some(ClusterSeen::Unreachable { reason }) => {
+                Err(wait("ApiNotAnswering", format!("the API of {name}{endpoint} does not answer: {reason}")))
+            }
+            None => Err(wait("ApiNotAnswering", format!("the API of {name}{endpoint} does not answer yet"))),
+        }
+    }
+
+    pub(super) fn api_was_asked(&self) -> bool {
+        self.seen.is_some()
+    }
+
+    pub(super) fn is_deleting(&self) -> bool {
+        self.cluster.metadata.is_deleting()
+    }
+
+    pub(super) fn is_stopped(&self) -> bool {
+        self.cluster.record.stopped
+    }
+
+    /// `cluster stop --force`.
+    pub(super) fn is_stopped_by_force(&self) -> bool {
+        self.cluster.metadata.annotations.contains_key(names::FORCE_STOP_ANNOTATION)
+    }
+
+    pub(super) fn control_planes(&self) -> impl Iterator<Item = &'d Machine> {
+        self.machines.iter().copied().filter(|machine| machine.spec.role == MachineRole::ControlPlane)
+    }
+
+    /// The id of a machine's join token, if its Secret exists.
+    pub(super) fn token_id(&self, machine: &Machine) -> Option<&'d str> {
+        let secret = names::join_secret(&machine.key());
+        if !self.draft.has_secret(&secret) {
+            return None;
+        }
+        self.draft.snapshot.secrets.get(&secret)?.token_id.as_deref()
+    }
+
+    /// Whether the machine's domain was seen, and seen not to run.
+    pub(super) fn is_seen_off(&self, machine: &Machine) -> bool {
+        match self.draft.snapshot.observed.hosts.get(&machine.spec.host) {
+            Some(HostSeen::Seen(world)) => {
+                world.domains.get(&machine.spec.domain.uuid).is_none_or(|domain| !domain.state.is_active())
+            }
+            Some(HostSeen::Unreachable { .. } | HostSeen::NotOurs { .. }) | None => false,
+        }
+    }
+
+    pub(super) fn volume(&self, machine: &Machine, role: MachineVolumeRole) -> Option<&'d Volume> {
+        let name = machine.spec.volume(role)?;
+        self.draft.volumes.get(&NamespacedName::new(&machine.metadata.namespace, name))
+    }
+}

@@ -1,0 +1,148 @@
+//! From a machine to nothing: only with a recorded intent, only what is ours, and gone only when seen to be gone.
+
+use ashlar_api::*;
+
+use super::chain::{Chain, block};
+use super::context::ClusterContext;
+use super::host_view::{DomainView, HostView, HostViews};
+use crate::{Action, lifecycle, names};
+
+/// Steps of a machine that is being deleted.
+pub(super) fn steps(
+    context: &ClusterContext<'_>,
+    hosts: &HostViews<'_>,
+    machine: &Machine,
+    chain: &mut Chain,
+) {
+    let key = machine.key();
+    if lifecycle::is_protected(context.draft, machine) {
+        chain.push_wait(
+            format!("{key} may go"),
+            block(
+                "EtcdMember",
+                format!(
+                    "{key} is a control plane of a living cluster, and this version of Ashlar removes no etcd members: \
+                     taking it away could cost etcd its majority; delete the cluster, or leave the machine"
+                ),
+            ),
+        );
+        return;
+    }
+    if !context.is_deleting() {
+        token(context, machine, chain);
+    }
+    let view = match hosts.get(&machine.spec.host) {
+        Ok(view) => Some(view),
+        Err(hold) => {
+            chain.hold(hold);
+            None
+        }
+    };
+    match view.map(|view| view.domain(context.draft.snapshot.installation, machine)) {
+        Some(Ok(DomainView::Absent)) => {}
+        Some(Ok(DomainView::Ours(domain))) => {
+            if domain.state.is_active() {
+                destroy(&key, chain);
+            }
+            undefine(&key, chain);
+        }
+        Some(Err(hold)) => {
+            chain.hold(hold);
+            destroy(&key, chain);
+            undefine(&key, chain);
+        }
+        None => {
+            if machine.record.first_started_at.is_some() {
+                destroy(&key, chain);
+            }
+            undefine(&key, chain);
+        }
+    }
+    for role in [MachineVolumeRole::Seed, MachineVolumeRole::Etcd, MachineVolumeRole::Root] {
+        let Some(volume) = context.volume(machine, role) else { continue };
+        if volume.spec.reclaim == ReclaimPolicy::Retain {
+            continue;
+        }
+        match view {
+            Some(view) if role == MachineVolumeRole::Seed => seed_file(view, volume, machine, chain),
+            Some(view) => disk(view, volume, machine, chain),
+            None => delete_volume(volume, role, chain),
+        }
+    }
+    if lifecycle::node_may_be_left(context.draft, machine) {
+        if let Err(hold) = context.api() {
+            chain.hold(hold);
+        }
+        chain.push_elsewhere(
+            Action::DeleteNode { machine: key },
+            format!("delete node {} from the cluster", machine.spec.node.name),
+        );
+    }
+}
+
+fn destroy(key: &NamespacedName, chain: &mut Chain) {
+    chain.push(Action::DestroyDomain { machine: key.clone() }, "turn it off: it is being deleted");
+}
+
+fn undefine(key: &NamespacedName, chain: &mut Chain) {
+    chain.push(Action::UndefineDomain { machine: key.clone() }, "remove its definition");
+}
+
+fn token(context: &ClusterContext<'_>, machine: &Machine, chain: &mut Chain) {
+    if !context.draft.has_secret(&names::join_secret(&machine.key())) {
+        return;
+    }
+    // A token that nobody can be asked about runs out by itself within 15 minutes; the machine's end waits for that.
+    if let Ok(world) = context.api()
+        && context.token_id(machine).is_some_and(|id| world.bootstrap_tokens.contains_key(id))
+    {
+        chain.push_elsewhere(
+            Action::RevokeJoinToken { machine: machine.key() },
+            "take its join token out of the cluster",
+        );
+    }
+}
+
+/// Wipes and deletes a seed's file.
+pub(super) fn seed_file(view: &HostView<'_>, volume: &Volume, machine: &Machine, chain: &mut Chain) {
+    match view.volume(volume) {
+        Ok(None) => return,
+        Ok(Some(_)) => {}
+        Err(hold) => chain.hold(hold),
+    }
+    if let Err(hold) = view.unused_by_others(volume, machine.spec.domain.uuid) {
+        chain.hold(hold);
+    }
+    if !volume.record.wiped {
+        chain.push(Action::WipeVolume { volume: volume.key() }, "wipe its seed");
+    }
+    delete_volume(volume, MachineVolumeRole::Seed, chain);
+}
+
+fn disk(view: &HostView<'_>, volume: &Volume, machine: &Machine, chain: &mut Chain) {
+    match view.volume(volume) {
+        Ok(None) => return,
+        Ok(Some(_)) => {}
+        Err(hold) => chain.hold(hold),
+    }
+    if let Err(hold) = view.unused_by_others(volume, machine.spec.domain.uuid) {
+        chain.hold(hold);
+    }
+    let role = match &volume.spec.content {
+        VolumeContent::MachineDisk { role, .. } => *role,
+        VolumeContent::ImageFile { .. } => return,
+    };
+    delete_volume(volume, role, chain);
+}
+
+fn delete_volume(volume: &Volume, role: MachineVolumeRole, chain: &mut Chain) {
+    let what = match role {
+        MachineVolumeRole::Root => "root disk",
+        MachineVolumeRole::Etcd => "etcd disk",
+        MachineVolumeRole::Seed => "seed",
+    };
+    chain.push(
+        Action::DeleteVolume { volume: volume.key() },
+        format!("delete its {what} {}", volume.spec.path()),
+    );
+}

@@ -1,0 +1,87 @@
+//! Image files on hosts: each is created, written and verified once, and shared by all machines there.
+
+use std::collections::BTreeSet;
+
+use ashlar_api::*;
+
+use super::chain::{Chain, wait};
+use super::host_view::HostViews;
+use crate::draft::Draft;
+use crate::{Action, Step};
+
+/// Steps of all image files.
+pub(super) fn steps(draft: &Draft<'_>, hosts: &HostViews<'_>) -> Vec<Step> {
+    let mut steps = Vec::new();
+    let mut used: Option<BTreeSet<NamespacedName>> = None;
+    for volume in draft.volumes.values() {
+        let VolumeContent::ImageFile { image, .. } = &volume.spec.content else { continue };
+        let mut chain = Chain::new(volume.object_ref(), &volume.spec.host);
+        if volume.metadata.is_deleting() {
+            let used = used.get_or_insert_with(|| files_in_use(draft));
+            delete(hosts, volume, used, &mut chain);
+        } else {
+            ensure(draft, hosts, volume, image, &mut chain);
+        }
+        steps.extend(chain.finish());
+    }
+    steps
+}
+
+fn ensure(draft: &Draft<'_>, hosts: &HostViews<'_>, volume: &Volume, image: &str, chain: &mut Chain) {
+    let seen = match hosts.get(&volume.spec.host).and_then(|view| view.volume(volume)) {
+        Ok(seen) => seen.is_some(),
+        Err(_) if volume.record.filled => return,
+        Err(hold) => {
+            chain.hold(hold);
+            false
+        }
+    };
+    if volume.record.filled {
+        return;
+    }
+    if !draft.snapshot.images.contains_key(image) {
+        chain.wait_for("NoImage", format!("image {image} is not in the store any more: import it again"));
+    }
+    let (key, path) = (volume.key(), volume.spec.path());
+    if !seen {
+        chain.push(Action::CreateVolume { volume: key.clone() }, format!("create {path} for image {image}"));
+    }
+    chain.push(
+        Action::FillVolume { volume: key.clone() },
+        format!("upload {} of image {image} once for this host", volume.spec.capacity),
+    );
+    chain.push(Action::VerifyVolume { volume: key }, "compare it with its digest on the host");
+}
+
+fn delete(hosts: &HostViews<'_>, volume: &Volume, used: &BTreeSet<NamespacedName>, chain: &mut Chain) {
+    match hosts.get(&volume.spec.host).and_then(|view| {
+        // No machine of ours stands on it, so that no domain may.
+        view.unused_by_others(volume, uuid::Uuid::nil())?;
+        view.volume(volume)
+    }) {
+        Ok(None) => return,
+        Ok(Some(_)) => {}
+        Err(hold) => chain.hold(hold),
+    }
+    if used.contains(&volume.key()) {
+        chain.hold(wait("ImageInUse", format!("machines on {} stand on it", volume.spec.host)));
+    }
+    chain.push(Action::DeleteVolume { volume: volume.key() }, format!("delete {}", volume.spec.path()));
+}
+
+/// Image files that machines boot from or that overlays stand on.
+fn files_in_use(draft: &Draft<'_>) -> BTreeSet<NamespacedName> {
+    let mut used = BTreeSet::new();
+    for machine in draft.machines.values() {
+        let image = &machine.spec.image;
+        for name in [&image.disk_volume, &image.kernel_volume, &image.initrd_volume] {
+            used.insert(NamespacedName::new(SYSTEM_NAMESPACE, name));
+        }
+    }
+    for volume in draft.volumes.values() {
+        if let VolumeContent::MachineDisk { backing: Some(backing), .. } = &volume.spec.content {
+            used.insert(NamespacedName::new(SYSTEM_NAMESPACE, backing));
+        }
+    }
+    used
+}

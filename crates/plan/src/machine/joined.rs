@@ -1,0 +1,132 @@
+//! A machine that joined: its seed and token go, and it stays on, or off.
+
+use ashlar_api::*;
+
+use super::boot::{image_file, lost, missing_object, paused};
+use super::chain::Chain;
+use super::context::ClusterContext;
+use super::host_view::{DomainView, HostViews};
+use crate::{Action, DomainState, names};
+
+/// Steps of a machine that joined.
+pub(super) fn steps(
+    context: &ClusterContext<'_>,
+    hosts: &HostViews<'_>,
+    machine: &Machine,
+    chain: &mut Chain,
+) {
+    match hosts.get(&machine.spec.host) {
+        Ok(view) => {
+            match view.domain(context.draft.snapshot.installation, machine) {
+                Err(hold) => {
+                    chain.push_wait(format!("see whose domain {} is", machine.spec.domain.name), hold);
+                    return;
+                }
+                Ok(DomainView::Absent) => {
+                    redefine(context, view, machine, chain);
+                    power(context, machine, chain, None);
+                }
+                Ok(DomainView::Ours(domain)) => power(context, machine, chain, Some(domain.state)),
+            }
+            seed(context, view, machine, chain);
+        }
+        // A host that was not asked is none of this pass's business.
+        Err(_) if hosts.was_not_asked(&machine.spec.host) && seed_volume(context, machine).is_none() => {}
+        Err(hold) => chain.push_wait(format!("see whether {} runs", machine.key()), hold),
+    }
+    token(context, machine, chain);
+}
+
+/// Somebody removed the definition; the disks are there, so the domain is made again.
+fn redefine(
+    context: &ClusterContext<'_>,
+    view: &super::host_view::HostView<'_>,
+    machine: &Machine,
+    chain: &mut Chain,
+) {
+    for role in [MachineVolumeRole::Root, MachineVolumeRole::Etcd] {
+        if machine.spec.volume(role).is_none() {
+            continue;
+        }
+        let Some(volume) = context.volume(machine, role) else {
+            chain.hold(missing_object(machine, role));
+            continue;
+        };
+        if let Err(hold) = view.unused_by_others(volume, machine.spec.domain.uuid) {
+            chain.hold(hold);
+        }
+        match view.volume(volume) {
+            Ok(Some(_)) => {}
+            Ok(None) => chain.hold(lost(volume, machine)),
+            Err(hold) => chain.hold(hold),
+        }
+    }
+    for name in [
+        &machine.spec.image.disk_volume,
+        &machine.spec.image.kernel_volume,
+        &machine.spec.image.initrd_volume,
+    ] {
+        image_file(context, name, chain);
+    }
+    chain.push(
+        Action::DefineDomain { machine: machine.key() },
+        format!("define domain {} again: it is gone from {}", machine.spec.domain.name, machine.spec.host),
+    );
+}
+
+fn power(context: &ClusterContext<'_>, machine: &Machine, chain: &mut Chain, state: Option<DomainState>) {
+    if context.is_stopped() {
+        return super::power::stop(context, machine, chain, state);
+    }
+    match state {
+        Some(DomainState::Running | DomainState::ShuttingDown) => {}
+        Some(DomainState::Paused) => {
+            chain.push_wait(format!("{} runs", machine.key()), paused(machine));
+        }
+        Some(DomainState::ShutOff | DomainState::Crashed) | None => {
+            chain.push(Action::StartDomain { machine: machine.key() }, "start it: it should run and is off");
+        }
+    }
+}
+
+fn seed_volume<'d>(context: &ClusterContext<'d>, machine: &Machine) -> Option<&'d Volume> {
+    context.volume(machine, MachineVolumeRole::Seed)
+}
+
+fn seed(
+    context: &ClusterContext<'_>,
+    view: &super::host_view::HostView<'_>,
+    machine: &Machine,
+    chain: &mut Chain,
+) {
+    let Some(volume) = seed_volume(context, machine) else { return };
+    if let Ok(DomainView::Ours(domain)) = view.domain(context.draft.snapshot.installation, machine)
+        && domain.medium_path.as_ref() == Some(&volume.spec.path())
+    {
+        chain.push(
+            Action::EjectSeed { machine: machine.key() },
+            "eject its seed: the node has joined and needs it no more",
+        );
+    }
+    super::delete::seed_file(view, volume, machine, chain);
+}
+
+fn token(context: &ClusterContext<'_>, machine: &Machine, chain: &mut Chain) {
+    let secret = names::join_secret(&machine.key());
+    if !context.draft.has_secret(&secret) {
+        return;
+    }
+    let action = Action::RevokeJoinToken { machine: machine.key() };
+    let why = "take its join token out of the cluster";
+    match context.api() {
+        Ok(world) => {
+            if context.token_id(machine).is_some_and(|id| world.bootstrap_tokens.contains_key(id)) {
+                chain.push_elsewhere(action, why);
+            }
+        }
+        Err(hold) => {
+            chain.hold(hold);
+            chain.push_elsewhere(action, why);
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! The machine tier: what is left to do for each machine, volume and cluster, and what it waits for.
+
+mod boot;
+mod chain;
+mod cluster;
+mod context;
+mod delete;
+mod host_view;
+mod image_files;
+mod joined;
+mod power;
+
+use ashlar_api::*;
+
+use crate::draft::Draft;
+use crate::{Action, Block, Note, NoteKind, Step, StepState, Wait, names};
+
+use chain::{Chain, wait};
+use context::ClusterContext;
+use host_view::{DomainView, HostViews};
+
+/// All steps that are left: image files, then cluster by cluster.
+pub(crate) fn steps(draft: &Draft<'_>) -> Vec<Step> {
+    let hosts = HostViews::new(draft.snapshot);
+    let mut steps = image_files::steps(draft, &hosts);
+    for cluster in draft.clusters.values() {
+        let context = ClusterContext::new(draft, cluster);
+        let mut chain = Chain::new(cluster.object_ref(), "");
+        cluster::before(&context, &mut chain);
+        steps.extend(chain.finish());
+        for machine in &context.machines {
+            steps.extend(machine_steps(&context, &hosts, machine));
+        }
+        let mut chain = Chain::new(cluster.object_ref(), "");
+        cluster::addons(&context, &mut chain);
+        steps.extend(chain.finish());
+    }
+    for machine in &draft.pending {
+        let mut chain = Chain::new(names::machine_ref(&machine.machine), "");
+        chain.push_wait(
+            format!("{} gets a host", machine.machine),
+            wait(&machine.reason, machine.message.clone()),
+        );
+        steps.extend(chain.finish());
+    }
+    steps.extend(orphan_volumes(draft, &hosts));
+    steps
+}
+
+fn machine_steps(context: &ClusterContext<'_>, hosts: &HostViews<'_>, machine: &Machine) -> Vec<Step> {
+    let mut chain = Chain::new(machine.object_ref(), &machine.spec.host);
+    if machine.metadata.is_deleting() {
+        delete::steps(context, hosts, machine, &mut chain);
+    } else if machine.record.joined_at.is_some() {
+        joined::steps(context, hosts, machine, &mut chain);
+    } else {
+        if context.is_stopped()
+            && let Ok(view) = hosts.get(&machine.spec.host)
+            && let Ok(DomainView::Ours(domain)) = view.domain(context.draft.snapshot.installation, machine)
+        {
+            power::stop(context, machine, &mut chain, Some(domain.state));
+        }
+        if chain.is_empty() {
+            boot::steps(context, hosts, machine, &mut chain);
+        }
+    }
+    chain.finish()
+}
+
+/// Volumes of machines that are gone from the store, with the recorded intent to delete them.
+fn orphan_volumes(draft: &Draft<'_>, hosts: &HostViews<'_>) -> Vec<Step> {
+    let mut steps = Vec::new();
+    for volume in draft.volumes.values().filter(|volume| volume.metadata.is_deleting()) {
+        let VolumeContent::MachineDisk { machine, .. } = &volume.spec.content else { continue };
+        if draft.machines.contains(&NamespacedName::new(&volume.metadata.namespace, machine)) {
+            continue;
+        }
+        let mut chain = Chain::new(volume.object_ref(), &volume.spec.host);
+        match hosts.get(&volume.spec.host).and_then(|view| {
+            view.unused_by_others(volume, uuid::Uuid::nil())?;
+            view.volume(volume)
+        }) {
+            Ok(None) => continue,
+            Ok(Some(_)) => {}
+            Err(hold) => chain.hold(hold),
+        }
+        chain.push(
+            Action::DeleteVolume { volume: volume.key() },
+            format!("delete {}: its machine is gone", volume.spec.path()),
+        );
+        steps.extend(chain.finish());
+    }
+    steps
+}
+
+/// What is waited for or blocked, as notes: one for each object, its first.
+pub(crate) fn notes(steps: &[Step]) -> Vec<Note> {
+    let mut notes = Vec::new();
+    for step in steps {
+        let (kind, reason, message) = match &step.state {
+            StepState::Ready => continue,
+            StepState::Waiting(Wait { reason, .. }) if reason == "EarlierStep" => continue,
+            StepState::Waiting(Wait { reason, message }) => (NoteKind::Waiting, reason, message),
+            StepState::Blocked(Block { reason, message }) => (NoteKind::Blocked, reason, message),
+        };
+        notes.push(Note {
+            object: step.object.clone(),
+            kind,
+            reason: reason.clone(),
+            message: message.clone(),
+        });
+    }
+    notes
+}

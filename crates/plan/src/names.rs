@@ -1,0 +1,96 @@
+//! How things are called. Names are derived, never looked up, so that a crash leaves nothing that could not be found.
+
+use ashlar_api::{
+    DEFAULT_NAMESPACE, ImagePart, Kind, MachineVolumeRole, NamespacedName, ObjectRef, SYSTEM_NAMESPACE,
+};
+use uuid::Uuid;
+
+/// Annotation on a Cluster whose `record.stopped` is set: machines are turned off hard (`cluster stop --force`).
+pub const FORCE_STOP_ANNOTATION: &str = "ashlar.dev/force-stop";
+
+/// Secret with a cluster's CAs.
+pub fn pki_secret(cluster: &NamespacedName) -> NamespacedName {
+    NamespacedName::new(&cluster.namespace, format!("{}-pki", cluster.name))
+}
+
+/// Secret with a machine's join token.
+pub fn join_secret(machine: &NamespacedName) -> NamespacedName {
+    NamespacedName::new(&machine.namespace, format!("{}-join", machine.name))
+}
+
+/// Secret with a machine's SSH host key.
+pub fn ssh_secret(machine: &NamespacedName) -> NamespacedName {
+    NamespacedName::new(&machine.namespace, format!("{}-ssh", machine.name))
+}
+
+/// libvirt's name of a machine's domain.
+pub fn domain(machine: &NamespacedName) -> String {
+    if machine.namespace == DEFAULT_NAMESPACE {
+        machine.name.clone()
+    } else {
+        format!("{}--{}", machine.namespace, machine.name)
+    }
+}
+
+/// Volume object of a machine.
+pub fn machine_volume(machine: &str, role: MachineVolumeRole) -> String {
+    format!("{machine}-{}", role.serial())
+}
+
+/// File of a machine's volume. virt-aa-helper refuses other endings.
+pub fn machine_volume_file(machine: &str, role: MachineVolumeRole, uuid: Uuid) -> String {
+    let ending = match role {
+        MachineVolumeRole::Root => "qcow2",
+        MachineVolumeRole::Etcd => "raw",
+        MachineVolumeRole::Seed => "iso",
+    };
+    format!("ashlar-{machine}-{}-{uuid}.{ending}", role.serial())
+}
+
+fn part_name(part: ImagePart) -> &'static str {
+    match part {
+        ImagePart::Disk => "disk",
+        ImagePart::Kernel => "kernel",
+        ImagePart::Initrd => "initrd",
+    }
+}
+
+/// The first twelve hex digits of an image's digest.
+pub fn short_digest(digest: &str) -> &str {
+    let hex = digest.strip_prefix("sha256:").unwrap_or(digest);
+    hex.get(..12).unwrap_or(hex)
+}
+
+/// Volume object of an image's file on a host.
+pub fn image_volume(digest: &str, host: &str, part: ImagePart) -> NamespacedName {
+    NamespacedName::new(
+        SYSTEM_NAMESPACE,
+        format!("image-{}-{host}-{}", short_digest(digest), part_name(part)),
+    )
+}
+
+/// File of an image's volume.
+pub fn image_volume_file(digest: &str, part: ImagePart, uuid: Uuid) -> String {
+    let ending = if part == ImagePart::Disk { "qcow2" } else { "raw" };
+    format!("ashlar-{}-{}-{uuid}.{ending}", short_digest(digest), part_name(part))
+}
+
+/// A node's provider id.
+pub fn provider_id(installation: Uuid, machine_uid: Uuid) -> String {
+    format!("ashlar://{installation}/{machine_uid}")
+}
+
+/// The number at the end of a machine's name; names without one come first.
+pub fn machine_number(name: &str) -> u32 {
+    name.rsplit('-').next().and_then(|number| number.parse().ok()).unwrap_or(0)
+}
+
+/// A machine's reference.
+pub fn machine_ref(machine: &NamespacedName) -> ObjectRef {
+    ObjectRef::new(Kind::Machine, &machine.namespace, &machine.name)
+}
+
+/// A cluster's reference.
+pub fn cluster_ref(cluster: &NamespacedName) -> ObjectRef {
+    ObjectRef::new(Kind::Cluster, &cluster.namespace, &cluster.name)
+}

@@ -1,0 +1,20 @@
+//! The one function that decides.
+
+use crate::draft::Draft;
+use crate::{Ids, Plan, PlanError, Snapshot, lifecycle, machine};
+
+/// Plans: what to write, what to do next, what is waited for and why.
+///
+/// The same snapshot and the same ids give the same plan. A world that is as it should be gives an empty one.
+///
+/// # Errors
+/// [`PlanError::Inconsistent`] if the snapshot contradicts itself. What cannot be done now is no error but a
+/// waiting or blocked [`Step`](crate::Step).
+pub fn plan(snapshot: &Snapshot, ids: &mut dyn Ids) -> Result<Plan, PlanError> {
+    let mut draft = Draft::new(snapshot);
+    lifecycle::decide(&mut draft, ids)?;
+    let steps = machine::steps(&draft);
+    let (decisions, mut report) = draft.finish();
+    report.notes.extend(machine::notes(&steps));
+    Ok(Plan { decisions, steps, report })
+}

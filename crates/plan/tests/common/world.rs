@@ -1,0 +1,340 @@
+//! A perfect world: commits with compare-and-set, and steps that succeed at once.
+
+use std::collections::BTreeMap;
+
+use ashlar_api::*;
+use ashlar_plan::{names, *};
+use jiff::SignedDuration;
+
+use super::{SeededIds, put};
+
+/// A world that does as it is told.
+pub struct World {
+    pub snapshot: Snapshot,
+    pub ids: SeededIds,
+    revision: u64,
+    /// Everything done, in order.
+    pub log: Vec<String>,
+    /// What etcd keeps while its machines are off.
+    asleep: BTreeMap<NamespacedName, ClusterWorld>,
+}
+
+impl World {
+    pub fn new(snapshot: Snapshot, seed: u64) -> Self {
+        World { snapshot, ids: SeededIds(seed), revision: 100, log: Vec::new(), asleep: BTreeMap::new() }
+    }
+
+    pub fn plan(&mut self) -> Plan {
+        let plan = ashlar_plan::plan(&self.snapshot, &mut self.ids).unwrap();
+        let violations = ashlar_plan::check::check(&self.snapshot, &plan);
+        assert!(violations.is_empty(), "{violations:#?}");
+        plan
+    }
+
+    /// Passes until nothing is left, or nothing can be done. Returns the last plan.
+    pub fn settle(&mut self) -> Plan {
+        for _ in 0..500 {
+            let plan = self.plan();
+            let ready: Vec<Step> =
+                plan.steps.iter().filter(|step| step.state == StepState::Ready).cloned().collect();
+            if plan.decisions.is_empty() && ready.is_empty() {
+                return plan;
+            }
+            if plan.decisions.is_empty() {
+                self.perform_all(&ready);
+            } else {
+                self.commit(plan.decisions);
+            }
+            self.snapshot.now += SignedDuration::from_secs(10);
+            self.guests();
+        }
+        panic!("it does not settle; the last of the log:\n{}", self.log[self.log.len() - 40..].join("\n"));
+    }
+
+    /// Commits as the engine does: an object written by an earlier commit of the plan has that commit's revision.
+    pub fn commit(&mut self, decisions: Vec<Vec<Decision>>) {
+        let before = self.snapshot.clone();
+        let mut written: BTreeMap<ObjectRef, String> = BTreeMap::new();
+        for commit in decisions {
+            assert!(commit.len() <= MAX_COMMIT_WRITES);
+            self.revision += 1;
+            let revision = self.revision.to_string();
+            for decision in commit {
+                match decision {
+                    Decision::Create(mut object) => {
+                        let object_ref = object.object_ref();
+                        assert_eq!(version(&self.snapshot, &object_ref), None, "{object_ref} exists");
+                        object.metadata_mut().resource_version = revision.clone();
+                        written.insert(object_ref, revision.clone());
+                        put(&mut self.snapshot, object);
+                    }
+                    Decision::Update(mut object) => {
+                        let object_ref = object.object_ref();
+                        if !written.contains_key(&object_ref) {
+                            let read = object.metadata().resource_version.clone();
+                            assert_eq!(version(&before, &object_ref), Some(read), "{object_ref}");
+                        }
+                        object.metadata_mut().resource_version = revision.clone();
+                        written.insert(object_ref, revision.clone());
+                        put(&mut self.snapshot, object);
+                    }
+                    Decision::Check { object, resource_version } => {
+                        if !written.contains_key(&object) {
+                            assert_eq!(version(&before, &object), Some(resource_version), "{object}");
+                        }
+                    }
+                    Decision::Remove { object, resource_version } => {
+                        if !written.contains_key(&object) {
+                            assert_eq!(version(&before, &object), Some(resource_version), "{object}");
+                        }
+                        self.log.push(format!("remove {object}"));
+                        remove(&mut self.snapshot, &object);
+                    }
+                }
+            }
+        }
+    }
+
+    fn perform_all(&mut self, steps: &[Step]) {
+        for step in steps {
+            let action = step.action.clone().unwrap_or_else(|| panic!("ready without an action: {step:?}"));
+            self.log.push(format!("{}: {}", step.object, serde_json::to_string(&action).unwrap()));
+            self.perform(&action);
+        }
+    }
+
+    fn host_of(&mut self, host: &str) -> &mut HostWorld {
+        match self.snapshot.observed.hosts.get_mut(host) {
+            Some(HostSeen::Seen(world)) => world,
+            other => panic!("an action on host {host}, which is {other:?}"),
+        }
+    }
+
+    fn machine(&self, key: &NamespacedName) -> Machine {
+        self.snapshot.machines[key].clone()
+    }
+
+    fn domain(&mut self, key: &NamespacedName) -> &mut DomainSeen {
+        let machine = self.machine(key);
+        self.host_of(&machine.spec.host)
+            .domains
+            .get_mut(&machine.spec.domain.uuid)
+            .expect("the domain is defined")
+    }
+
+    fn secret(&mut self, key: NamespacedName, purpose: SecretPurpose, token_id: Option<String>) {
+        self.revision += 1;
+        let facts = SecretFacts { purpose, resource_version: self.revision.to_string(), token_id };
+        assert!(self.snapshot.secrets.insert(key, facts).is_none(), "a secret is made once");
+    }
+
+    fn perform(&mut self, action: &Action) {
+        match action {
+            Action::CreateClusterPki { cluster } => {
+                let purpose = SecretPurpose::ClusterPki { cluster: cluster.name.clone() };
+                self.secret(names::pki_secret(cluster), purpose, None);
+            }
+            Action::CreateJoinToken { machine } => {
+                let purpose = SecretPurpose::JoinToken { machine: machine.name.clone() };
+                self.secret(names::join_secret(machine), purpose, Some(format!("id-{}", machine.name)));
+            }
+            Action::CreateSshHostKey { machine } => {
+                let purpose = SecretPurpose::MachineSshHostKey { machine: machine.name.clone() };
+                self.secret(names::ssh_secret(machine), purpose, None);
+            }
+            Action::CreateVolume { volume } => {
+                let spec = self.snapshot.volumes[volume].spec.clone();
+                let pool =
+                    self.host_of(&spec.host).pools.get_mut(&spec.pool_uuid).expect("the pool is active");
+                let seen = VolumeSeen { capacity_bytes: spec.capacity.bytes(), allocation_bytes: 0 };
+                assert!(pool.volumes.insert(spec.file_name, seen).is_none(), "exclusive");
+            }
+            Action::FillVolume { volume } => {
+                let volume = self.snapshot.volumes.get_mut(volume).unwrap();
+                if let VolumeContent::MachineDisk { machine, .. } = &volume.spec.content {
+                    let machine = NamespacedName::new(&volume.metadata.namespace, machine);
+                    let cluster = &self.snapshot.machines[&machine].spec.cluster;
+                    let pki = NamespacedName::new(&machine.namespace, format!("{cluster}-pki"));
+                    assert!(self.snapshot.secrets.contains_key(&pki), "certificates before seeds");
+                    volume.record.filled = true;
+                }
+            }
+            Action::VerifyVolume { volume } => {
+                self.snapshot.volumes.get_mut(volume).unwrap().record.filled = true;
+            }
+            Action::DefineDomain { machine } => self.define(machine),
+            Action::StartDomain { machine } => {
+                let now = self.snapshot.now;
+                let record = &mut self.snapshot.machines.get_mut(machine).unwrap().record;
+                record.first_started_at.get_or_insert(now);
+                self.domain(machine).state = DomainState::Running;
+            }
+            Action::ShutdownDomain { machine } | Action::DestroyDomain { machine } => {
+                self.domain(machine).state = DomainState::ShutOff;
+            }
+            Action::UndefineDomain { machine } => {
+                assert!(!self.domain(machine).state.is_active());
+                let machine = self.machine(machine);
+                self.host_of(&machine.spec.host).domains.remove(&machine.spec.domain.uuid);
+            }
+            Action::EjectSeed { machine } => self.domain(machine).medium_path = None,
+            Action::WipeVolume { volume } => {
+                self.snapshot.volumes.get_mut(volume).unwrap().record.wiped = true;
+            }
+            Action::DeleteVolume { volume } => {
+                let spec = self.snapshot.volumes[volume].spec.clone();
+                let pool = self.host_of(&spec.host).pools.get_mut(&spec.pool_uuid).unwrap();
+                assert!(pool.volumes.remove(&spec.file_name).is_some());
+            }
+            Action::PublishJoinToken { machine } => {
+                let id = format!("id-{}", machine.name);
+                let until = self.snapshot.now + SignedDuration::from_mins(15);
+                self.api(machine).bootstrap_tokens.insert(id, until);
+            }
+            Action::RevokeJoinToken { machine } => {
+                self.api(machine).bootstrap_tokens.remove(&format!("id-{}", machine.name));
+            }
+            Action::ApplyAddon { cluster, addon } => {
+                let machine = self
+                    .snapshot
+                    .machines
+                    .values()
+                    .find(|machine| {
+                        machine.spec.cluster == cluster.name && machine.spec.role == MachineRole::ControlPlane
+                    })
+                    .unwrap();
+                let wanted = ashlar_plan::wanted_addons(machine);
+                let digest = wanted.into_iter().find(|wanted| wanted.name == addon).unwrap().digest;
+                match self.snapshot.observed.clusters.get_mut(cluster) {
+                    Some(ClusterSeen::Seen(world)) => _ = world.addons.insert(addon.clone(), digest),
+                    other => panic!("no API: {other:?}"),
+                }
+            }
+            Action::DeleteNode { machine } => _ = self.api(machine).nodes.remove(&machine.name),
+        }
+    }
+
+    fn api(&mut self, machine: &NamespacedName) -> &mut ClusterWorld {
+        let cluster = NamespacedName::new(&machine.namespace, &self.snapshot.machines[machine].spec.cluster);
+        match self.snapshot.observed.clusters.get_mut(&cluster) {
+            Some(ClusterSeen::Seen(world)) => world,
+            other => panic!("no API: {other:?}"),
+        }
+    }
+
+    fn define(&mut self, key: &NamespacedName) {
+        let machine = self.machine(key);
+        let with_seed = machine.record.joined_at.is_none();
+        let spec =
+            domain::domain_spec(self.snapshot.installation, &machine, &self.snapshot.volumes, with_seed)
+                .unwrap();
+        let world = self.host_of(&machine.spec.host);
+        assert!(
+            world.domains.values().all(|domain| domain.name != spec.name),
+            "libvirt refuses a name twice"
+        );
+        let seen = DomainSeen {
+            uuid: spec.uuid,
+            name: spec.name,
+            state: DomainState::ShutOff,
+            mark: Some(spec.mark),
+            disk_paths: spec.disks.iter().map(|disk| disk.path.clone()).collect(),
+            medium_path: spec.seed_path,
+        };
+        world.domains.insert(spec.uuid, seen);
+    }
+
+    /// Guests do what guests do: those that run with a seed boot, join and become Ready.
+    pub fn guests(&mut self) {
+        for cluster in self.snapshot.clusters.keys().cloned().collect::<Vec<_>>() {
+            let machines: Vec<Machine> = self
+                .snapshot
+                .machines
+                .values()
+                .filter(|machine| {
+                    machine.spec.cluster == cluster.name && machine.metadata.namespace == cluster.namespace
+                })
+                .cloned()
+                .collect();
+            let running = |world: &Self, machine: &Machine| match &world.snapshot.observed.hosts
+                [&machine.spec.host]
+            {
+                HostSeen::Seen(host) => {
+                    host.domains.get(&machine.spec.domain.uuid).is_some_and(|domain| domain.state.is_active())
+                }
+                _ => false,
+            };
+            let (all, up) = machines
+                .iter()
+                .filter(|machine| machine.spec.role == MachineRole::ControlPlane)
+                .filter(|machine| {
+                    machine.record.joined_at.is_some() || machine.spec.bootstrap == Bootstrap::Init
+                })
+                .fold((0, 0), |(all, up), machine| (all + 1, up + usize::from(running(self, machine))));
+            if up * 2 <= all || up == 0 {
+                let reason = "no majority of control planes".to_owned();
+                let seen = self
+                    .snapshot
+                    .observed
+                    .clusters
+                    .insert(cluster.clone(), ClusterSeen::Unreachable { reason });
+                if let Some(ClusterSeen::Seen(world)) = seen {
+                    self.asleep.insert(cluster, world);
+                }
+                continue;
+            }
+            let mut world = match self.snapshot.observed.clusters.remove(&cluster) {
+                Some(ClusterSeen::Seen(world)) => world,
+                _ => self.asleep.remove(&cluster).unwrap_or_default(),
+            };
+            for machine in machines.iter().filter(|machine| running(self, machine)) {
+                let token = format!("id-{}", machine.metadata.name);
+                let may_join = machine.spec.bootstrap == Bootstrap::Init
+                    || world.bootstrap_tokens.contains_key(&token)
+                    || world.nodes.contains_key(&machine.spec.node.name);
+                if may_join && machine.record.failure.is_none() {
+                    let node = NodeSeen {
+                        ready: true,
+                        message: String::new(),
+                        provider_id: machine.spec.node.provider_id.clone(),
+                        kubelet_version: machine.spec.image.kubernetes_version.clone(),
+                    };
+                    world.nodes.insert(machine.spec.node.name.clone(), node);
+                }
+            }
+            self.snapshot.observed.clusters.insert(cluster, ClusterSeen::Seen(world));
+        }
+    }
+}
+
+/// An object's resourceVersion; none if it does not exist.
+fn version(snapshot: &Snapshot, object: &ObjectRef) -> Option<String> {
+    let (key, name) = (object.key(), &object.name);
+    let metadata = match object.kind {
+        Kind::Host => snapshot.hosts.get(name).map(|object| &object.metadata),
+        Kind::StoragePool => snapshot.pools.get(name).map(|object| &object.metadata),
+        Kind::Network => snapshot.networks.get(name).map(|object| &object.metadata),
+        Kind::Image => snapshot.images.get(name).map(|object| &object.metadata),
+        Kind::MachineClass => snapshot.classes.get(name).map(|object| &object.metadata),
+        Kind::Cluster => snapshot.clusters.get(&key).map(|object| &object.metadata),
+        Kind::WorkerGroup => snapshot.groups.get(&key).map(|object| &object.metadata),
+        Kind::Machine => snapshot.machines.get(&key).map(|object| &object.metadata),
+        Kind::Volume => snapshot.volumes.get(&key).map(|object| &object.metadata),
+        Kind::Secret => return snapshot.secrets.get(&key).map(|facts| facts.resource_version.clone()),
+        Kind::Event => panic!("not part of a snapshot"),
+    };
+    metadata.map(|metadata| metadata.resource_version.clone())
+}
+
+fn remove(snapshot: &mut Snapshot, object: &ObjectRef) {
+    let key = object.key();
+    let removed = match object.kind {
+        Kind::Cluster => snapshot.clusters.remove(&key).is_some(),
+        Kind::WorkerGroup => snapshot.groups.remove(&key).is_some(),
+        Kind::Machine => snapshot.machines.remove(&key).is_some(),
+        Kind::Volume => snapshot.volumes.remove(&key).is_some(),
+        Kind::Secret => snapshot.secrets.remove(&key).is_some(),
+        other => panic!("the planner removes no {other}"),
+    };
+    assert!(removed, "{object} existed");
+}
