@@ -1,4 +1,4 @@
-//! Drives the crate without the `ashlar` binary: `image test|list|inspect NAME|remove NAME [CACHE_DIR]`.
+//! Drives the crate without the `ashlar` binary: `image test|node VERSION|list|inspect NAME|remove NAME [CACHE_DIR]`.
 #![expect(clippy::print_stdout, reason = "an example prints")]
 
 use std::path::PathBuf;
@@ -29,6 +29,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let ctx = image::Context { cache_dir: &cache_dir, reporter: &Print, cancel: &cancel };
     match args.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         ["test"] => show(&image::build_test_image(&ctx, &image::TestImageRequest::default())?),
+        ["node", version] => show(&image::build_node_image(&ctx, &image::BuildRequest::new(*version))?),
         ["list"] => {
             for found in image::list(&cache_dir)? {
                 println!("{}", found.manifest.name);
@@ -38,7 +39,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             println!("{}", serde_json::to_string_pretty(&image::verify(&cache_dir, name)?.manifest)?)
         }
         ["remove", name] => image::remove(&ctx, name)?,
-        _ => return Err("usage: image test | list | inspect NAME | remove NAME".into()),
+        _ => return Err("usage: image test | node VERSION | list | inspect NAME | remove NAME".into()),
     }
     Ok(())
 }

@@ -2,14 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::cache::{BuiltImage, Context, image_name};
+use crate::cache::{BuildLock, BuiltImage, Context, image_name};
 use crate::debian::{Debian, Kernel};
 use crate::error::{Error, Result};
 use crate::manifest::{DISK, INITRD, KERNEL, Manifest, Purpose};
-use crate::{digest, disk, initrd, modules, publish};
+use crate::{digest, disk, initrd, kmod, publish};
 
 const INIT: &str = include_str!("../assets/test-init.sh");
 /// An empty disk: the guest lives in its initrd, the disk is there to be attached.
@@ -59,16 +60,13 @@ pub fn build_test_image(ctx: &Context<'_>, request: &TestImageRequest) -> Result
     if let Some(image) = publish::existing(ctx, &name)? {
         return Ok(image);
     }
-    let source = ctx.stage(&lock, "test image packages", &(&request.debian, PACKAGES), |dir| {
-        request.debian.extract(ctx, "test image packages", PACKAGES, &dir.join("root"))
-    })?;
+    let root = packages(ctx, &lock, &request.debian)?;
     ctx.step(STAGE, || {
-        let root = source.join("root");
         let kernel = Kernel::find(STAGE, &root)?;
         let out = ctx.temp_dir(STAGE)?;
         let target = out.path().join(KERNEL);
         fs::copy(&kernel.image, &target).map_err(Error::io(STAGE, "copy", &kernel.image))?;
-        let modules = modules::load_order(STAGE, &kernel.modules_dir, MODULES, ctx.cancel)?;
+        let modules = kmod::load_order(STAGE, &kernel.modules_dir, MODULES, ctx.cancel)?;
         initrd::busybox(STAGE, &out.path().join(INITRD), &root.join("usr/bin/busybox"), INIT, &modules)?;
         let empty = ctx.temp_dir(STAGE)?;
         disk::ext4_qcow2(ctx, STAGE, &out.path().join(DISK), "ashlar-test", DISK_SIZE_BYTES, empty.path())?;
@@ -89,4 +87,13 @@ pub fn build_test_image(ctx: &Context<'_>, request: &TestImageRequest) -> Result
         };
         publish::publish(ctx, &lock, out, manifest)
     })
+}
+
+/// The kernel and busybox, unpacked: the test image's, and those that a node boots with.
+pub(crate) fn packages(ctx: &Context<'_>, lock: &BuildLock, debian: &Debian) -> Result<PathBuf> {
+    const STAGE: &str = "kernel packages";
+    let kept = ctx.stage(lock, STAGE, &(debian, PACKAGES), |dir| {
+        debian.extract(ctx, STAGE, PACKAGES, &dir.join("root"))
+    })?;
+    Ok(kept.join("root"))
 }

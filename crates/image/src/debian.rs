@@ -48,6 +48,7 @@ impl Debian {
 pub(crate) struct Kernel {
     pub(crate) image: PathBuf,
     pub(crate) modules_dir: PathBuf,
+    pub(crate) release: String,
 }
 
 impl Kernel {
@@ -66,12 +67,19 @@ impl Kernel {
         };
         let release = release.to_string_lossy();
         let image = root.join(format!("boot/vmlinuz-{release}"));
-        Ok(Self { image, modules_dir: dir.join(release.as_ref()) })
+        Ok(Self { image, modules_dir: dir.join(release.as_ref()), release: release.into_owned() })
     }
 }
 
+/// What an unpacked system calls itself.
+pub(crate) fn pretty_name(stage: &str, root: &Path) -> Result<String> {
+    let path = root.join("usr/lib/os-release");
+    let text = fs::read_to_string(&path).map_err(Error::io(stage, "read", &path))?;
+    let name = text.lines().find_map(|line| line.strip_prefix("PRETTY_NAME="));
+    Ok(name.unwrap_or("Linux").trim_matches('"').to_owned())
+}
+
 /// Package versions from an unpacked file system's dpkg database.
-#[cfg_attr(not(test), expect(dead_code, reason = "the node image is next"))]
 pub(crate) fn packages(stage: &str, root: &Path) -> Result<BTreeMap<String, String>> {
     let path = root.join("var/lib/dpkg/status");
     let text = fs::read_to_string(&path).map_err(Error::io(stage, "read", &path))?;

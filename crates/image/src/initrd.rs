@@ -8,7 +8,7 @@ use cpio::NewcBuilder;
 use cpio::newc::ModeFileType;
 
 use crate::error::{Error, Result};
-use crate::modules::Module;
+use crate::kmod::Module;
 
 /// Collects entries; parents come before children, in the order of the calls.
 #[derive(Debug)]

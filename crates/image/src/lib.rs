@@ -13,11 +13,16 @@ mod digest;
 mod disk;
 mod error;
 mod initrd;
+mod kmod;
 mod manifest;
-mod modules;
+mod modules_source;
+mod node;
+mod oci;
 mod publish;
 mod report;
 mod run;
+mod source;
+mod version;
 
 pub use busybox::{TestImageRequest, build_test_image};
 pub use cache::{BuiltImage, Context, inspect, list, remove, verify};
@@ -26,4 +31,7 @@ pub use error::{Error, Result};
 pub use manifest::{
     ContainerImage, DISK, INITRD, ImageFile, KERNEL, KubernetesContents, MANIFEST, Manifest, Purpose,
 };
+pub use node::{BuildRequest, build_node_image};
 pub use report::{Reporter, Silent};
+pub use source::Source;
+pub use version::Version;

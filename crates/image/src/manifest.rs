@@ -49,6 +49,9 @@ pub struct ContainerImage {
 pub struct KubernetesContents {
     /// `release` or `modules`.
     pub source: String,
+    /// What built it, such as `go1.26.8`; absent for released binaries.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub toolchain: Option<String>,
     /// Repository that kubeadm names its images after.
     pub image_repository: String,
     /// Tag of the etcd image: what it truly is, which may differ from kubeadm's default.
