@@ -1,2 +1,17 @@
-//! The one binary.
-fn main() {}
+//! `ashlar`: plain Linux/KVM hosts in, isolated kubeadm Kubernetes clusters in virtual machines out.
+//!
+//! Wiring and presentation only: flags become settings ([`settings`]), settings become a command ([`commands`]),
+//! and everything that is said goes through one printer ([`output`]). What is decided is decided in `ashlar-plan`,
+//! what is done is done by `ashlar-engine`.
+
+mod cli;
+mod commands;
+mod failure;
+mod output;
+mod settings;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    commands::main().into()
+}

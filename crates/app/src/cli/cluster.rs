@@ -1,0 +1,107 @@
+//! `ashlar cluster`
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+
+use super::EngineArgs;
+
+/// `ashlar cluster …`
+#[derive(Debug, Subcommand)]
+pub(crate) enum ClusterCommand {
+    /// Create a cluster and wait until it is ready
+    Create(ClusterCreateArgs),
+    /// Show a cluster as a tree: control plane, workers, machines, phases
+    Status(ClusterStatusArgs),
+    /// List clusters
+    List,
+    /// Delete a cluster with all its machines and disks
+    Delete(ClusterDeleteArgs),
+    /// Start the machines of a cluster that was stopped
+    Start(ClusterNameArgs),
+    /// Shut the machines of a cluster down; disks and addresses stay
+    Stop(ClusterStopArgs),
+}
+
+/// `ashlar cluster create`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  ashlar cluster create demo
+  ashlar cluster create prod --kubernetes v1.37.2 --control-planes 3 --control-plane-class ctrl \\
+      --workers wkr=3:wkr --network office --endpoint 10.88.1.10
+  ashlar cluster create prod -f prod.yaml
+
+What is not given is taken where there is no choice: the newest image's version, the only network, the only
+class. An existing cluster of the name is left as it is if the flags say the same, and refused otherwise.")]
+pub(crate) struct ClusterCreateArgs {
+    /// Name
+    pub(crate) name: String,
+    /// File with the Cluster and what it needs, in place of the flags
+    #[arg(short, long = "filename", value_name = "FILE",
+          conflicts_with_all = ["kubernetes", "control_planes", "control_plane_class", "workers", "network", "endpoint", "spread"])]
+    pub(crate) filename: Option<PathBuf>,
+    /// Kubernetes version, such as v1.37.2
+    #[arg(long, value_name = "VERSION")]
+    pub(crate) kubernetes: Option<String>,
+    /// Control planes: 1, 3 or 5
+    #[arg(long, value_name = "N")]
+    pub(crate) control_planes: Option<u32>,
+    /// MachineClass of the control planes
+    #[arg(long, value_name = "CLASS")]
+    pub(crate) control_plane_class: Option<String>,
+    /// Workers: N, or NAME=N:CLASS; may be given several times
+    #[arg(long, value_name = "WORKERS")]
+    pub(crate) workers: Vec<String>,
+    /// Network of the nodes
+    #[arg(long, value_name = "NETWORK")]
+    pub(crate) network: Option<String>,
+    /// Virtual address of the API [default: one of the network's ranges]
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) endpoint: Option<std::net::Ipv4Addr>,
+    /// Whether control planes must be on different hosts: required or preferred
+    #[arg(long, value_name = "HOW")]
+    pub(crate) spread: Option<String>,
+    /// Show the plan and change nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    #[command(flatten)]
+    pub(crate) engine: EngineArgs,
+}
+
+/// `ashlar cluster status`
+#[derive(Debug, Args)]
+pub(crate) struct ClusterStatusArgs {
+    /// Name; none means all clusters of the namespace
+    pub(crate) name: Option<String>,
+}
+
+/// One cluster.
+#[derive(Debug, Args)]
+pub(crate) struct ClusterNameArgs {
+    /// Name
+    pub(crate) name: String,
+    #[command(flatten)]
+    pub(crate) engine: EngineArgs,
+}
+
+/// `ashlar cluster delete`
+#[derive(Debug, Args)]
+pub(crate) struct ClusterDeleteArgs {
+    /// Name
+    pub(crate) name: String,
+    /// Do not ask
+    #[arg(short, long)]
+    pub(crate) yes: bool,
+    #[command(flatten)]
+    pub(crate) engine: EngineArgs,
+}
+
+/// `ashlar cluster stop`
+#[derive(Debug, Args)]
+pub(crate) struct ClusterStopArgs {
+    /// Name
+    pub(crate) name: String,
+    #[command(flatten)]
+    pub(crate) engine: EngineArgs,
+}

@@ -1,0 +1,96 @@
+//! `ashlar host`
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+
+use super::EngineArgs;
+
+/// `ashlar host …`
+#[derive(Debug, Subcommand)]
+pub(crate) enum HostCommand {
+    /// Enrol a host: probe it, prove how it runs VMs, record its storage pools
+    Add(HostAddArgs),
+    /// List hosts
+    List,
+    /// Show one host
+    Show(HostNameArgs),
+    /// Give up a host that holds nothing of ours
+    Remove(HostRemoveArgs),
+    /// Check what a host needs for clusters: versions, accelerator, storage speed, time, firewall
+    Check(HostCheckArgs),
+}
+
+/// `ashlar host add`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  ashlar host add h1 --uri qemu+ssh://root@10.0.0.11/system --ssh-key ~/.ssh/id_ed25519 \\
+      --ssh-host-key 'ssh-ed25519 AAAA…'
+  ashlar host add h2 --uri qemu+ssh://root@10.0.0.12/system --known-hosts ~/.ssh/known_hosts --zone a --pool images
+
+The host key is pinned. Get it over a way that you trust; without one of the two options, known_hosts of the
+user is looked at, and an unknown host is refused.")]
+pub(crate) struct HostAddArgs {
+    /// Name
+    pub(crate) name: String,
+    /// qemu+ssh://USER@ADDRESS[:PORT]/system
+    #[arg(long)]
+    pub(crate) uri: String,
+    /// SSH host key to pin: `ssh-ed25519 AAAA…`
+    #[arg(long, value_name = "KEY")]
+    pub(crate) ssh_host_key: Option<String>,
+    /// known_hosts file to take the SSH host key from
+    #[arg(long, value_name = "FILE", conflicts_with = "ssh_host_key")]
+    pub(crate) known_hosts: Option<PathBuf>,
+    /// SSH private key to log in with
+    #[arg(long, value_name = "FILE")]
+    pub(crate) ssh_key: Option<PathBuf>,
+    /// Storage pools to enrol, by libvirt's name; each becomes (or joins) a StoragePool object
+    #[arg(long = "pool", value_name = "NAME", default_value = "images")]
+    pub(crate) pools: Vec<String>,
+    /// Rack
+    #[arg(long, default_value = "")]
+    pub(crate) rack: String,
+    /// Zone; becomes the nodes' topology.kubernetes.io/zone
+    #[arg(long, default_value = "")]
+    pub(crate) zone: String,
+    /// Memory kept for the host itself, such as 4Gi
+    #[arg(long, value_name = "AMOUNT")]
+    pub(crate) reserved_memory: Option<ashlar_api::Mebibytes>,
+    /// vCPUs promised per hardware thread
+    #[arg(long, value_name = "N")]
+    pub(crate) cpu_overcommit: Option<u32>,
+    #[command(flatten)]
+    pub(crate) engine: EngineArgs,
+}
+
+/// One host.
+#[derive(Debug, Args)]
+pub(crate) struct HostNameArgs {
+    /// Name
+    pub(crate) name: String,
+}
+
+/// `ashlar host check`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  ashlar host check          all hosts
+  ashlar host check h1 h2    these")]
+pub(crate) struct HostCheckArgs {
+    /// Names; none means all hosts
+    pub(crate) names: Vec<String>,
+}
+
+/// `ashlar host remove`
+#[derive(Debug, Args)]
+pub(crate) struct HostRemoveArgs {
+    /// Name
+    pub(crate) name: String,
+    /// Do not ask
+    #[arg(short, long)]
+    pub(crate) yes: bool,
+    #[command(flatten)]
+    pub(crate) engine: EngineArgs,
+}

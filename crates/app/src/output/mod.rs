@@ -1,0 +1,13 @@
+//! Everything that is printed: one printer, tables, trees, JSON and YAML.
+
+mod columns;
+mod describe;
+mod printer;
+mod table;
+mod text;
+
+pub(crate) use columns::{headers, row};
+pub(crate) use describe::describe;
+pub(crate) use printer::{Printer, Verbosity};
+pub(crate) use table::Table;
+pub(crate) use text::{age, elapsed, plural, yaml};
