@@ -7,7 +7,9 @@
 mod cli;
 mod commands;
 mod failure;
+mod objects;
 mod output;
+mod selector;
 mod settings;
 
 use std::process::ExitCode;
