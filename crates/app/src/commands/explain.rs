@@ -1,0 +1,162 @@
+//! `ashlar explain`: field docs of a kind, or why a machine is where it is.
+
+use std::io::{self, Write};
+
+use ashlar_api::schema::{FieldDoc, explain as explain_field, schema};
+use ashlar_api::{Kind, Machine, Object};
+
+use crate::cli::{ExplainArgs, OutputFormat};
+use crate::commands::get::print_value;
+use crate::failure::{Exit, Failure, Result};
+use crate::objects::{Reader, object_ref, parse_kind};
+use crate::output::Table;
+use crate::settings::Settings;
+
+/// Width of descriptions.
+const WIDTH: usize = 100;
+
+/// Explains.
+pub(crate) fn explain(settings: &Settings, args: &ExplainArgs) -> Result {
+    match &args.name {
+        Some(name) => explain_object(settings, &args.path, name),
+        None => {
+            let (kind, path) = args.path.split_once('.').unwrap_or((&args.path, ""));
+            let kind = parse_kind(kind)?;
+            if path.is_empty() && matches!(settings.output, OutputFormat::Json | OutputFormat::Yaml) {
+                return print_value(settings, schema(kind));
+            }
+            let doc = explain_field(kind, path)?;
+            settings.printer.data(|out| print(out, kind, &doc))
+        }
+    }
+}
+
+fn print(out: &mut dyn Write, kind: Kind, doc: &FieldDoc) -> io::Result<()> {
+    writeln!(out, "KIND:     {kind} ({})", ashlar_api::API_VERSION)?;
+    if doc.path.is_empty() {
+        let mut names = vec![kind.plural()];
+        names.extend(kind.short_names());
+        writeln!(out, "NAMES:    {}", names.join(", "))?;
+        if !kind.is_user_written() {
+            writeln!(out, "WRITTEN:  by Ashlar, not by people")?;
+        }
+    } else {
+        writeln!(out, "FIELD:    {} <{}>{}", doc.path, doc.type_name, flags(doc))?;
+    }
+    writeln!(out)?;
+    for line in wrap(&doc.description, WIDTH) {
+        writeln!(out, "{line}")?;
+    }
+    if let Some(default) = &doc.default {
+        writeln!(out, "\nDefault: {default}")?;
+    }
+    if !doc.values.is_empty() {
+        writeln!(out, "\nValues:")?;
+        let mut table = Table::new(Vec::new());
+        for value in &doc.values {
+            table.push(vec![value.value.clone(), value.description.replace('\n', " ")]);
+        }
+        table.write(out, 2)?;
+    }
+    if !doc.children.is_empty() {
+        writeln!(out, "\nFields:")?;
+    }
+    for child in &doc.children {
+        writeln!(out, "  {} <{}>{}", child.name, child.type_name, flags(child))?;
+        for line in wrap(&child.description, WIDTH - 6) {
+            writeln!(out, "      {line}")?;
+        }
+    }
+    Ok(())
+}
+
+fn flags(doc: &FieldDoc) -> String {
+    let mut flags = String::new();
+    if doc.required {
+        flags.push_str(" required");
+    }
+    if doc.read_only {
+        flags.push_str(" written by Ashlar");
+    }
+    if let Some(default) = &doc.default {
+        flags.push_str(&format!(" default {default}"));
+    }
+    flags
+}
+
+/// Breaks a text into lines of at most `width` characters, at spaces.
+fn wrap(text: &str, width: usize) -> Vec<String> {
+    let mut lines = Vec::new();
+    for paragraph in text.split("\n\n") {
+        let mut line = String::new();
+        for word in paragraph.split_whitespace() {
+            if !line.is_empty() && line.chars().count() + 1 + word.chars().count() > width {
+                lines.push(std::mem::take(&mut line));
+            }
+            if !line.is_empty() {
+                line.push(' ');
+            }
+            line.push_str(word);
+        }
+        lines.push(line);
+    }
+    lines
+}
+
+fn explain_object(settings: &Settings, kind: &str, name: &str) -> Result {
+    let kind = parse_kind(kind)?;
+    if kind != Kind::Machine {
+        return Err(Failure::new(format!("only machines can be explained by name, not a {kind}"))
+            .hint(format!("`ashlar describe {} {name}` shows what is known", kind.name().to_ascii_lowercase())));
+    }
+    let reader = Reader::open(settings)?;
+    let Object::Machine(machine) = reader.object(&object_ref(kind, name, &settings.namespace))? else {
+        return Err(Failure::internal("a Machine in the store is not a Machine"));
+    };
+    settings.printer.data(|out| print_machine(out, &machine))?;
+    Ok(Exit::Success)
+}
+
+fn print_machine(out: &mut dyn Write, machine: &Machine) -> io::Result<()> {
+    let spec = &machine.spec;
+    writeln!(out, "machine {} is on host {}", machine.key(), spec.host)?;
+    let notes: Vec<_> = machine
+        .metadata
+        .annotations
+        .iter()
+        .filter(|(key, _)| key.starts_with(PLACEMENT_ANNOTATION))
+        .collect();
+    if notes.is_empty() {
+        writeln!(out, "  (why was not recorded with the machine; its events may tell: ashlar describe machine {})", machine.metadata.name)?;
+    }
+    for (_, text) in notes {
+        for line in text.lines() {
+            writeln!(out, "  {line}")?;
+        }
+    }
+    writeln!(out, "size       {} vCPUs, {} (class {})", spec.vcpus, spec.memory, spec.class)?;
+    if let Some(nic) = spec.nics.first() {
+        writeln!(out, "address    {} on network {} (bridge {}, MAC {})", nic.address, nic.network, nic.bridge, nic.mac)?;
+    }
+    writeln!(out, "image      {} ({})", spec.image.name, spec.image.kubernetes_version)?;
+    writeln!(out, "runs by    {:?}, domain {} ({})", spec.accelerator, spec.domain.name, spec.domain.uuid)?;
+    for volume in &spec.volumes {
+        writeln!(out, "disk       {} (volume {})", volume.role.serial(), volume.name)?;
+    }
+    let phase = if spec_failed(machine) { "Failed" } else { &machine.status.phase };
+    writeln!(out, "phase      {}", if phase.is_empty() { "Pending" } else { phase })?;
+    if let Some(failure) = &machine.record.failure {
+        writeln!(out, "failure    {}: {}", failure.phase, failure.message)?;
+        for line in &failure.log_lines {
+            writeln!(out, "           | {line}")?;
+        }
+    }
+    Ok(())
+}
+
+/// Annotations under which the planner leaves the reasons of a placement.
+const PLACEMENT_ANNOTATION: &str = "ashlar.dev/placement";
+
+fn spec_failed(machine: &Machine) -> bool {
+    machine.record.failure.is_some()
+}

@@ -1,0 +1,188 @@
+//! `ashlar image`: the image cache, and the Image objects that are made of it.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use ashlar_api::{Image, ImageFile, ImageSpec, ImageTags, Mebibytes, Object};
+use ashlar_image as image;
+use ashlar_image::{BuiltImage, Context as BuildContext, Manifest, Purpose};
+use ashlar_store::SqliteStore;
+
+use crate::cli::{ImageBuildArgs, ImageCommand, OutputFormat};
+use crate::commands::apply::declare;
+use crate::commands::get::print_value;
+use crate::confirm::confirm;
+use crate::failure::{Exit, Failure, Result};
+use crate::output::{Printer, Table, elapsed};
+use crate::settings::Settings;
+
+/// Runs an image command.
+pub(crate) fn image(settings: &Settings, command: ImageCommand) -> Result {
+    let cache = &settings.cache_dir;
+    match command {
+        ImageCommand::Build(args) => build_command(settings, &args),
+        ImageCommand::List => list(settings, cache),
+        ImageCommand::Inspect { name, verify } => {
+            let found =
+                if verify { image::verify(cache, &name)? } else { image::inspect(cache, &name)? };
+            if verify {
+                settings.printer.note(format!("{}: all files have their digests", found.manifest.name));
+            }
+            print_value(settings, &serde_json::to_value(&found.manifest)?)
+        }
+        ImageCommand::Register { name } => register(settings, &image::inspect(cache, &name)?),
+        ImageCommand::Remove { name, yes } => {
+            let found = image::inspect(cache, &name)?;
+            confirm(settings, yes, &[format!("{} ({} MiB)", found.dir.display(), size_mib(&found.manifest))])?;
+            with_context(settings, |ctx| image::remove(ctx, &name))?;
+            settings.printer.note(format!("image {name} is gone from {}", cache.display()));
+            Ok(Exit::Success)
+        }
+    }
+}
+
+fn list(settings: &Settings, cache: &Path) -> Result {
+    let found = image::list(cache)?;
+    if matches!(settings.output, OutputFormat::Json | OutputFormat::Yaml) {
+        let manifests: Vec<&Manifest> = found.iter().map(|one| &one.manifest).collect();
+        return print_value(settings, &serde_json::to_value(manifests)?);
+    }
+    if found.is_empty() {
+        settings.printer.note(format!("no images in {}; `ashlar image build` makes one", cache.display()));
+        return Ok(Exit::Success);
+    }
+    let mut table = Table::new(vec!["NAME", "PURPOSE", "KUBERNETES", "SOURCE", "SIZE", "CREATED"]);
+    for one in &found {
+        let manifest = &one.manifest;
+        table.push(vec![
+            manifest.name.clone(),
+            if manifest.purpose == Purpose::Node { "node".to_owned() } else { "test".to_owned() },
+            manifest.kubernetes_version.clone().unwrap_or_else(|| "-".to_owned()),
+            manifest.kubernetes.as_ref().map_or_else(|| "-".to_owned(), |inside| inside.source.clone()),
+            format!("{} MiB", size_mib(manifest)),
+            if manifest.created.is_empty() { "-".to_owned() } else { manifest.created.clone() },
+        ]);
+    }
+    settings.printer.data(|out| table.write(out, 0))
+}
+
+fn size_mib(manifest: &Manifest) -> u64 {
+    manifest.files.values().map(|file| file.size_bytes).sum::<u64>() / 1024 / 1024
+}
+
+fn build_command(settings: &Settings, args: &ImageBuildArgs) -> Result {
+    let built = build(settings, args)?;
+    settings.printer.line(&built.manifest.name)?;
+    if args.no_register || built.manifest.purpose == Purpose::Test {
+        return Ok(Exit::Success);
+    }
+    register(settings, &built)
+}
+
+/// Builds, or finds what was built before.
+pub(crate) fn build(settings: &Settings, args: &ImageBuildArgs) -> Result<BuiltImage> {
+    if args.test {
+        return with_context(settings, |ctx| {
+            image::build_test_image(ctx, &image::TestImageRequest::default())
+        });
+    }
+    Err(Failure::internal("node images cannot be built by this program"))
+}
+
+/// Runs a build so that Ctrl-C ends it cleanly, with its programs; finished stages are kept.
+fn with_context<T>(
+    settings: &Settings,
+    work: impl FnOnce(&BuildContext<'_>) -> image::Result<T>,
+) -> Result<T> {
+    let cancel = Arc::new(AtomicBool::new(false));
+    let _guard = crate::interrupt::on_interrupt({
+        let cancel = Arc::clone(&cancel);
+        move || cancel.store(true, Ordering::Relaxed)
+    })?;
+    let reporter = StageLines { printer: settings.printer.clone() };
+    let ctx = BuildContext { cache_dir: &settings.cache_dir, reporter: &reporter, cancel: &cancel };
+    work(&ctx).map_err(|error| match error {
+        image::Error::Cancelled { .. } => Failure { exit: Exit::Interrupted, ..Failure::from(error) },
+        other => Failure::from(other),
+    })
+}
+
+/// One line for each stage.
+struct StageLines {
+    printer: Printer,
+}
+
+impl image::Reporter for StageLines {
+    fn started(&self, stage: &str) {
+        self.printer.note(format!("  {stage} …"));
+    }
+    fn finished(&self, stage: &str, took: Duration, cached: bool) {
+        let how = if cached { "kept from before".to_owned() } else { elapsed(took) };
+        self.printer.note(format!("  {stage}: {how}"));
+    }
+    fn note(&self, message: &str) {
+        self.printer.note(format!("  {message}"));
+    }
+}
+
+/// Records an image in the store.
+pub(crate) fn register(settings: &Settings, built: &BuiltImage) -> Result {
+    let object = Object::from(to_object(built)?);
+    let store = SqliteStore::open(settings.store_path())?;
+    declare(settings, &store, vec![object], false)?;
+    Ok(Exit::Success)
+}
+
+/// The Image object of an image in the cache.
+pub(crate) fn to_object(built: &BuiltImage) -> Result<Image> {
+    let manifest = &built.manifest;
+    let file = |name: &str| {
+        manifest.files.get(name).map(|file| ImageFile {
+            file: name.to_owned(),
+            sha256: file.sha256.clone(),
+            size_bytes: file.size_bytes,
+        })
+    };
+    let needed = |name: &str| {
+        file(name).ok_or_else(|| {
+            Failure::new(format!("image {} has no file {name}", manifest.name))
+                .hint(format!("`ashlar image remove {}`, then build it again", manifest.name))
+        })
+    };
+    let inside = manifest.kubernetes.as_ref();
+    // Whole mebibytes: a disk that is a little larger is filled up by first boot.
+    let size_mib = manifest.virtual_size_bytes.div_ceil(1024 * 1024);
+    Ok(Image::new(
+        manifest.name.clone(),
+        ImageSpec {
+            digest: format!("sha256:{}", manifest.inputs_digest),
+            architecture: go_architecture(&manifest.arch),
+            os: manifest.os.clone(),
+            kubernetes_version: manifest.kubernetes_version.clone().unwrap_or_default(),
+            tags: ImageTags {
+                etcd: inside.map(|inside| inside.etcd_tag.clone()).unwrap_or_default(),
+                coredns: inside.map(|inside| inside.coredns_tag.clone()).unwrap_or_default(),
+                pause: inside.map(|inside| inside.pause_tag.clone()).unwrap_or_default(),
+                flannel: inside.map(|inside| inside.flannel_image.clone()).unwrap_or_default(),
+            },
+            directory: built.dir.display().to_string(),
+            disk: file(image::DISK),
+            kernel: needed(image::KERNEL)?,
+            initrd: needed(image::INITRD)?,
+            command_line: manifest.kernel_command_line.clone(),
+            virtual_size: Mebibytes(size_mib),
+        },
+    ))
+}
+
+/// The Linux kernel's name of an architecture as Go says it.
+fn go_architecture(linux: &str) -> String {
+    match linux {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    }
+    .to_owned()
+}
