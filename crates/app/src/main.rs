@@ -6,11 +6,16 @@
 
 mod cli;
 mod commands;
+mod confirm;
 mod failure;
+mod input;
+mod interrupt;
 mod objects;
 mod output;
+mod progress;
 mod selector;
 mod settings;
+mod wiring;
 
 use std::process::ExitCode;
 

@@ -27,7 +27,9 @@ pub(crate) enum LabCommand {
     /// Show what of a lab is there
     Status(LabNameArgs),
     /// A shell inside: on a host, or where commands against the lab run
-    #[command(after_help = "Examples:\n  ashlar lab shell --on h1      on the host h1: virsh list, ls /var/lib/libvirt/images\n  ashlar lab shell              where `ashlar` commands against the lab run")]
+    #[command(
+        after_help = "Examples:\n  ashlar lab shell --on h1      on the host h1: virsh list, ls /var/lib/libvirt/images\n  ashlar lab shell              where `ashlar` commands against the lab run"
+    )]
     Shell {
         #[command(flatten)]
         lab: LabNameArgs,

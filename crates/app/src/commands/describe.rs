@@ -17,7 +17,9 @@ pub(crate) fn describe(settings: &Settings, args: &DescribeArgs) -> Result {
     for one in wanted(&args.kind, &args.names)? {
         if one.names.is_empty() {
             let all = reader.list(one.kind, Some(&settings.namespace))?;
-            refs.extend(all.iter().map(|stored| object_ref(one.kind, &stored.key.name, &stored.key.namespace)));
+            refs.extend(
+                all.iter().map(|stored| object_ref(one.kind, &stored.key.name, &stored.key.namespace)),
+            );
         } else {
             refs.extend(one.names.iter().map(|name| object_ref(one.kind, name, &settings.namespace)));
         }

@@ -106,8 +106,9 @@ fn wrap(text: &str, width: usize) -> Vec<String> {
 fn explain_object(settings: &Settings, kind: &str, name: &str) -> Result {
     let kind = parse_kind(kind)?;
     if kind != Kind::Machine {
-        return Err(Failure::new(format!("only machines can be explained by name, not a {kind}"))
-            .hint(format!("`ashlar describe {} {name}` shows what is known", kind.name().to_ascii_lowercase())));
+        return Err(Failure::new(format!("only machines can be explained by name, not a {kind}")).hint(
+            format!("`ashlar describe {} {name}` shows what is known", kind.name().to_ascii_lowercase()),
+        ));
     }
     let reader = Reader::open(settings)?;
     let Object::Machine(machine) = reader.object(&object_ref(kind, name, &settings.namespace))? else {
@@ -127,7 +128,11 @@ fn print_machine(out: &mut dyn Write, machine: &Machine) -> io::Result<()> {
         .filter(|(key, _)| key.starts_with(PLACEMENT_ANNOTATION))
         .collect();
     if notes.is_empty() {
-        writeln!(out, "  (why was not recorded with the machine; its events may tell: ashlar describe machine {})", machine.metadata.name)?;
+        writeln!(
+            out,
+            "  (why was not recorded with the machine; its events may tell: ashlar describe machine {})",
+            machine.metadata.name
+        )?;
     }
     for (_, text) in notes {
         for line in text.lines() {
@@ -136,7 +141,11 @@ fn print_machine(out: &mut dyn Write, machine: &Machine) -> io::Result<()> {
     }
     writeln!(out, "size       {} vCPUs, {} (class {})", spec.vcpus, spec.memory, spec.class)?;
     if let Some(nic) = spec.nics.first() {
-        writeln!(out, "address    {} on network {} (bridge {}, MAC {})", nic.address, nic.network, nic.bridge, nic.mac)?;
+        writeln!(
+            out,
+            "address    {} on network {} (bridge {}, MAC {})",
+            nic.address, nic.network, nic.bridge, nic.mac
+        )?;
     }
     writeln!(out, "image      {} ({})", spec.image.name, spec.image.kubernetes_version)?;
     writeln!(out, "runs by    {:?}, domain {} ({})", spec.accelerator, spec.domain.name, spec.domain.uuid)?;

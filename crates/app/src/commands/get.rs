@@ -39,8 +39,7 @@ pub(crate) fn get(settings: &Settings, args: &GetArgs) -> Result {
             })
         }),
         OutputFormat::Json | OutputFormat::Yaml => {
-            let mut items =
-                found.into_iter().map(|(_, stored)| shown(stored)).collect::<Result<Vec<_>>>()?;
+            let mut items = found.into_iter().map(|(_, stored)| shown(stored)).collect::<Result<Vec<_>>>()?;
             let value = match items.pop() {
                 Some(one) if is_single => one,
                 last => {
@@ -71,12 +70,7 @@ fn read(settings: &Settings, reader: &Reader, one: &Wanted, all: bool) -> Result
     one.names.iter().map(|name| reader.get(&object_ref(one.kind, name, &settings.namespace))).collect()
 }
 
-fn table(
-    settings: &Settings,
-    args: &GetArgs,
-    wanted: &[Wanted],
-    found: Vec<(Kind, RawStored)>,
-) -> Result {
+fn table(settings: &Settings, args: &GetArgs, wanted: &[Wanted], found: Vec<(Kind, RawStored)>) -> Result {
     let wide = settings.output == OutputFormat::Wide;
     let now = Timestamp::now();
     let mut tables = Vec::new();

@@ -25,8 +25,7 @@ pub(crate) fn image(settings: &Settings, command: ImageCommand) -> Result {
         ImageCommand::Build(args) => build_command(settings, &args),
         ImageCommand::List => list(settings, cache),
         ImageCommand::Inspect { name, verify } => {
-            let found =
-                if verify { image::verify(cache, &name)? } else { image::inspect(cache, &name)? };
+            let found = if verify { image::verify(cache, &name)? } else { image::inspect(cache, &name)? };
             if verify {
                 settings.printer.note(format!("{}: all files have their digests", found.manifest.name));
             }
@@ -35,7 +34,11 @@ pub(crate) fn image(settings: &Settings, command: ImageCommand) -> Result {
         ImageCommand::Register { name } => register(settings, &image::inspect(cache, &name)?),
         ImageCommand::Remove { name, yes } => {
             let found = image::inspect(cache, &name)?;
-            confirm(settings, yes, &[format!("{} ({} MiB)", found.dir.display(), size_mib(&found.manifest))])?;
+            confirm(
+                settings,
+                yes,
+                &[format!("{} ({} MiB)", found.dir.display(), size_mib(&found.manifest))],
+            )?;
             with_context(settings, |ctx| image::remove(ctx, &name))?;
             settings.printer.note(format!("image {name} is gone from {}", cache.display()));
             Ok(Exit::Success)

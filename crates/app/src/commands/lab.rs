@@ -38,11 +38,15 @@ fn find(settings: &Settings, args: &LabNameArgs) -> Result<Lab> {
 
 /// Brings a lab up.
 pub(crate) fn up(settings: &Settings, lab: &Lab, hosts: u16) -> Result {
-    let report = lab.up(hosts, &|line| settings.printer.note(line)).hint("`ashlar setup` installs what a lab needs")?;
+    let report = lab
+        .up(hosts, &|line| settings.printer.note(line))
+        .hint("`ashlar setup` installs what a lab needs")?;
     let count = plural(report.description.hosts.len(), "host");
     let name = lab.name();
     if report.changes.is_empty() {
-        settings.printer.note(format!("lab {name} is up with {count}; nothing to do ({})", elapsed(report.elapsed)));
+        settings
+            .printer
+            .note(format!("lab {name} is up with {count}; nothing to do ({})", elapsed(report.elapsed)));
     } else {
         settings.printer.note(format!("lab {name} is up with {count} ({})", elapsed(report.elapsed)));
     }
@@ -86,8 +90,7 @@ fn status(settings: &Settings, lab: &Lab) -> Result {
 }
 
 fn table(settings: &Settings, status: &LabStatus) -> Result {
-    let mut table =
-        Table::new(vec!["HOST", "POWER", "DAEMONS", "LINKS", "DOMAINS", "PROCESSES", "DISK"]);
+    let mut table = Table::new(vec!["HOST", "POWER", "DAEMONS", "LINKS", "DOMAINS", "PROCESSES", "DISK"]);
     for host in &status.hosts {
         let troubled: Vec<String> = host
             .daemons

@@ -1,7 +1,14 @@
 //! One module per noun: settings and arguments in, an exit code out.
 
+mod apply;
+mod cluster;
 mod describe;
+mod explain;
 mod get;
+mod image;
+mod lab;
+mod setup;
+mod wait;
 
 use std::panic;
 
@@ -53,6 +60,12 @@ fn command(settings: &Settings, command: Command) -> Result {
     match command {
         Command::Get(args) => get::get(settings, &args),
         Command::Describe(args) => describe::describe(settings, &args),
+        Command::Explain(args) => explain::explain(settings, &args),
+        Command::Wait(args) => wait::wait(settings, &args),
+        Command::Events(args) => wait::events(settings, &args),
+        Command::Lab(command) => lab::lab(settings, command),
+        Command::Image(command) => image::image(settings, command),
+        Command::Setup(args) => setup::setup(settings, &args),
         Command::Version => settings.printer.line(format!("ashlar {}", env!("CARGO_PKG_VERSION"))),
         Command::Completions(args) => {
             let mut script = Vec::new();

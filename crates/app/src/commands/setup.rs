@@ -46,13 +46,17 @@ pub(crate) fn setup(settings: &Settings, args: &SetupArgs) -> Result {
             .hint(format!("as root: apt-get install -y --no-install-recommends {list}")));
     }
     printer.note(format!("installing {list}"));
-    run_apt(&["update", "-q"]).hint("is there a network, and are the lines in /etc/apt/sources.list right?")?;
+    run_apt(&["update", "-q"])
+        .hint("is there a network, and are the lines in /etc/apt/sources.list right?")?;
     let mut install = vec!["install", "-y", "-q", "--no-install-recommends"];
     install.extend(&missing);
     run_apt(&install)?;
     let left = self::missing(args.tests)?;
     if !left.is_empty() {
-        return Err(Failure::new(format!("apt-get ended well, but these are still missing: {}", left.join(" "))));
+        return Err(Failure::new(format!(
+            "apt-get ended well, but these are still missing: {}",
+            left.join(" ")
+        )));
     }
     printer.note(format!("installed {list}"));
     Ok(Exit::Success)

@@ -53,7 +53,9 @@ impl Until {
     fn missing(&self, object: Option<&Object>) -> Option<String> {
         match (self, object) {
             (Until::Gone, None) => None,
-            (Until::Gone, Some(object)) if object.metadata().is_deleting() => Some("being deleted".to_owned()),
+            (Until::Gone, Some(object)) if object.metadata().is_deleting() => {
+                Some("being deleted".to_owned())
+            }
             (Until::Gone, Some(_)) => Some("it exists, and nobody asked for its deletion".to_owned()),
             (Until::Condition { .. }, None) => Some("it does not exist".to_owned()),
             (Until::Condition { kind, status }, Some(object)) => {
@@ -99,7 +101,8 @@ pub(crate) fn wait(settings: &Settings, args: &WaitArgs) -> Result {
         }
         let Some((object, state)) = missing else {
             for object in &refs {
-                let text = format!("{} {} after {}", slash_name(object), args.until, elapsed(began.elapsed()));
+                let text =
+                    format!("{} {} after {}", slash_name(object), args.until, elapsed(began.elapsed()));
                 settings.printer.note(text);
             }
             return Ok(Exit::Success);

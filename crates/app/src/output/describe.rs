@@ -134,7 +134,8 @@ fn list_item(out: &mut dyn Write, item: &Value, indent: usize) -> io::Result<()>
 
 /// `firstStartedAt` → `First started at`; keys that are not field names stay as they are.
 fn title(name: &str) -> String {
-    if !name.chars().all(|c| c.is_ascii_alphanumeric()) || !name.starts_with(|c: char| c.is_ascii_lowercase()) {
+    if !name.chars().all(|c| c.is_ascii_alphanumeric()) || !name.starts_with(|c: char| c.is_ascii_lowercase())
+    {
         return name.to_owned();
     }
     let mut out = String::with_capacity(name.len() + 4);

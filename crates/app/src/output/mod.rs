@@ -2,12 +2,16 @@
 
 mod columns;
 mod describe;
+mod plan;
 mod printer;
 mod table;
 mod text;
+mod tree;
 
 pub(crate) use columns::{headers, row};
 pub(crate) use describe::describe;
+pub(crate) use plan::{plan, plan_value};
 pub(crate) use printer::{Printer, Verbosity};
 pub(crate) use table::Table;
 pub(crate) use text::{age, elapsed, plural, yaml};
+pub(crate) use tree::Tree;

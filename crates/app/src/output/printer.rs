@@ -96,8 +96,7 @@ impl Printer {
     pub(crate) fn failure(&self, failure: &Failure) {
         let mut text = String::new();
         for (index, message) in failure.chain.iter().enumerate() {
-            let label =
-                if index == 0 { self.paint("31", "error:") } else { "  caused by:".to_owned() };
+            let label = if index == 0 { self.paint("31", "error:") } else { "  caused by:".to_owned() };
             // The second line on of a long message stands under the first.
             let message = message.trim_end().replace('\n', "\n    ");
             text.push_str(&format!("{label} {message}\n"));

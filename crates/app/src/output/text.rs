@@ -34,6 +34,5 @@ pub(crate) fn plural(count: usize, noun: &str) -> String {
 
 /// As YAML.
 pub(crate) fn yaml(value: &serde_json::Value) -> Result<String> {
-    serde_saphyr::to_string(value)
-        .map_err(|error| Failure::internal(format!("cannot write YAML: {error}")))
+    serde_saphyr::to_string(value).map_err(|error| Failure::internal(format!("cannot write YAML: {error}")))
 }

@@ -1,0 +1,6 @@
+//! `ashlar cluster`
+
+mod create;
+mod status;
+
+pub(crate) use status::status;

@@ -1,0 +1,80 @@
+//! What the engine tells, shown to a person: live lines on a terminal, plain timestamped lines elsewhere.
+
+mod live;
+mod text;
+
+use std::io::IsTerminal;
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+
+use ashlar_engine::{EngineEvent, EventSink};
+
+use crate::output::{Printer, Verbosity, elapsed};
+use live::Live;
+
+/// Shows the engine's events.
+pub(crate) struct Progress {
+    printer: Printer,
+    began: Instant,
+    live: Option<Arc<Live>>,
+    /// Everything that was told, for the evidence of a failure.
+    told: Mutex<Vec<String>>,
+}
+
+/// Lines that are kept for evidence; a create of three nodes tells some hundred.
+const KEPT: usize = 5000;
+
+impl Progress {
+    /// A display on stderr.
+    pub(crate) fn new(printer: &Printer) -> Arc<Self> {
+        let is_terminal = std::io::stderr().is_terminal() && printer.verbosity() == Verbosity::Normal;
+        let live = is_terminal.then(|| Live::start(printer));
+        Arc::new(Progress { printer: printer.clone(), began: Instant::now(), live, told: Mutex::default() })
+    }
+
+    /// Ends the live display; what was said stays.
+    pub(crate) fn finish(&self) {
+        if let Some(live) = &self.live {
+            live.finish();
+            self.printer.set_around(None);
+        }
+    }
+
+    /// Everything that was told so far, with times.
+    pub(crate) fn told(&self) -> Vec<String> {
+        self.told.lock().map(|told| told.clone()).unwrap_or_default()
+    }
+
+    fn keep(&self, line: String) {
+        if let Ok(mut told) = self.told.lock()
+            && told.len() < KEPT
+        {
+            told.push(line);
+        }
+    }
+}
+
+impl EventSink for Progress {
+    fn event(&self, event: &EngineEvent) {
+        if let Some(live) = &self.live {
+            live.event(event);
+        }
+        let Some(told) = text::line(event) else { return };
+        let stamp = elapsed(self.began.elapsed());
+        self.keep(format!("[{stamp:>12}] {}", told.text));
+        match told.weight {
+            text::Weight::Detail if !matches!(self.printer.verbosity(), Verbosity::Verbose(_)) => {}
+            // A terminal shows it in the machine's own line.
+            text::Weight::Live if self.live.is_some() => {}
+            text::Weight::Warning => self.printer.warn(&told.text),
+            _ if self.live.is_some() => self.printer.note(&told.text),
+            _ => self.printer.note(format!("[{stamp:>12}] {}", told.text)),
+        }
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        self.finish();
+    }
+}
