@@ -89,7 +89,7 @@ pub(crate) struct Reader {
 impl Reader {
     /// Opens the store.
     pub(crate) fn open(settings: &Settings) -> Result<Reader> {
-        let path = settings.store_path();
+        let path = settings.store_path()?;
         match SqliteStore::open_read_only(&path) {
             Ok(store) => Ok(Reader { store: Some(store), hint: String::new() }),
             Err(StoreError::Missing { .. }) => {

@@ -4,7 +4,10 @@ use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use ashlar_lab::Lab;
+
 use crate::cli::{ColorChoice, GlobalArgs, OutputFormat};
+use crate::commands::no_such_lab;
 use crate::failure::{Failure, Result};
 use crate::output::{Printer, Verbosity};
 
@@ -20,6 +23,7 @@ pub(crate) struct Settings {
     pub(crate) key: Option<String>,
     /// The lab that this runs against, by `--lab`.
     pub(crate) lab: Option<String>,
+    lab_is_missing: bool,
     pub(crate) printer: Printer,
 }
 
@@ -39,9 +43,16 @@ impl Settings {
                     && std::io::stderr().is_terminal()
             }
         };
-        let state_dir = match args.state_dir {
-            Some(dir) => dir,
-            None => base_dir("/var/lib/ashlar", "XDG_DATA_HOME", ".local/share", "--state-dir")?,
+        let lab = args.lab.filter(|name| !name.is_empty());
+        let description = match &lab {
+            Some(name) => Lab::new(name)?.description()?,
+            None => None,
+        };
+        let lab_is_missing = lab.is_some() && description.is_none();
+        let state_dir = match (description, args.state_dir) {
+            (Some(description), _) => description.ashlar_state_dir,
+            (None, Some(dir)) => dir,
+            (None, None) => base_dir("/var/lib/ashlar", "XDG_DATA_HOME", ".local/share", "--state-dir")?,
         };
         let cache_dir = match args.cache_dir {
             Some(dir) => dir,
@@ -54,14 +65,21 @@ impl Settings {
             namespace: args.namespace,
             timeout: args.timeout,
             key: args.key,
-            lab: args.lab.filter(|name| !name.is_empty()),
+            lab,
+            lab_is_missing,
             printer: Printer::new(verbosity, colored),
         })
     }
 
     /// The store's file.
-    pub(crate) fn store_path(&self) -> PathBuf {
-        self.state_dir.join("store.db")
+    ///
+    /// # Errors
+    /// `--lab` names a lab that is not there.
+    pub(crate) fn store_path(&self) -> Result<PathBuf> {
+        match &self.lab {
+            Some(lab) if self.lab_is_missing => Err(no_such_lab(lab)),
+            _ => Ok(self.state_dir.join("store.db")),
+        }
     }
 
     /// The words that name this lab or state directory in a command that the user may type next.

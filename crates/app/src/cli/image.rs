@@ -19,11 +19,6 @@ pub(crate) enum ImageCommand {
         #[arg(long)]
         verify: bool,
     },
-    /// Record an image of the cache in the store, so that clusters can use it
-    Register {
-        /// Name
-        name: String,
-    },
     /// Remove an image from the cache
     Remove {
         /// Name

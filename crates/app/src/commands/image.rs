@@ -11,7 +11,6 @@ use ashlar_image::{BuiltImage, Context as BuildContext, Manifest, Purpose};
 use ashlar_store::SqliteStore;
 
 use crate::cli::{ImageBuildArgs, ImageCommand, OutputFormat};
-use crate::commands::apply::declare;
 use crate::commands::get::print_value;
 use crate::confirm::confirm;
 use crate::failure::{Exit, Failure, Result};
@@ -31,7 +30,6 @@ pub(crate) fn image(settings: &Settings, command: ImageCommand) -> Result {
             }
             print_value(settings, &serde_json::to_value(&found.manifest)?)
         }
-        ImageCommand::Register { name } => register(settings, &image::inspect(cache, &name)?),
         ImageCommand::Remove { name, yes } => {
             let found = image::inspect(cache, &name)?;
             confirm(
@@ -78,10 +76,7 @@ fn size_mib(manifest: &Manifest) -> u64 {
 fn build_command(settings: &Settings, args: &ImageBuildArgs) -> Result {
     let built = build(settings, args)?;
     settings.printer.line(&built.manifest.name)?;
-    if args.no_register || built.manifest.purpose == Purpose::Test {
-        return Ok(Exit::Success);
-    }
-    register(settings, &built)
+    Ok(Exit::Success)
 }
 
 /// Builds, or finds what was built before.
@@ -91,7 +86,7 @@ pub(crate) fn build(settings: &Settings, args: &ImageBuildArgs) -> Result<BuiltI
             image::build_test_image(ctx, &image::TestImageRequest::default())
         });
     }
-    Err(Failure::internal("node images cannot be built by this program"))
+    Err(Failure::new("this version builds the test image only").hint("ashlar image build --test"))
 }
 
 /// Runs a build so that Ctrl-C ends it cleanly, with its programs; finished stages are kept.
@@ -128,14 +123,6 @@ impl image::Reporter for StageLines {
     fn note(&self, message: &str) {
         self.printer.note(format!("  {message}"));
     }
-}
-
-/// Records an image in the store.
-pub(crate) fn register(settings: &Settings, built: &BuiltImage) -> Result {
-    let object = Object::from(to_object(built)?);
-    let store = SqliteStore::open(settings.store_path())?;
-    declare(settings, &store, vec![object], false)?;
-    Ok(Exit::Success)
 }
 
 /// The Image object of an image in the cache.

@@ -1,6 +1,5 @@
 //! One module per noun: settings and arguments in, an exit code out.
 
-mod apply;
 mod cluster;
 mod describe;
 mod explain;
@@ -9,6 +8,8 @@ mod image;
 mod lab;
 mod setup;
 mod wait;
+
+pub(crate) use lab::no_such_lab;
 
 use std::panic;
 
@@ -72,6 +73,5 @@ fn command(settings: &Settings, command: Command) -> Result {
             clap_complete::generate(args.shell, &mut Cli::command(), "ashlar", &mut script);
             settings.printer.data(|out| out.write_all(&script))
         }
-        _ => Err(Failure::internal("unreachable")),
     }
 }

@@ -20,8 +20,7 @@ const LAB: &[&str] = &[
     "qemu-utils",
 ];
 /// What image builds need: a root file system, its disk, its initrd, and certificates for downloads.
-const IMAGE: &[&str] =
-    &["busybox-static", "ca-certificates", "cpio", "e2fsprogs", "git", "kmod", "mmdebstrap", "zstd"];
+const IMAGE: &[&str] = &["busybox-static", "ca-certificates", "cpio", "e2fsprogs", "mmdebstrap"];
 /// What only the tests need: a registry to serve images locally, and eyes on the network.
 const TESTS: &[&str] = &["arping", "docker-registry", "sqlite3", "tcpdump", "xorriso"];
 
