@@ -1,2 +1,25 @@
-//! Developer tasks.
-fn main() {}
+//! Developer tasks: `cargo xtask COMMAND`.
+
+mod e2e;
+
+use clap::{Parser, Subcommand};
+
+/// What a developer of Ashlar runs.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// One real cluster in a lab of its own: made with kills in the middle, used, rebooted, deleted
+    E2e(e2e::Options),
+}
+
+fn main() -> anyhow::Result<()> {
+    match Cli::parse().command {
+        Command::E2e(options) => e2e::run(&options),
+    }
+}

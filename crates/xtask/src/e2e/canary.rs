@@ -1,0 +1,238 @@
+//! The canary: what must stay secret is searched for wherever it could have leaked to.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use anyhow::{Result, bail, ensure};
+use base64::Engine as _;
+
+use super::context::{Context, file_names};
+
+/// Reads the command line and environment of every process, again and again.
+pub(crate) struct Sampler {
+    stop: Arc<AtomicBool>,
+    seen: Arc<Mutex<BTreeSet<Vec<u8>>>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Sampler {
+    pub(crate) fn start() -> Self {
+        let (stop, seen) = (Arc::new(AtomicBool::new(false)), Arc::new(Mutex::new(BTreeSet::new())));
+        let (stop_too, seen_too) = (stop.clone(), seen.clone());
+        let thread = std::thread::spawn(move || {
+            while !stop_too.load(Ordering::Relaxed) {
+                sample(&seen_too);
+                std::thread::sleep(Duration::from_millis(300));
+            }
+        });
+        Sampler { stop, seen, thread: Some(thread) }
+    }
+
+    fn finish(&mut self) -> Vec<u8> {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).iter().flatten().copied().collect()
+    }
+}
+
+fn sample(seen: &Mutex<BTreeSet<Vec<u8>>>) {
+    let own = std::process::id().to_string();
+    for process in file_names(Path::new("/proc")).unwrap_or_default() {
+        if process == own || !process.bytes().all(|byte| byte.is_ascii_digit()) {
+            continue;
+        }
+        for file in ["cmdline", "environ"] {
+            if let Ok(mut bytes) = fs::read(format!("/proc/{process}/{file}")) {
+                bytes.push(b'\n');
+                seen.lock().unwrap_or_else(PoisonError::into_inner).insert(bytes);
+            }
+        }
+    }
+}
+
+impl Context {
+    /// While joins run: reads the join tokens out of the API server, to search for them later.
+    pub(crate) fn watch_tokens(&mut self) {
+        let due = self.token_watch.is_none_or(|at| at.elapsed() > Duration::from_secs(8));
+        if !due {
+            return;
+        }
+        self.token_watch = Some(std::time::Instant::now());
+        let name = self.name.clone();
+        let secrets = [
+            "kubectl",
+            &name,
+            "--",
+            "-n",
+            "kube-system",
+            "get",
+            "secret",
+            "-o",
+            "json",
+            "--request-timeout=5s",
+        ];
+        // Not through `output`: what is printed here is secret.
+        let Ok(output) = self.command(&secrets).output() else { return };
+        let Ok(list) = serde_json::from_slice::<serde_json::Value>(&output.stdout) else { return };
+        for item in list["items"].as_array().into_iter().flatten() {
+            let plain = |key: &str| {
+                let bytes =
+                    base64::engine::general_purpose::STANDARD.decode(item["data"][key].as_str()?).ok()?;
+                String::from_utf8(bytes).ok()
+            };
+            if let Some(secret) = plain("token-secret") {
+                self.tokens.insert(secret);
+            }
+        }
+    }
+}
+
+/// One secret in all the forms in which it could leak.
+fn forms(secret: &[u8]) -> Vec<Vec<u8>> {
+    let hex: String = secret.iter().map(|byte| format!("{byte:02x}")).collect();
+    let standard = base64::engine::general_purpose::STANDARD.encode(secret);
+    let url = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(secret);
+    vec![
+        secret.to_vec(),
+        hex.to_uppercase().into_bytes(),
+        hex.into_bytes(),
+        standard.into_bytes(),
+        url.into_bytes(),
+    ]
+}
+
+/// The secret part of a PEM key: its private scalar stands in the middle of the DER, so a run of bytes from there is
+/// searched for as well, in every form: a key in another wrapping has the same middle.
+fn forms_of_pem(pem: &str) -> Vec<Vec<u8>> {
+    let body: String = pem.lines().filter(|line| !line.starts_with("-----")).collect();
+    let mut found = vec![body.clone().into_bytes()];
+    found.extend(
+        pem.lines()
+            .filter(|line| line.len() >= 48 && !line.starts_with("-----"))
+            .map(|l| l.as_bytes().to_vec()),
+    );
+    if let Ok(der) = base64::engine::general_purpose::STANDARD.decode(&body) {
+        found.extend(forms(&der));
+        // EC keys: the octet string of 32 bytes (0x04 0x20) is the scalar.
+        if let Some(at) = der.windows(2).position(|pair| pair == [0x04, 0x20])
+            && let Some(scalar) = der.get(at + 2..at + 34)
+        {
+            found.extend(forms(scalar));
+        }
+    }
+    found
+}
+
+fn contains(haystack: &[u8], needle: &[u8]) -> bool {
+    // A needle that short would be found by chance.
+    needle.len() >= 12 && haystack.windows(needle.len()).any(|window| window == needle)
+}
+
+/// Searches everything.
+pub(crate) fn search(context: &mut Context) -> Result<()> {
+    let name = context.name.clone();
+    let mut needles: Vec<Vec<u8>> = Vec::new();
+    for file in ["ca.key", "front-proxy-ca.key", "etcd/ca.key", "sa.key", "apiserver.key"] {
+        let path = format!("/etc/kubernetes/pki/{file}");
+        let node = format!("{name}-ctrl-1");
+        // Not through `output`: what is printed here is secret.
+        let output = context.command(&["ssh", &node, "--", "cat", &path]).output()?;
+        let pem = String::from_utf8_lossy(&output.stdout).into_owned();
+        ensure!(
+            pem.contains("PRIVATE KEY"),
+            "{path} of {node} could not be read: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        needles.extend(forms_of_pem(&pem));
+    }
+    let key_count = needles.len();
+    for token in &context.tokens {
+        needles.extend(forms(token.as_bytes()));
+    }
+    println!("e2e canary: {} forms of 5 keys and {} tokens", needles.len(), context.tokens.len());
+    ensure!(
+        needles.len() > key_count,
+        "no join token was seen while the worker joined: the search would prove nothing"
+    );
+
+    let mut places: Vec<(String, Vec<u8>)> =
+        vec![("printed by commands".to_owned(), context.printed.clone())];
+    let sampled = context.sampler.take().map(|mut sampler| sampler.finish()).unwrap_or_default();
+    ensure!(!sampled.is_empty(), "no process was sampled");
+    places.push(("/proc/*/{cmdline,environ}".to_owned(), sampled));
+    for arguments in
+        [&["events", "-o", "json"][..], &["get", "all", "-o", "json"][..], &["-v", "cluster", "status"][..]]
+    {
+        let output = context.output(context.command(arguments))?;
+        places.push((format!("ashlar {}", arguments.join(" ")), [output.stdout, output.stderr].concat()));
+    }
+    for domain in context.domains()? {
+        let xml = context.on_host(&["virsh", "-q", "-c", "qemu:///system", "dumpxml", &domain])?;
+        places.push((format!("XML of domain {domain}"), xml.into_bytes()));
+    }
+    for directory in
+        [context.state_dir()?, context.host_dir()?.join("log"), context.host_dir()?.join("etc-libvirt")]
+    {
+        collect(&directory, &mut places)?;
+    }
+    let store = places.iter().any(|(place, _)| place.ends_with("store.db"));
+    ensure!(store, "the store's file was not among the places searched");
+    let bytes: usize = places.iter().map(|(_, content)| content.len()).sum();
+    println!("e2e canary: {} places, {} KiB", places.len(), bytes / 1024);
+    let leaks = leaks(&places, &needles);
+    if !leaks.is_empty() {
+        bail!("secrets found in: {}", leaks.join(", "));
+    }
+    // A search that finds nothing proves nothing unless it finds what was put there.
+    places.push(("planted".to_owned(), [b"x".as_slice(), &needles[needles.len() - 1], b"y"].concat()));
+    ensure!(self::leaks(&places, &needles) == ["planted"], "the search does not find a planted secret");
+    Ok(())
+}
+
+fn leaks(places: &[(String, Vec<u8>)], needles: &[Vec<u8>]) -> Vec<String> {
+    let leaky = |content: &[u8]| needles.iter().any(|needle| contains(content, needle));
+    places.iter().filter(|(_, content)| leaky(content)).map(|(place, _)| place.clone()).collect()
+}
+
+/// All files below a directory, but for the key that is allowed to be what it is.
+fn collect(directory: &Path, places: &mut Vec<(String, Vec<u8>)>) -> Result<()> {
+    for name in file_names(directory)? {
+        let path = directory.join(&name);
+        let kind = fs::symlink_metadata(&path)?.file_type();
+        if kind.is_dir() {
+            collect(&path, places)?;
+        } else if kind.is_file() {
+            places.push((path.display().to_string(), fs::read(&path)?));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn finds_a_key_in_every_wrapping() {
+        let scalar: Vec<u8> = (1..=32).collect();
+        let der = [&[0x30, 0x31, 0x02, 0x01, 0x01, 0x04, 0x20][..], &scalar[..], &[0xa0, 0x0a]].concat();
+        let pem = format!(
+            "-----BEGIN EC PRIVATE KEY-----\n{}\n-----END EC PRIVATE KEY-----\n",
+            base64::engine::general_purpose::STANDARD.encode(&der)
+        );
+        let needles = forms_of_pem(&pem);
+        let hex: String = scalar.iter().map(|byte| format!("{byte:02x}")).collect();
+        for leak in [pem.into_bytes(), der, scalar, hex.into_bytes()] {
+            let place = vec![("here".to_owned(), [b"before ".as_slice(), &leak, b" after"].concat())];
+            assert_eq!(leaks(&place, &needles), ["here"]);
+        }
+        assert!(leaks(&[("clean".to_owned(), vec![b'a'; 4096])], &needles).is_empty());
+    }
+}

@@ -1,0 +1,120 @@
+//! The end-to-end test: a real lab, real libvirt, real kubeadm; everything through the `ashlar` binary, and judged by
+//! what lies on the host and what the API server says, not by Ashlar's own store.
+
+mod canary;
+mod checks;
+mod context;
+mod kills;
+mod reboot;
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+use clap::Args;
+
+use context::Context;
+
+/// `cargo xtask e2e`
+#[derive(Debug, Args)]
+pub(crate) struct Options {
+    /// Binary under test
+    #[arg(long, default_value = "target/debug/ashlar")]
+    ashlar: PathBuf,
+    /// Name of the lab and of the cluster
+    #[arg(long, default_value = "e2e")]
+    name: String,
+    /// Leave the lab up at the end
+    #[arg(long)]
+    keep: bool,
+    /// Run only these checks (in their order; the cluster is made in any case)
+    #[arg(long, value_name = "CHECK")]
+    only: Vec<String>,
+    /// Only list the checks
+    #[arg(long)]
+    list: bool,
+}
+
+type Check = (&'static str, &'static str, fn(&mut Context) -> Result<()>);
+
+/// In order: later ones use what earlier ones made.
+const CHECKS: &[Check] = &[
+    (
+        "foreign",
+        "a foreign domain and volume of our names are refused by name and left alone",
+        checks::foreign_things,
+    ),
+    (
+        "create",
+        "a cluster comes up although `ashlar` is killed at six points of its creation",
+        kills::create_with_kills,
+    ),
+    (
+        "kubernetes",
+        "nodes and kube-system pods are Ready; a pod on the worker reaches a Service by name",
+        checks::kubernetes,
+    ),
+    (
+        "fixpoint",
+        "a second run changes nothing within 5 s, and makes no changing libvirt call",
+        checks::fixpoint,
+    ),
+    ("seed", "no seed and no join token is left after the join", checks::no_seed_left),
+    ("canary", "keys and tokens are found nowhere, and a planted one is", canary::search),
+    (
+        "reboot",
+        "a cold reboot of both nodes: same addresses, machine ids and host keys; a second command meanwhile says who works, and waits",
+        reboot::cold_reboot,
+    ),
+    (
+        "failure",
+        "a node whose image lacks what it needs is reported with phase, cause and lines",
+        checks::failing_node,
+    ),
+    ("delete", "after delete nothing of the cluster is left on the host", checks::delete),
+];
+
+pub(crate) fn run(options: &Options) -> Result<()> {
+    if options.list {
+        for (name, what, _) in CHECKS {
+            println!("{name:<12} {what}");
+        }
+        return Ok(());
+    }
+    let mut context = Context::new(&options.ashlar, &options.name)?;
+    let chosen =
+        |name: &str| options.only.is_empty() || name == "create" || options.only.iter().any(|o| o == name);
+    let (mut passed, mut failed) = (0, Vec::new());
+    let begin = Instant::now();
+    context.fresh_lab()?;
+    for (name, what, check) in CHECKS.iter().filter(|(name, _, _)| chosen(name)) {
+        let start = Instant::now();
+        println!("e2e {name}: {what}");
+        match check(&mut context) {
+            Ok(()) => {
+                passed += 1;
+                println!("e2e {name}: ok ({})", seconds(start.elapsed()));
+            }
+            Err(error) => {
+                failed.push(*name);
+                println!("e2e {name}: FAILED ({}): {error:#}", seconds(start.elapsed()));
+                context.keep_evidence(name);
+                if *name == "create" {
+                    break;
+                }
+            }
+        }
+    }
+    if !options.keep {
+        context.take_lab_down()?;
+    }
+    println!("e2e: {passed} passed, {} failed in {}", failed.len(), seconds(begin.elapsed()));
+    if !failed.is_empty() {
+        bail!("failed: {}", failed.join(", "));
+    }
+    Ok(())
+}
+
+fn seconds(duration: Duration) -> String {
+    format!("{:.1} s", duration.as_secs_f64())
+}
