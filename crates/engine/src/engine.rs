@@ -6,7 +6,17 @@ use ashlar_api::Object;
 use ashlar_plan::{Plan, Snapshot};
 use ashlar_store::Store;
 
-use crate::{EngineError, EventSink, Goal, RunSummary, Scope, Settings, effects::World, vault::Vault};
+use crate::{
+    EngineError, EventSink, Goal, RunSummary, Scope, Settings,
+    effects::World,
+    lanes::HostLimits,
+    lease::Leases,
+    observe::{ClusterAccess, Consoles, HostHealth},
+    planner::Planner,
+    publish::LastTold,
+    read::{StoreView, read_store},
+    vault::Vault,
+};
 
 /// Reads the store, looks at the world, plans, and makes it so.
 ///
@@ -17,6 +27,13 @@ pub struct Engine {
     pub(crate) vault: Arc<Vault>,
     pub(crate) settings: Settings,
     pub(crate) sink: Arc<dyn EventSink>,
+    pub(crate) planner: Planner,
+    pub(crate) leases: Leases,
+    pub(crate) host_health: HostHealth,
+    pub(crate) host_limits: HostLimits,
+    pub(crate) consoles: Consoles,
+    pub(crate) cluster_access: ClusterAccess,
+    pub(crate) last_told: LastTold,
 }
 
 impl Engine {
@@ -28,23 +45,49 @@ impl Engine {
         settings: Settings,
         sink: Arc<dyn EventSink>,
     ) -> Self {
-        Engine { store, world, vault, settings, sink }
+        Self::with_planner(store, world, vault, settings, sink, Planner::default())
+    }
+
+    pub(crate) fn with_planner(
+        store: Arc<dyn Store>,
+        world: World,
+        vault: Arc<Vault>,
+        settings: Settings,
+        sink: Arc<dyn EventSink>,
+        planner: Planner,
+    ) -> Self {
+        Engine {
+            store,
+            world,
+            vault,
+            settings,
+            sink,
+            planner,
+            leases: Leases::default(),
+            host_health: HostHealth::default(),
+            host_limits: HostLimits::default(),
+            consoles: Consoles::default(),
+            cluster_access: ClusterAccess::default(),
+            last_told: LastTold::default(),
+        }
     }
 
     /// Reads the store and looks at the world. Changes nothing.
     ///
     /// # Errors
     /// The store cannot be read. A host or cluster that does not answer is no error: the snapshot says so.
-    pub async fn snapshot(&self, _scope: &Scope) -> Result<Snapshot, EngineError> {
-        Err(EngineError::Refused("the engine cannot observe".to_owned()))
+    pub async fn snapshot(&self, scope: &Scope) -> Result<Snapshot, EngineError> {
+        Ok(self.view(scope).await?.snapshot)
     }
 
     /// Plans. Changes nothing.
     ///
     /// # Errors
     /// The store cannot be read; no plan can be made.
-    pub async fn plan(&self, _scope: &Scope) -> Result<(Snapshot, Plan), EngineError> {
-        Err(EngineError::Refused("the engine cannot plan".to_owned()))
+    pub async fn plan(&self, scope: &Scope) -> Result<(Snapshot, Plan), EngineError> {
+        let snapshot = self.snapshot(scope).await?;
+        let plan = self.make_plan(&snapshot)?;
+        Ok((snapshot, plan))
     }
 
     /// Plans as if the objects had been applied. Changes nothing.
@@ -53,23 +96,35 @@ impl Engine {
     /// As [`plan`](Self::plan).
     pub async fn plan_with(
         &self,
-        _objects: Vec<Object>,
-        _scope: &Scope,
+        objects: Vec<Object>,
+        scope: &Scope,
     ) -> Result<(Snapshot, Plan), EngineError> {
-        Err(EngineError::Refused("the engine cannot plan".to_owned()))
+        let mut snapshot = self.snapshot(scope).await?;
+        crate::declare::lay_over(&mut snapshot, objects, self.world.entropy.as_ref());
+        let plan = self.make_plan(&snapshot)?;
+        Ok((snapshot, plan))
     }
 
     /// Works until the goal is met, nothing can go on without a person, or the time is up.
+    ///
+    /// The future may be dropped at any await point: the next run goes on from there.
     ///
     /// # Errors
     /// [`EngineError::Blocked`], [`EngineError::NodeFailed`], [`EngineError::Deadline`], or the store failed.
     /// In every case running again goes on from where this run ended.
     pub async fn run(
         &self,
-        _scope: &Scope,
-        _goal: &Goal,
-        _deadline: Duration,
+        scope: &Scope,
+        goal: &Goal,
+        deadline: Duration,
     ) -> Result<RunSummary, EngineError> {
-        Err(EngineError::Refused("the engine cannot run".to_owned()))
+        self.run_to(scope, goal, deadline).await
+    }
+
+    pub(crate) async fn view(&self, scope: &Scope) -> Result<StoreView, EngineError> {
+        let now = self.world.clock.now();
+        let mut view = read_store(self.store.as_ref(), self.settings.installation, now).await?;
+        self.observe(&mut view, scope).await;
+        Ok(view)
     }
 }

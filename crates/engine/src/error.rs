@@ -21,7 +21,7 @@ pub enum EngineError {
         object: String,
         /// Why.
         #[source]
-        source: serde_json::Error,
+        source: ashlar_api::ConversionError,
     },
     /// No plan can be made.
     #[error("no plan can be made")]
@@ -63,6 +63,12 @@ pub enum EngineError {
     /// Somebody else changes the same objects again and again.
     #[error("the store is being changed by somebody else all the time; try again")]
     Contended,
+    /// A secret could not be sealed or opened.
+    #[error("a secret could not be sealed or opened")]
+    Vault(#[from] crate::vault::VaultError),
+    /// A key or certificate could not be made.
+    #[error("a key or certificate could not be made")]
+    Pki(#[from] crate::pki::PkiError),
     /// An object that the goal is about does not exist.
     #[error("there is no {0}")]
     NoSuchObject(ObjectRef),

@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
-use ashlar_api::{NamespacedName, ObjectRef};
-use ashlar_plan::Snapshot;
+use ashlar_api::{Cni, Kind, Machine, MachineRole, NamespacedName, ObjectRef};
+use ashlar_plan::{ClusterSeen, HostSeen, Plan, Snapshot, StepState};
+
+use crate::{EngineError, belongs::Belongings};
 
 /// When a run is done.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,4 +44,138 @@ impl RunSummary {
     pub fn is_unchanged(&self) -> bool {
         self.actions == 0 && self.commits == 0
     }
+}
+
+/// What a pass means for the goal.
+#[derive(Debug)]
+pub(crate) enum Verdict {
+    /// It is met.
+    Met,
+    /// Not yet.
+    Open,
+    /// It cannot be met.
+    Failed(EngineError),
+}
+
+impl Goal {
+    /// Judges a pass that had no decisions left. `is_idle` says that no step is under way.
+    pub(crate) fn judge(
+        &self,
+        snapshot: &Snapshot,
+        plan: &Plan,
+        belongings: &Belongings<'_>,
+        is_idle: bool,
+    ) -> Verdict {
+        let steps_left = belongings.steps(plan).next().is_some() || !is_idle;
+        let met = match self {
+            Goal::Settled => !steps_left,
+            Goal::ClusterReady(cluster) | Goal::ClusterStarted(cluster) => {
+                let Some(object) = snapshot.clusters.get(cluster) else { return no_such(cluster) };
+                if object.metadata.is_deleting() {
+                    return Verdict::Failed(EngineError::Refused(format!(
+                        "cluster {cluster} is being deleted"
+                    )));
+                }
+                !steps_left && !object.record.stopped && is_up(snapshot, cluster)
+            }
+            Goal::ClusterStopped(cluster) => {
+                let Some(object) = snapshot.clusters.get(cluster) else { return no_such(cluster) };
+                object.record.stopped && is_off(snapshot, cluster)
+            }
+            Goal::ClusterGone(cluster) => {
+                !snapshot.clusters.contains_key(cluster)
+                    && machines_of(snapshot, cluster).next().is_none()
+                    && !steps_left
+            }
+            Goal::ObjectsGone(objects) => !objects.iter().any(|object| exists(snapshot, object)),
+        };
+        if met {
+            return Verdict::Met;
+        }
+        match self {
+            Goal::Settled | Goal::ClusterReady(_) | Goal::ClusterStarted(_) => {
+                failed_node(snapshot, plan, belongings).map_or(Verdict::Open, Verdict::Failed)
+            }
+            Goal::ClusterStopped(_) | Goal::ClusterGone(_) | Goal::ObjectsGone(_) => Verdict::Open,
+        }
+    }
+}
+
+fn no_such(cluster: &NamespacedName) -> Verdict {
+    let object = ObjectRef::new(Kind::Cluster, &cluster.namespace, &cluster.name);
+    Verdict::Failed(EngineError::NoSuchObject(object))
+}
+
+fn machines_of<'a>(snapshot: &'a Snapshot, cluster: &'a NamespacedName) -> impl Iterator<Item = &'a Machine> {
+    snapshot.machines.values().filter(move |machine| {
+        machine.spec.cluster == cluster.name && machine.metadata.namespace == cluster.namespace
+    })
+}
+
+/// All nodes of the cluster are Ready, and so are its system pods. Without a CNI of ours, nodes only have to be there.
+fn is_up(snapshot: &Snapshot, cluster: &NamespacedName) -> bool {
+    let Some(ClusterSeen::Seen(world)) = snapshot.observed.clusters.get(cluster) else { return false };
+    let has_cni = snapshot.clusters.get(cluster).is_some_and(|cluster| cluster.spec.cni != Cni::None);
+    let mut machines = machines_of(snapshot, cluster).peekable();
+    let is_empty = machines.peek().is_none();
+    let all_there = machines.all(|machine| {
+        let node = world.nodes.get(&machine.spec.node.name);
+        machine.record.joined_at.is_some()
+            && node.is_some_and(|node| {
+                node.provider_id == machine.spec.node.provider_id && (node.ready || !has_cni)
+            })
+    });
+    let pods_ready = !has_cni || world.system_pods > 0 && world.system_pods_ready == world.system_pods;
+    !is_empty && all_there && pods_ready
+}
+
+/// All domains of the cluster were seen, and none of them runs.
+fn is_off(snapshot: &Snapshot, cluster: &NamespacedName) -> bool {
+    machines_of(snapshot, cluster).all(|machine| match snapshot.observed.hosts.get(&machine.spec.host) {
+        Some(HostSeen::Seen(world)) => {
+            world.domains.get(&machine.spec.domain.uuid).is_none_or(|domain| !domain.state.is_active())
+        }
+        _ => false,
+    })
+}
+
+fn exists(snapshot: &Snapshot, object: &ObjectRef) -> bool {
+    let key = object.key();
+    match object.kind {
+        Kind::Host => snapshot.hosts.contains_key(&object.name),
+        Kind::StoragePool => snapshot.pools.contains_key(&object.name),
+        Kind::Network => snapshot.networks.contains_key(&object.name),
+        Kind::Image => snapshot.images.contains_key(&object.name),
+        Kind::MachineClass => snapshot.classes.contains_key(&object.name),
+        Kind::Cluster => snapshot.clusters.contains_key(&key),
+        Kind::WorkerGroup => snapshot.groups.contains_key(&key),
+        Kind::Machine => snapshot.machines.contains_key(&key),
+        Kind::Volume => snapshot.volumes.contains_key(&key),
+        Kind::Secret => snapshot.secrets.contains_key(&key),
+        Kind::Event => false,
+    }
+}
+
+/// A node that did not come up ends the run: at once if nothing can join without it, else when all others are done.
+fn failed_node(snapshot: &Snapshot, plan: &Plan, belongings: &Belongings<'_>) -> Option<EngineError> {
+    let failed: Vec<(&Machine, &ashlar_api::MachineFailure)> = snapshot
+        .machines
+        .values()
+        .filter(|machine| !machine.metadata.is_deleting() && belongings.has(&machine.object_ref()))
+        .filter_map(|machine| Some((machine, machine.record.failure.as_ref()?)))
+        .collect();
+    let others_go_on = belongings.steps(plan).any(|step| {
+        let is_failed = failed.iter().any(|(machine, _)| machine.object_ref() == step.object);
+        !is_failed && !matches!(step.state, StepState::Blocked(_))
+    });
+    let (machine, failure) = failed
+        .iter()
+        .find(|(machine, _)| machine.spec.role == MachineRole::ControlPlane)
+        .or_else(|| failed.first().filter(|_| !others_go_on))?;
+    Some(EngineError::NodeFailed {
+        machine: machine.key(),
+        phase: failure.phase.clone(),
+        message: failure.message.clone(),
+        log_lines: failure.log_lines.clone(),
+    })
 }

@@ -9,18 +9,36 @@
 //! `futures`, and nothing is spawned. Dropping the future of [`Engine::run`] at any await point is a crash as far
 //! as the engine is concerned, and the next run ends where an undisturbed one would have.
 
+pub mod declare;
 pub mod effects;
+pub mod pki;
+pub mod seed;
+pub mod vault;
 
+mod addon;
+mod belongs;
+mod commit;
+mod deadline;
 mod engine;
 mod error;
 mod event;
+mod exec;
 mod goal;
 mod hex;
-pub mod pki;
+mod history;
+mod ids;
+mod lanes;
+mod lease;
+mod objects;
+mod observe;
+mod planner;
+mod progress;
+mod publish;
+mod read;
+mod retry;
+mod run;
 mod scope;
-pub mod seed;
 mod settings;
-pub mod vault;
 
 pub use engine::Engine;
 pub use error::{BlockedStep, EngineError};

@@ -1,0 +1,104 @@
+//! Which cluster an object is for: a run for one cluster takes no steps of another.
+
+use ashlar_api::{Kind, NamespacedName, ObjectRef, SecretPurpose, VolumeContent};
+use ashlar_plan::{Decision, Plan, Snapshot, Step};
+
+use crate::Scope;
+
+/// Which part of a plan a run may carry out.
+pub(crate) struct Belongings<'a> {
+    snapshot: &'a Snapshot,
+    scope: &'a Scope,
+}
+
+impl<'a> Belongings<'a> {
+    pub(crate) fn new(snapshot: &'a Snapshot, scope: &'a Scope) -> Self {
+        Belongings { snapshot, scope }
+    }
+
+    /// Whether the step is one of the scope's.
+    pub(crate) fn has_step(&self, step: &Step) -> bool {
+        self.has(&step.object)
+    }
+
+    /// Whether an object belongs to the scope.
+    pub(crate) fn has(&self, object: &ObjectRef) -> bool {
+        match self.scope {
+            Scope::All => true,
+            Scope::StoreOnly => false,
+            Scope::Hosts => self.clusters_of(object).is_some_and(|clusters| clusters.is_empty()),
+            // What is nobody's (an image file that no machine stands on) can wait.
+            Scope::Cluster(wanted) => self
+                .clusters_of(object)
+                .is_none_or(|clusters| clusters.iter().any(|cluster| cluster == wanted)),
+        }
+    }
+
+    /// Whether a commit is about the scope: one of its writes is, or nobody can tell yet.
+    pub(crate) fn has_commit(&self, decisions: &[Decision]) -> bool {
+        matches!(self.scope, Scope::All)
+            || decisions.iter().any(|decision| match decision {
+                Decision::Create(object) | Decision::Update(object) => {
+                    let name = object.object_ref();
+                    is_owned_kind(name.kind) && self.has(&name)
+                }
+                Decision::Remove { object, .. } => is_owned_kind(object.kind) && self.has(object),
+                Decision::Check { .. } => false,
+            })
+    }
+
+    /// The plan's steps in scope.
+    pub(crate) fn steps<'p>(&'p self, plan: &'p Plan) -> impl Iterator<Item = &'p Step> {
+        plan.steps.iter().filter(|step| self.has_step(step))
+    }
+
+    /// The clusters that an object is for: none for what belongs to the pool as a whole; `None` if nobody can tell,
+    /// because the object is not in the store yet.
+    fn clusters_of(&self, object: &ObjectRef) -> Option<Vec<NamespacedName>> {
+        let key = object.key();
+        let in_namespace = |name: &str| NamespacedName::new(&object.namespace, name);
+        match object.kind {
+            Kind::Cluster => Some(vec![key]),
+            Kind::WorkerGroup => Some(vec![in_namespace(&self.snapshot.groups.get(&key)?.spec.cluster)]),
+            Kind::Machine => Some(vec![in_namespace(&self.snapshot.machines.get(&key)?.spec.cluster)]),
+            Kind::Volume => {
+                let volume = self.snapshot.volumes.get(&key)?;
+                match &volume.spec.content {
+                    VolumeContent::ImageFile { .. } => Some(self.users_of_image_file(&volume.metadata.name)),
+                    VolumeContent::MachineDisk { machine, .. } => {
+                        let machine = self.snapshot.machines.get(&in_namespace(machine))?;
+                        Some(vec![in_namespace(&machine.spec.cluster)])
+                    }
+                }
+            }
+            Kind::Secret => match &self.snapshot.secrets.get(&key)?.purpose {
+                SecretPurpose::ClusterPki { cluster } => Some(vec![in_namespace(cluster)]),
+                SecretPurpose::JoinToken { machine } | SecretPurpose::MachineSshHostKey { machine } => {
+                    let machine = self.snapshot.machines.get(&in_namespace(machine))?;
+                    Some(vec![in_namespace(&machine.spec.cluster)])
+                }
+            },
+            _ => Some(Vec::new()),
+        }
+    }
+
+    fn users_of_image_file(&self, volume: &str) -> Vec<NamespacedName> {
+        let uses = |machine: &&ashlar_api::Machine| {
+            let image = &machine.spec.image;
+            [&image.disk_volume, &image.kernel_volume, &image.initrd_volume]
+                .iter()
+                .any(|name| *name == volume)
+        };
+        self.snapshot
+            .machines
+            .values()
+            .filter(uses)
+            .map(|machine| NamespacedName::new(&machine.metadata.namespace, &machine.spec.cluster))
+            .collect()
+    }
+}
+
+/// Kinds that belong to somebody; a ledger that is bumped with them does not say for whom.
+fn is_owned_kind(kind: Kind) -> bool {
+    matches!(kind, Kind::Cluster | Kind::WorkerGroup | Kind::Machine | Kind::Volume | Kind::Secret)
+}

@@ -1,0 +1,106 @@
+//! Domains: defining, starting, stopping, ejecting, removing.
+
+use ashlar_api::{MachineVolumeRole, NamespacedName};
+use ashlar_plan::domain::domain_spec;
+
+use super::{Failure, Job, Outcome, fine_if_gone, owned, record, volume};
+
+pub(super) async fn define(job: Job<'_>, name: &NamespacedName) -> Outcome {
+    let machine = job.machine(name)?;
+    let host = job.leased(&machine.spec.host).await?;
+    // A foreign domain of this name or UUID blocks here; ours is defined again, with the same UUID.
+    owned::domain(job, &host, machine).await?;
+    if machine.record.first_started_at.is_none() {
+        for disk in machine.spec.volumes.iter().filter(|disk| disk.role != MachineVolumeRole::Seed) {
+            let disk = job.volume(&NamespacedName::new(&name.namespace, &disk.name))?;
+            volume::refuse_half_made(job, &host, disk).await?;
+        }
+    }
+    // The seed goes into the drive until the node has joined: after that there is none, or it is wiped.
+    let with_seed = machine.record.joined_at.is_none()
+        && machine
+            .spec
+            .volume(MachineVolumeRole::Seed)
+            .and_then(|seed| job.snapshot.volumes.get(&NamespacedName::new(&name.namespace, seed)))
+            .is_some_and(|seed| !seed.record.wiped);
+    let spec = domain_spec(job.engine.settings.installation, machine, &job.snapshot.volumes, with_seed)
+        .map_err(|missing| Failure::NotNow(missing.to_string()))?;
+    let what = format!("defining domain {} on {}", spec.name, host.name);
+    job.call(&what, job.engine.world.hypervisor.define_domain(&host, &spec)).await
+}
+
+pub(super) async fn start(job: Job<'_>, name: &NamespacedName) -> Outcome {
+    let machine = job.machine(name)?;
+    let host = job.leased(&machine.spec.host).await?;
+    let domain = owned::domain(job, &host, machine)
+        .await?
+        .ok_or_else(|| Failure::NotNow(format!("the domain of machine {name} is not defined")))?;
+    // In the store before the call: whoever comes after a crash must know that the disk may have been written.
+    let now = job.engine.world.clock.now();
+    record(job, machine, |machine| {
+        let is_first = machine.record.first_started_at.is_none();
+        machine.record.first_started_at.get_or_insert(now);
+        is_first
+    })
+    .await?;
+    if domain.state.is_active() {
+        return Ok(());
+    }
+    let what = format!("starting domain {} on {}", domain.name, host.name);
+    job.call(&what, job.engine.world.hypervisor.start_domain(&host, domain.uuid)).await
+}
+
+pub(super) async fn shutdown(job: Job<'_>, name: &NamespacedName) -> Outcome {
+    let machine = job.machine(name)?;
+    let host = job.leased(&machine.spec.host).await?;
+    match owned::domain(job, &host, machine).await? {
+        Some(domain) if domain.state.is_active() => {
+            let what = format!("shutting down domain {} on {}", domain.name, host.name);
+            job.call(&what, job.engine.world.hypervisor.shutdown_domain(&host, domain.uuid)).await
+        }
+        _ => Ok(()),
+    }
+}
+
+pub(super) async fn destroy(job: Job<'_>, name: &NamespacedName) -> Outcome {
+    let machine = job.machine(name)?;
+    let host = job.leased(&machine.spec.host).await?;
+    match owned::domain(job, &host, machine).await? {
+        Some(domain) if domain.state.is_active() => {
+            let what = format!("stopping domain {} on {}", domain.name, host.name);
+            fine_if_gone(
+                job.call(&what, job.engine.world.hypervisor.destroy_domain(&host, domain.uuid)).await,
+            )
+        }
+        _ => Ok(()),
+    }
+}
+
+pub(super) async fn undefine(job: Job<'_>, name: &NamespacedName) -> Outcome {
+    let machine = job.machine(name)?;
+    let host = job.leased(&machine.spec.host).await?;
+    match owned::domain(job, &host, machine).await? {
+        None => Ok(()),
+        Some(domain) if domain.state.is_active() => {
+            Err(Failure::NotNow(format!("domain {} still runs", domain.name)))
+        }
+        Some(domain) => {
+            let what = format!("removing domain {} on {}", domain.name, host.name);
+            fine_if_gone(
+                job.call(&what, job.engine.world.hypervisor.undefine_domain(&host, domain.uuid)).await,
+            )
+        }
+    }
+}
+
+pub(super) async fn eject(job: Job<'_>, name: &NamespacedName) -> Outcome {
+    let machine = job.machine(name)?;
+    let host = job.leased(&machine.spec.host).await?;
+    match owned::domain(job, &host, machine).await? {
+        Some(domain) if domain.medium_path.is_some() => {
+            let what = format!("ejecting the seed of domain {} on {}", domain.name, host.name);
+            job.call(&what, job.engine.world.hypervisor.eject_medium(&host, domain.uuid)).await
+        }
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,152 @@
+//! Taking one step: a fresh look at what it changes, one call, and the outcome recorded by compare-and-set.
+//!
+//! Each family of actions has a file. All of them are safe to repeat from any point: what was done already is seen
+//! by the fresh look and counts as done.
+
+mod addon;
+mod domain;
+mod fill;
+mod node;
+mod owned;
+mod secret;
+mod token;
+mod volume;
+
+use std::{future::Future, time::Duration};
+
+use ashlar_api::{Host, Kind, Machine, NamespacedName, Object, ObjectRef, Volume};
+use ashlar_plan::{Action, Snapshot, Step};
+
+use crate::{
+    Engine, EngineError,
+    deadline::within,
+    effects::{EffectError, EffectErrorKind, HostTarget},
+};
+
+/// Why a step was not taken.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// The call failed.
+    Effect(EffectError),
+    /// Not without a person.
+    Blocked {
+        /// One CamelCase word.
+        reason: &'static str,
+        /// Object, cause and next step.
+        message: String,
+    },
+    /// Not now: something is not as it was planned with. The next pass sees it.
+    NotNow(String),
+    /// The store failed, or a secret could not be opened: no going on.
+    Engine(EngineError),
+}
+
+impl From<EffectError> for Failure {
+    fn from(error: EffectError) -> Self {
+        Failure::Effect(error)
+    }
+}
+
+impl<E: Into<EngineError>> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Failure::Engine(error.into())
+    }
+}
+
+pub(crate) type Outcome = Result<(), Failure>;
+
+/// One step, with what it was planned from.
+#[derive(Clone, Copy)]
+pub(crate) struct Job<'a> {
+    pub(crate) engine: &'a Engine,
+    pub(crate) snapshot: &'a Snapshot,
+    pub(crate) step: &'a Step,
+}
+
+impl<'a> Job<'a> {
+    /// Does it.
+    pub(crate) async fn run(self) -> Outcome {
+        let Some(action) = &self.step.action else { return Ok(()) };
+        match action {
+            Action::CreateClusterPki { cluster } => secret::create_pki(self, cluster).await,
+            Action::CreateJoinToken { machine } => secret::create_join_token(self, machine).await,
+            Action::CreateSshHostKey { machine } => secret::create_ssh_host_key(self, machine).await,
+            Action::CreateVolume { volume } => volume::create(self, volume).await,
+            Action::FillVolume { volume } => fill::fill(self, volume).await,
+            Action::VerifyVolume { volume } => fill::verify(self, volume).await,
+            Action::WipeVolume { volume } => volume::wipe(self, volume).await,
+            Action::DeleteVolume { volume } => volume::delete(self, volume).await,
+            Action::DefineDomain { machine } => domain::define(self, machine).await,
+            Action::StartDomain { machine } => domain::start(self, machine).await,
+            Action::ShutdownDomain { machine } => domain::shutdown(self, machine).await,
+            Action::DestroyDomain { machine } => domain::destroy(self, machine).await,
+            Action::UndefineDomain { machine } => domain::undefine(self, machine).await,
+            Action::EjectSeed { machine } => domain::eject(self, machine).await,
+            Action::PublishJoinToken { machine } => token::publish(self, machine).await,
+            Action::RevokeJoinToken { machine } => token::revoke(self, machine).await,
+            Action::ApplyAddon { cluster, addon } => addon::apply(self, cluster, addon).await,
+            Action::DeleteNode { machine } => node::delete(self, machine).await,
+        }
+    }
+
+    fn machine(self, name: &NamespacedName) -> Result<&'a Machine, Failure> {
+        self.snapshot.machines.get(name).ok_or_else(|| gone(Kind::Machine, name))
+    }
+
+    fn volume(self, name: &NamespacedName) -> Result<&'a Volume, Failure> {
+        self.snapshot.volumes.get(name).ok_or_else(|| gone(Kind::Volume, name))
+    }
+
+    fn host(self, name: &str) -> Result<&'a Host, Failure> {
+        self.snapshot.hosts.get(name).ok_or_else(|| gone(Kind::Host, &NamespacedName::new("", name)))
+    }
+
+    /// The host with its lease taken: for changes.
+    async fn leased(self, host: &str) -> Result<HostTarget, Failure> {
+        Ok(self.engine.leased(self.host(host)?).await?)
+    }
+
+    /// Makes a call that moves no bulk data.
+    async fn call<T>(
+        self,
+        what: &str,
+        call: impl Future<Output = Result<T, EffectError>>,
+    ) -> Result<T, Failure> {
+        self.call_within(self.engine.settings.call_deadline, what, call).await
+    }
+
+    async fn call_within<T>(
+        self,
+        limit: Duration,
+        what: &str,
+        call: impl Future<Output = Result<T, EffectError>>,
+    ) -> Result<T, Failure> {
+        Ok(within(self.engine.world.clock.as_ref(), limit, what, call).await?)
+    }
+}
+
+fn gone(kind: Kind, name: &NamespacedName) -> Failure {
+    let object = ObjectRef::new(kind, &name.namespace, &name.name);
+    Failure::NotNow(format!("{object} is not in the store any more"))
+}
+
+/// What was to be removed is gone already.
+fn fine_if_gone(result: Result<(), Failure>) -> Outcome {
+    match result {
+        Err(Failure::Effect(EffectError { kind: EffectErrorKind::NotFound, .. })) => Ok(()),
+        other => other,
+    }
+}
+
+/// Records an outcome in an object. An object that went away meanwhile needs no record.
+async fn record<S: ashlar_api::Spec>(
+    job: Job<'_>,
+    object: &ashlar_api::Resource<S>,
+    change: impl FnMut(&mut ashlar_api::Resource<S>) -> bool,
+) -> Outcome
+where
+    Object: From<ashlar_api::Resource<S>>,
+{
+    crate::objects::update(job.engine.store.as_ref(), object, change).await?;
+    Ok(())
+}

@@ -1,0 +1,179 @@
+//! Making, wiping and deleting volumes.
+
+use ashlar_api::{NamespacedName, SYSTEM_NAMESPACE, Volume, VolumeContent, VolumeFormat};
+use ashlar_plan::HostSeen;
+
+use super::{Failure, Job, Outcome, fine_if_gone, owned, record};
+use crate::{
+    deadline::bulk,
+    effects::{EffectError, EffectErrorKind, HostTarget, VolumeCreate},
+};
+
+pub(super) async fn create(job: Job<'_>, name: &NamespacedName) -> Outcome {
+    let volume = job.volume(name)?;
+    let host = job.leased(&volume.spec.host).await?;
+    let wanted = wanted(job, volume)?;
+    if owned::volume(job, &host, volume).await?.is_some() {
+        return settle_existing(job, &host, volume, &wanted).await;
+    }
+    let what = format!("making volume {} on {}", volume.spec.file_name, host.name);
+    let limit = bulk(&job.engine.settings, if wanted.preallocate { wanted.capacity_bytes } else { 0 });
+    match job.call_within(limit, &what, job.engine.world.hypervisor.create_volume(&host, &wanted)).await {
+        Err(Failure::Effect(EffectError { kind: EffectErrorKind::AlreadyExists, .. })) => {
+            settle_existing(job, &host, volume, &wanted).await
+        }
+        other => other,
+    }
+}
+
+/// A file of our random name is ours: a call of an earlier run took effect after all. It stays if it has the size that
+/// it should have; if not, that call was cut off in the middle, and it is made anew, unless its content counts already.
+async fn settle_existing(job: Job<'_>, host: &HostTarget, volume: &Volume, wanted: &VolumeCreate) -> Outcome {
+    let Some(seen) = owned::volume(job, host, volume).await? else {
+        return Err(Failure::NotNow(format!("volume {} comes and goes", volume.key())));
+    };
+    if seen.capacity_bytes == wanted.capacity_bytes {
+        return Ok(());
+    }
+    if volume.record.filled || was_started(job, volume) {
+        return Err(Failure::Blocked {
+            reason: "VolumeSizeDiffers",
+            message: format!(
+                "volume {} ({}) has {} bytes and should have {}: it was left alone, since it may hold data",
+                volume.key(),
+                volume.spec.path(),
+                seen.capacity_bytes,
+                wanted.capacity_bytes
+            ),
+        });
+    }
+    remove_file(job, host, volume).await?;
+    Err(Failure::NotNow(format!("volume {} was half made and is made anew", volume.key())))
+}
+
+/// Whether the volume's machine ever ran.
+fn was_started(job: Job<'_>, volume: &Volume) -> bool {
+    match &volume.spec.content {
+        VolumeContent::ImageFile { .. } => false,
+        VolumeContent::MachineDisk { machine, .. } => job
+            .snapshot
+            .machines
+            .get(&NamespacedName::new(&volume.metadata.namespace, machine))
+            .is_none_or(|machine| machine.record.first_started_at.is_some()),
+    }
+}
+
+fn wanted(job: Job<'_>, volume: &Volume) -> Result<VolumeCreate, Failure> {
+    let spec = &volume.spec;
+    let (format, capacity_bytes, backing) = match &spec.content {
+        // Whatever its format, the file arrives as it is, by upload: it is made raw and of exactly its size.
+        VolumeContent::ImageFile { size_bytes, .. } => (VolumeFormat::Raw, *size_bytes, None),
+        VolumeContent::MachineDisk { backing, .. } => (spec.format, spec.capacity.bytes(), backing.as_ref()),
+    };
+    let backing_path = match backing {
+        None => None,
+        Some(backing) => Some(job.volume(&NamespacedName::new(SYSTEM_NAMESPACE, backing))?.spec.path()),
+    };
+    Ok(VolumeCreate {
+        pool: spec.pool_uuid,
+        file_name: spec.file_name.clone(),
+        format,
+        capacity_bytes,
+        // etcd's disk: a full pool must fail here, not in the middle of a write.
+        preallocate: matches!(&spec.content, VolumeContent::MachineDisk { .. })
+            && spec.format == VolumeFormat::Raw,
+        backing_path,
+    })
+}
+
+pub(super) async fn wipe(job: Job<'_>, name: &NamespacedName) -> Outcome {
+    let volume = job.volume(name)?;
+    let host = job.leased(&volume.spec.host).await?;
+    let Some(seen) = owned::volume(job, &host, volume).await? else { return Ok(()) };
+    refuse_in_use(job, &host, volume).await?;
+    let what = format!("wiping volume {} on {}", volume.spec.file_name, host.name);
+    let limit = bulk(&job.engine.settings, seen.capacity_bytes);
+    let spec = &volume.spec;
+    let call = job.engine.world.hypervisor.wipe_volume(&host, spec.pool_uuid, &spec.file_name);
+    job.call_within(limit, &what, call).await?;
+    record(job, volume, |volume| !std::mem::replace(&mut volume.record.wiped, true)).await
+}
+
+pub(super) async fn delete(job: Job<'_>, name: &NamespacedName) -> Outcome {
+    let volume = job.volume(name)?;
+    let host = job.leased(&volume.spec.host).await?;
+    if owned::volume(job, &host, volume).await?.is_none() {
+        return Ok(());
+    }
+    refuse_in_use(job, &host, volume).await?;
+    remove_file(job, &host, volume).await
+}
+
+pub(super) async fn remove_file(job: Job<'_>, host: &HostTarget, volume: &Volume) -> Outcome {
+    let what = format!("deleting volume {} on {}", volume.spec.file_name, host.name);
+    let spec = &volume.spec;
+    let call = job.engine.world.hypervisor.delete_volume(host, spec.pool_uuid, &spec.file_name);
+    fine_if_gone(job.call(&what, call).await)
+}
+
+/// Before its first use: a file whose making was cut off has another size than it should have, and is taken away, so
+/// that the next pass makes it anew.
+pub(super) async fn refuse_half_made(job: Job<'_>, host: &HostTarget, volume: &Volume) -> Outcome {
+    let wanted = wanted(job, volume)?;
+    match owned::volume(job, host, volume).await? {
+        None => Err(Failure::NotNow(format!("volume {} is not there (yet)", volume.key()))),
+        Some(seen) if seen.capacity_bytes == wanted.capacity_bytes => Ok(()),
+        // libvirt shows an image file's virtual size once it knows its format.
+        Some(seen)
+            if matches!(volume.spec.content, VolumeContent::ImageFile { .. })
+                && seen.capacity_bytes > wanted.capacity_bytes =>
+        {
+            Ok(())
+        }
+        Some(_) => settle_existing(job, host, volume, &wanted).await,
+    }
+}
+
+/// Refuses to take away a file that something stands on: a domain that has it as disk or medium, or an overlay.
+async fn refuse_in_use(job: Job<'_>, host: &HostTarget, volume: &Volume) -> Outcome {
+    let path = volume.spec.path();
+    if let VolumeContent::MachineDisk { machine, .. } = &volume.spec.content {
+        let machine = NamespacedName::new(&volume.metadata.namespace, machine);
+        if let Some(machine) = job.snapshot.machines.get(&machine)
+            && let Some(domain) = owned::domain(job, host, machine).await?
+        {
+            let holds = domain.medium_path.as_ref() == Some(&path)
+                || domain.state.is_active() && domain.disk_paths.contains(&path);
+            if holds {
+                return Err(Failure::NotNow(format!("{path} is still in use by domain {}", domain.name)));
+            }
+        }
+    }
+    let other_user = match job.snapshot.observed.hosts.get(&volume.spec.host) {
+        Some(HostSeen::Seen(world)) => world
+            .domains
+            .values()
+            .find(|domain| domain.mark.is_none() && domain.disk_paths.contains(&path))
+            .map(|domain| format!("domain {}", domain.name)),
+        _ => None,
+    };
+    let overlay = job.snapshot.volumes.values().find(|other| {
+        matches!(&other.spec.content, VolumeContent::MachineDisk { backing: Some(backing), .. }
+            if *backing == volume.metadata.name && volume.metadata.namespace == SYSTEM_NAMESPACE)
+    });
+    let machine = job.snapshot.machines.values().find(|machine| {
+        let image = &machine.spec.image;
+        let files = [&image.disk_volume, &image.kernel_volume, &image.initrd_volume];
+        volume.metadata.namespace == SYSTEM_NAMESPACE && files.contains(&&volume.metadata.name)
+    });
+    let user = other_user
+        .or_else(|| overlay.map(|overlay| overlay.object_ref().to_string()))
+        .or_else(|| machine.map(|machine| machine.object_ref().to_string()));
+    match user {
+        None => Ok(()),
+        Some(user) => Err(Failure::Blocked {
+            reason: "VolumeInUse",
+            message: format!("volume {} ({path}) is used by {user}: it was left alone", volume.key()),
+        }),
+    }
+}

@@ -1,0 +1,290 @@
+//! Steps under way: one lane for each object, in which its steps are taken one after the other.
+//!
+//! Lanes go on while the next passes observe and plan, so that a long upload to one host delays nobody else. An object
+//! whose lane is busy gets no second one.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    future::Future,
+    pin::pin,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use ashlar_api::{EventType, ObjectRef};
+use ashlar_plan::{Action, Block, Plan, Snapshot, Step, StepState, Wait};
+use futures::{
+    FutureExt, StreamExt,
+    future::{BoxFuture, Either, select},
+    stream::FuturesUnordered,
+};
+use tokio::sync::Semaphore;
+
+use crate::{
+    Engine, EngineError, EngineEvent,
+    effects::{EffectError, EffectErrorKind},
+    exec::{Failure, Job},
+    history::Told,
+    retry::Retries,
+};
+
+/// How long a guest gets to follow a request to shut down before it is asked again.
+const SHUTDOWN_REST: jiff::SignedDuration = jiff::SignedDuration::from_secs(60);
+
+/// Bounds the calls on each host. The semaphore needs no runtime and serves in order of arrival.
+#[derive(Default)]
+pub(crate) struct HostLimits {
+    hosts: Mutex<BTreeMap<String, Arc<Semaphore>>>,
+}
+
+impl HostLimits {
+    fn of(&self, host: &str, limit: usize) -> Arc<Semaphore> {
+        let mut hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
+        hosts.entry(host.to_owned()).or_insert_with(|| Arc::new(Semaphore::new(limit.max(1)))).clone()
+    }
+}
+
+/// What one run remembers.
+#[derive(Default)]
+pub(crate) struct RunMemory {
+    pub(crate) retries: Retries,
+    pub(crate) told: Told,
+}
+
+/// How a lane ended.
+struct LaneEnd {
+    object: ObjectRef,
+    actions: u32,
+    result: Result<(), EngineError>,
+}
+
+/// The lanes of a run.
+pub(crate) struct Lanes<'a> {
+    engine: &'a Engine,
+    memory: &'a RunMemory,
+    running: FuturesUnordered<BoxFuture<'a, LaneEnd>>,
+    busy: BTreeSet<ObjectRef>,
+    /// Actions that ended well.
+    pub(crate) actions: u32,
+    /// Lanes that ended since it was last reset.
+    pub(crate) ended: u32,
+    failed: Option<EngineError>,
+}
+
+impl<'a> Lanes<'a> {
+    pub(crate) fn new(engine: &'a Engine, memory: &'a RunMemory) -> Self {
+        Lanes {
+            engine,
+            memory,
+            running: FuturesUnordered::new(),
+            busy: BTreeSet::new(),
+            actions: 0,
+            ended: 0,
+            failed: None,
+        }
+    }
+
+    /// Whether nothing is under way.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.running.is_empty()
+    }
+
+    /// Begins what is Ready, in the plan's order, for objects without a busy lane.
+    pub(crate) fn start(&mut self, snapshot: &Arc<Snapshot>, plan: &Plan, is_wanted: impl Fn(&Step) -> bool) {
+        let mut lanes: Vec<(ObjectRef, Vec<Step>)> = Vec::new();
+        for step in &plan.steps {
+            let is_ready = step.state == StepState::Ready && step.action.is_some();
+            if !is_ready || self.busy.contains(&step.object) || !is_wanted(step) {
+                continue;
+            }
+            match lanes.iter_mut().find(|(object, _)| *object == step.object) {
+                Some((_, steps)) => steps.push(step.clone()),
+                None => lanes.push((step.object.clone(), vec![step.clone()])),
+            }
+        }
+        for (object, steps) in lanes {
+            self.busy.insert(object.clone());
+            let lane = run_lane(self.engine, self.memory, snapshot.clone(), object, steps);
+            self.running.push(lane.boxed());
+        }
+    }
+
+    /// Does something while the lanes go on.
+    pub(crate) async fn alongside<T>(&mut self, work: impl Future<Output = T>) -> Result<T, EngineError> {
+        let mut work = pin!(work);
+        loop {
+            if self.running.is_empty() {
+                return Ok(work.await);
+            }
+            match select(work.as_mut(), self.running.next()).await {
+                Either::Left((done, _)) => return Ok(done),
+                Either::Right((end, _)) => self.note(end)?,
+            }
+        }
+    }
+
+    /// Waits until a lane ends, or the given future does.
+    pub(crate) async fn wait(&mut self, other: impl Future<Output = ()>) -> Result<(), EngineError> {
+        if self.ended > 0 {
+            return Ok(());
+        }
+        if self.running.is_empty() {
+            other.await;
+            return Ok(());
+        }
+        let end = match select(self.running.next(), pin!(other)).await {
+            Either::Left((end, _)) => end,
+            Either::Right(((), _)) => None,
+        };
+        self.note(end)
+    }
+
+    fn note(&mut self, end: Option<LaneEnd>) -> Result<(), EngineError> {
+        if let Some(end) = end {
+            self.busy.remove(&end.object);
+            self.actions += end.actions;
+            self.ended += 1;
+            if let Err(error) = end.result {
+                self.failed.get_or_insert(error);
+            }
+        }
+        match self.failed.take() {
+            Some(error) => Err(error),
+            None => Ok(()),
+        }
+    }
+}
+
+async fn run_lane(
+    engine: &Engine,
+    memory: &RunMemory,
+    snapshot: Arc<Snapshot>,
+    object: ObjectRef,
+    steps: Vec<Step>,
+) -> LaneEnd {
+    let mut actions = 0;
+    for step in &steps {
+        match take_step(engine, memory, &snapshot, step).await {
+            Ok(true) => actions += 1,
+            // What comes after depends on it.
+            Ok(false) => break,
+            Err(error) => return LaneEnd { object, actions, result: Err(error) },
+        }
+    }
+    LaneEnd { object, actions, result: Ok(()) }
+}
+
+/// Takes one step; says whether the next one may follow.
+async fn take_step(
+    engine: &Engine,
+    memory: &RunMemory,
+    snapshot: &Snapshot,
+    step: &Step,
+) -> Result<bool, EngineError> {
+    let limit = engine.host_limits.of(&step.host, engine.settings.calls_per_host);
+    // Only a closed semaphore gives none, and nobody closes it.
+    let _permit = if step.host.is_empty() { None } else { limit.acquire().await.ok() };
+    let clock = engine.world.clock.as_ref();
+    let started = clock.now();
+    engine.sink.event(&EngineEvent::ActionStarted { step: step.clone() });
+    let outcome = Job { engine, snapshot, step }.run().await;
+    let now = clock.now();
+    let Err(failure) = outcome else {
+        let elapsed = now.duration_since(started).unsigned_abs();
+        engine.sink.event(&EngineEvent::ActionDone { step: step.clone(), elapsed });
+        memory.retries.succeeded(step);
+        if matches!(step.action, Some(Action::ShutdownDomain { .. })) {
+            let wait =
+                Wait { reason: "ShuttingDown".to_owned(), message: "the guest is shutting down".to_owned() };
+            memory.retries.rest(step, wait, now.checked_add(SHUTDOWN_REST).unwrap_or(now));
+        }
+        engine
+            .record_event(&memory.told, &step.object, EventType::Normal, &done_reason(step), &step.why)
+            .await;
+        return Ok(true);
+    };
+    let (reason, message, will_retry) = match failure {
+        Failure::Engine(error) => return Err(error),
+        Failure::NotNow(message) => {
+            let will_retry = memory.retries.failed(step, &message, now, &engine.settings);
+            ("NotNow".to_owned(), message, will_retry)
+        }
+        Failure::Blocked { reason, message } => {
+            let block = Block { reason: reason.to_owned(), message: message.clone() };
+            memory.retries.blocked(step, block, now);
+            (reason.to_owned(), message, false)
+        }
+        Failure::Effect(error) => note_effect_error(engine, memory, step, error),
+    };
+    tracing::debug!(object = %step.object, reason, message, will_retry, "a step failed");
+    engine.sink.event(&EngineEvent::ActionFailed { step: step.clone(), error: message.clone(), will_retry });
+    if reason != "NotNow" {
+        engine.record_event(&memory.told, &step.object, EventType::Warning, &reason, &message).await;
+    }
+    Ok(false)
+}
+
+/// What a failed call means for the run: reason, message, and whether it is tried again by itself.
+fn note_effect_error(
+    engine: &Engine,
+    memory: &RunMemory,
+    step: &Step,
+    error: EffectError,
+) -> (String, String, bool) {
+    let now = engine.world.clock.now();
+    let EffectError { kind, message } = error;
+    let reason = match kind {
+        EffectErrorKind::Unreachable => "HostUnreachable",
+        EffectErrorKind::Busy => "Busy",
+        EffectErrorKind::NotFound => "NotFound",
+        EffectErrorKind::AlreadyExists => "AlreadyExists",
+        EffectErrorKind::Exhausted => "Exhausted",
+        EffectErrorKind::Refused => "Refused",
+        EffectErrorKind::Corrupt => "Corrupt",
+        EffectErrorKind::Fenced => "Fenced",
+        EffectErrorKind::NotOurs => "NotOurs",
+    }
+    .to_owned();
+    let block = || Block { reason: reason.clone(), message: message.clone() };
+    let will_retry = match kind {
+        // What was looked at changed in between: the next pass sees how.
+        EffectErrorKind::Unreachable
+        | EffectErrorKind::Busy
+        | EffectErrorKind::NotFound
+        | EffectErrorKind::AlreadyExists => memory.retries.failed(step, &message, now, &engine.settings),
+        EffectErrorKind::Exhausted | EffectErrorKind::Refused | EffectErrorKind::Corrupt => {
+            memory.retries.blocked(step, block(), now);
+            false
+        }
+        EffectErrorKind::Fenced | EffectErrorKind::NotOurs => {
+            memory.retries.stop_host(&step.host, block());
+            false
+        }
+    };
+    (reason, message, will_retry)
+}
+
+/// The reason of the event that tells of a success, one CamelCase word in the past tense.
+fn done_reason(step: &Step) -> String {
+    let reason = match step.action {
+        None => "Done",
+        Some(Action::CreateClusterPki { .. }) => "CreatedClusterPki",
+        Some(Action::CreateJoinToken { .. }) => "CreatedJoinToken",
+        Some(Action::CreateSshHostKey { .. }) => "CreatedSshHostKey",
+        Some(Action::CreateVolume { .. }) => "CreatedVolume",
+        Some(Action::FillVolume { .. }) => "FilledVolume",
+        Some(Action::VerifyVolume { .. }) => "VerifiedVolume",
+        Some(Action::DefineDomain { .. }) => "DefinedDomain",
+        Some(Action::StartDomain { .. }) => "StartedDomain",
+        Some(Action::ShutdownDomain { .. }) => "AskedToShutDown",
+        Some(Action::DestroyDomain { .. }) => "StoppedDomain",
+        Some(Action::UndefineDomain { .. }) => "RemovedDomain",
+        Some(Action::EjectSeed { .. }) => "EjectedSeed",
+        Some(Action::WipeVolume { .. }) => "WipedVolume",
+        Some(Action::DeleteVolume { .. }) => "DeletedVolume",
+        Some(Action::PublishJoinToken { .. }) => "PublishedJoinToken",
+        Some(Action::RevokeJoinToken { .. }) => "RevokedJoinToken",
+        Some(Action::ApplyAddon { .. }) => "AppliedAddon",
+        Some(Action::DeleteNode { .. }) => "DeletedNode",
+    };
+    reason.to_owned()
+}

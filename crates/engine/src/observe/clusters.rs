@@ -1,0 +1,168 @@
+//! Clusters through their API servers.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, PoisonError},
+};
+
+use ashlar_api::{Cluster, Machine, MachineRole, NamespacedName, Secret};
+use ashlar_plan::{ClusterSeen, HostSeen, Snapshot, names};
+use futures::{StreamExt, stream::FuturesUnordered};
+
+use crate::{
+    Engine, EngineError, Scope, addon,
+    deadline::within,
+    effects::{DialTarget, KubeTarget},
+    pki::{self, ClientIdentity, Identity},
+};
+
+/// Hosts that are tried on the way to one address: more only makes a failure slower.
+const VIA_LIMIT: usize = 3;
+
+/// Client certificates of the engine, in memory only.
+#[derive(Default)]
+pub(crate) struct ClusterAccess {
+    kept: Mutex<BTreeMap<NamespacedName, Access>>,
+}
+
+#[derive(Clone)]
+struct Access {
+    /// The PKI secret that it was made from.
+    secret_version: String,
+    ca_pem: String,
+    identity: ClientIdentity,
+}
+
+impl Engine {
+    pub(super) async fn observe_clusters(
+        &self,
+        snapshot: &Snapshot,
+        secrets: &BTreeMap<NamespacedName, Secret>,
+        scope: &Scope,
+    ) -> BTreeMap<NamespacedName, ClusterSeen> {
+        let clusters = snapshot.clusters.values().filter(|cluster| scope.has_cluster(&cluster.key()));
+        let mut asked: FuturesUnordered<_> =
+            clusters.map(|cluster| self.observe_cluster(snapshot, secrets, cluster)).collect();
+        let mut seen = BTreeMap::new();
+        while let Some(answer) = asked.next().await {
+            seen.extend(answer);
+        }
+        seen
+    }
+
+    async fn observe_cluster(
+        &self,
+        snapshot: &Snapshot,
+        secrets: &BTreeMap<NamespacedName, Secret>,
+        cluster: &Cluster,
+    ) -> Option<(NamespacedName, ClusterSeen)> {
+        let key = cluster.key();
+        // Nobody can answer before a control plane runs.
+        running_control_planes(snapshot, &key).next()?;
+        let secret = secrets.get(&names::pki_secret(&key))?;
+        let unreachable = |reason: String| Some((key.clone(), ClusterSeen::Unreachable { reason }));
+        let target = match self.kube_target(snapshot, secret, &key) {
+            Ok(target) => target?,
+            Err(error) => return unreachable(error.to_string()),
+        };
+        let references: Vec<_> =
+            addon::of_cluster(snapshot, &key).iter().filter_map(addon::digest_reference).collect();
+        let what = format!("observing cluster {key}");
+        let call = self.world.kube.observe(&target, &references);
+        match within(self.world.clock.as_ref(), self.settings.observe_deadline, &what, call).await {
+            Ok(world) => Some((key, ClusterSeen::Seen(world))),
+            Err(error) => unreachable(error.message),
+        }
+    }
+
+    /// How to reach a cluster's API server as the engine; none while it has no endpoint.
+    pub(crate) fn kube_target(
+        &self,
+        snapshot: &Snapshot,
+        secret: &Secret,
+        cluster: &NamespacedName,
+    ) -> Result<Option<KubeTarget>, EngineError> {
+        let Some(object) = snapshot.clusters.get(cluster) else { return Ok(None) };
+        let Some(endpoint) = &object.record.endpoint else { return Ok(None) };
+        let access = self.access(cluster, secret)?;
+        Ok(Some(KubeTarget {
+            cluster: cluster.clone(),
+            dial: DialTarget {
+                via: self.way_to(snapshot, object),
+                network: object.spec.network.clone(),
+                address: endpoint.address,
+                port: endpoint.port,
+            },
+            server_name: endpoint.address.to_string(),
+            ca_pem: access.ca_pem,
+            client_certificate_pem: access.identity.certificate_pem,
+            client_key_pem: access.identity.key_pem,
+        }))
+    }
+
+    /// Hosts that carry the cluster's network and answered: those that run its control planes first.
+    fn way_to(&self, snapshot: &Snapshot, cluster: &Cluster) -> Vec<crate::effects::HostTarget> {
+        let carriers =
+            snapshot.networks.get(&cluster.spec.network).map(|network| &network.spec.attachment.hosts);
+        let key = cluster.key();
+        let running = running_control_planes(snapshot, &key).map(|machine| machine.spec.host.as_str());
+        let others = snapshot
+            .hosts
+            .keys()
+            .map(String::as_str)
+            .filter(|host| {
+                carriers.is_some_and(|hosts| hosts.is_empty() || hosts.iter().any(|name| name == host))
+            })
+            .filter(|host| matches!(snapshot.observed.hosts.get(*host), Some(HostSeen::Seen(_))));
+        let mut via: Vec<&str> = Vec::new();
+        for host in running.chain(others) {
+            if !via.contains(&host) {
+                via.push(host);
+            }
+        }
+        via.into_iter()
+            .filter_map(|host| snapshot.hosts.get(host))
+            .take(VIA_LIMIT)
+            .map(|host| self.leases.target(host, &self.settings))
+            .collect()
+    }
+
+    /// The engine's certificate for a cluster: made anew when the PKI is another one, or a quarter of its life is left.
+    fn access(&self, cluster: &NamespacedName, secret: &Secret) -> Result<Access, EngineError> {
+        let now = self.world.clock.now();
+        let mut kept = self.cluster_access.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(access) = kept.get(cluster)
+            && access.secret_version == secret.metadata.resource_version
+            && access.identity.expires.duration_since(now) > Identity::Engine.lifetime() / 4
+        {
+            return Ok(access.clone());
+        }
+        let values = self.vault.open_secret(secret)?;
+        let access = Access {
+            secret_version: secret.metadata.resource_version.clone(),
+            ca_pem: pki::ca_pem(&values)?,
+            identity: pki::client_identity(&values, Identity::Engine, now)?,
+        };
+        kept.insert(cluster.clone(), access.clone());
+        Ok(access)
+    }
+}
+
+/// Control planes whose domains were seen running.
+fn running_control_planes<'a>(
+    snapshot: &'a Snapshot,
+    cluster: &'a NamespacedName,
+) -> impl Iterator<Item = &'a Machine> {
+    snapshot.machines.values().filter(move |machine| {
+        let is_running = || match snapshot.observed.hosts.get(&machine.spec.host) {
+            Some(HostSeen::Seen(world)) => {
+                world.domains.get(&machine.spec.domain.uuid).is_some_and(|domain| domain.state.is_active())
+            }
+            _ => false,
+        };
+        machine.spec.role == MachineRole::ControlPlane
+            && machine.spec.cluster == cluster.name
+            && machine.metadata.namespace == cluster.namespace
+            && is_running()
+    })
+}

@@ -1,0 +1,104 @@
+//! All hosts at once, each with its own deadline.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use ashlar_api::Host;
+use ashlar_plan::{HostSeen, Snapshot};
+use futures::{StreamExt, stream::FuturesUnordered};
+use jiff::Timestamp;
+
+use crate::{
+    Engine, EngineEvent,
+    deadline::within,
+    effects::{EffectError, EffectErrorKind},
+};
+
+/// Longest time for which a silent host is not asked again.
+const SILENCE_LIMIT: Duration = Duration::from_secs(60);
+
+/// Hosts that did not answer lately. They are not asked again for a while, which grows: a hung host costs its deadline
+/// once, not in every pass.
+#[derive(Default)]
+pub(crate) struct HostHealth {
+    silent: Mutex<BTreeMap<String, Silence>>,
+}
+
+struct Silence {
+    reason: String,
+    ask_again: Timestamp,
+    pause: Duration,
+}
+
+impl HostHealth {
+    /// Why a host is not asked now.
+    fn silence(&self, host: &str, now: Timestamp) -> Option<String> {
+        let silent = self.silent.lock().unwrap_or_else(PoisonError::into_inner);
+        silent.get(host).filter(|silence| now < silence.ask_again).map(|silence| silence.reason.clone())
+    }
+
+    /// Remembers an answer; says whether the host was silent before.
+    fn answered(&self, host: &str) -> bool {
+        self.silent.lock().unwrap_or_else(PoisonError::into_inner).remove(host).is_some()
+    }
+
+    /// Remembers a failure; says whether it is news.
+    fn failed(&self, host: &str, reason: &str, now: Timestamp, first_pause: Duration) -> bool {
+        let mut silent = self.silent.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = silent.get(host);
+        let is_news = before.is_none_or(|silence| silence.reason != reason);
+        let pause = before.map_or(first_pause, |silence| (silence.pause * 2).min(SILENCE_LIMIT));
+        let ask_again = now.checked_add(pause).unwrap_or(now);
+        silent.insert(host.to_owned(), Silence { reason: reason.to_owned(), ask_again, pause });
+        is_news
+    }
+}
+
+impl Engine {
+    pub(super) async fn observe_hosts(&self, snapshot: &Snapshot) -> BTreeMap<String, HostSeen> {
+        // A host that was never enrolled is nobody's: it is not asked.
+        let enrolled = snapshot.hosts.values().filter(|host| host.record.host_uuid.is_some());
+        let mut asked: FuturesUnordered<_> = enrolled.map(|host| self.observe_host(host)).collect();
+        let mut seen = BTreeMap::new();
+        while let Some((host, answer)) = asked.next().await {
+            seen.insert(host, answer);
+        }
+        seen
+    }
+
+    async fn observe_host(&self, host: &Host) -> (String, HostSeen) {
+        let name = host.metadata.name.clone();
+        let clock = self.world.clock.as_ref();
+        if let Some(reason) = self.host_health.silence(&name, clock.now()) {
+            return (name, HostSeen::Unreachable { reason });
+        }
+        let target = self.leases.target(host, &self.settings);
+        let what = format!("observing host {name}");
+        let call = self.world.hypervisor.observe(&target);
+        match within(clock, self.settings.observe_deadline, &what, call).await {
+            Ok(world) => {
+                if self.host_health.answered(&name) {
+                    self.sink.event(&EngineEvent::HostReachable { host: name.clone() });
+                }
+                (name, HostSeen::Seen(world))
+            }
+            Err(EffectError { kind, message }) => {
+                let first_pause = self.settings.poll_interval;
+                if self.host_health.failed(&name, &message, clock.now(), first_pause) {
+                    let event = EngineEvent::HostUnreachable { host: name.clone(), reason: message.clone() };
+                    self.sink.event(&event);
+                }
+                let seen = match kind {
+                    EffectErrorKind::NotOurs | EffectErrorKind::Fenced => {
+                        HostSeen::NotOurs { reason: message }
+                    }
+                    _ => HostSeen::Unreachable { reason: message },
+                };
+                (name, seen)
+            }
+        }
+    }
+}

@@ -1,0 +1,27 @@
+//! Looking at the world: hosts first, then what the hosts show to be worth asking.
+
+mod clusters;
+mod consoles;
+mod hosts;
+
+pub(crate) use clusters::ClusterAccess;
+pub(crate) use consoles::Consoles;
+pub(crate) use hosts::HostHealth;
+
+use crate::{Engine, Scope, read::StoreView};
+
+impl Engine {
+    /// Fills in what is seen of the scope.
+    pub(crate) async fn observe(&self, view: &mut StoreView, scope: &Scope) {
+        if !scope.asks_hosts() {
+            return;
+        }
+        view.snapshot.observed.hosts = self.observe_hosts(&view.snapshot).await;
+        let (consoles, clusters) = futures::join!(
+            self.observe_consoles(&view.snapshot, scope),
+            self.observe_clusters(&view.snapshot, &view.secrets, scope),
+        );
+        view.snapshot.observed.consoles = consoles;
+        view.snapshot.observed.clusters = clusters;
+    }
+}

@@ -1,0 +1,227 @@
+//! What failed in this run, and when it may be tried again.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use ashlar_api::ObjectRef;
+use ashlar_plan::{Action, Block, Plan, Step, StepState, Wait};
+use jiff::Timestamp;
+
+use crate::Settings;
+
+/// Attempts by object and action, and hosts that are out of bounds. Lives as long as a run.
+#[derive(Default)]
+pub(crate) struct Retries {
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    attempts: BTreeMap<(ObjectRef, Action), Attempts>,
+    /// Hosts that refused us for good.
+    stopped: BTreeMap<String, Block>,
+}
+
+struct Attempts {
+    count: u32,
+    not_before: Timestamp,
+    held: Held,
+}
+
+enum Held {
+    Wait(Wait),
+    Block(Block),
+}
+
+impl Retries {
+    /// Notes a failure that may pass; says whether it is tried again by itself.
+    pub(crate) fn failed(&self, step: &Step, message: &str, now: Timestamp, settings: &Settings) -> bool {
+        let Some(key) = key(step) else { return false };
+        let mut state = self.lock();
+        let attempts = state.attempts.entry(key).or_insert(Attempts {
+            count: 0,
+            not_before: now,
+            held: Held::Wait(Wait { reason: String::new(), message: String::new() }),
+        });
+        attempts.count += 1;
+        if attempts.count >= settings.attempts {
+            attempts.held = Held::Block(Block {
+                reason: "RetriesExhausted".to_owned(),
+                message: format!("{message} (after {} attempts)", attempts.count),
+            });
+            return false;
+        }
+        let pause = pause(attempts.count, settings);
+        attempts.not_before = now.checked_add(pause).unwrap_or(now);
+        attempts.held = Held::Wait(Wait {
+            reason: "Retrying".to_owned(),
+            message: format!("{message}; attempt {} follows in {} s", attempts.count + 1, pause.as_secs()),
+        });
+        true
+    }
+
+    /// Notes that something is not to be done again for a while although it succeeded, because its effect takes time.
+    pub(crate) fn rest(&self, step: &Step, wait: Wait, until: Timestamp) {
+        if let Some(key) = key(step) {
+            let attempts = Attempts { count: 0, not_before: until, held: Held::Wait(wait) };
+            self.lock().attempts.insert(key, attempts);
+        }
+    }
+
+    /// Notes what only a person can help; it is not tried again in this run.
+    pub(crate) fn blocked(&self, step: &Step, block: Block, now: Timestamp) {
+        if let Some(key) = key(step) {
+            let attempts = Attempts { count: 0, not_before: now, held: Held::Block(block) };
+            self.lock().attempts.insert(key, attempts);
+        }
+    }
+
+    /// Notes that a host is out of bounds for the rest of the run.
+    pub(crate) fn stop_host(&self, host: &str, block: Block) {
+        self.lock().stopped.insert(host.to_owned(), block);
+    }
+
+    /// Forgets what led to a success.
+    pub(crate) fn succeeded(&self, step: &Step) {
+        if let Some(key) = key(step) {
+            self.lock().attempts.remove(&key);
+        }
+    }
+
+    /// Holds steps of the plan that may not be taken now. What comes after a held step of the same object waits for it.
+    pub(crate) fn hold(&self, plan: &mut Plan, now: Timestamp) {
+        let state = self.lock();
+        let mut held: Vec<ObjectRef> = Vec::new();
+        for step in plan.steps.iter_mut().filter(|step| step.state == StepState::Ready) {
+            if held.contains(&step.object) {
+                let message = "comes after the step before it".to_owned();
+                step.state = StepState::Waiting(Wait { reason: "EarlierStep".to_owned(), message });
+            } else if let Some(new) = state.holds(step, now) {
+                step.state = new;
+                held.push(step.object.clone());
+            }
+        }
+    }
+
+    /// When the next held step may be tried.
+    pub(crate) fn next(&self, now: Timestamp) -> Option<Timestamp> {
+        let state = self.lock();
+        let waiting = state.attempts.values().filter(|attempts| matches!(attempts.held, Held::Wait(_)));
+        waiting.map(|attempts| attempts.not_before).filter(|time| *time > now).min()
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn holds(&self, step: &Step, now: Timestamp) -> Option<StepState> {
+        if let Some(block) = self.stopped.get(&step.host) {
+            return Some(StepState::Blocked(block.clone()));
+        }
+        let attempts = self.attempts.get(&key(step)?)?;
+        match &attempts.held {
+            Held::Block(block) => Some(StepState::Blocked(block.clone())),
+            Held::Wait(wait) if now < attempts.not_before => Some(StepState::Waiting(wait.clone())),
+            Held::Wait(_) => None,
+        }
+    }
+}
+
+fn key(step: &Step) -> Option<(ObjectRef, Action)> {
+    Some((step.object.clone(), step.action.clone()?))
+}
+
+/// First pause doubled with each further failure, up to the limit.
+fn pause(failures: u32, settings: &Settings) -> Duration {
+    let factor = 1u32 << failures.saturating_sub(1).min(16);
+    settings.backoff_first.saturating_mul(factor).min(settings.backoff_limit)
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests")]
+
+    use ashlar_api::{Kind, NamespacedName};
+    use ashlar_plan::Report;
+
+    use super::*;
+
+    fn step(name: &str) -> Step {
+        Step {
+            object: ObjectRef::new(Kind::Machine, "default", name),
+            host: "h1".to_owned(),
+            action: Some(Action::StartDomain { machine: NamespacedName::new("default", name) }),
+            state: StepState::Ready,
+            why: String::new(),
+        }
+    }
+
+    fn plan(steps: Vec<Step>) -> Plan {
+        Plan { decisions: Vec::new(), steps, report: Report::default() }
+    }
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    fn state_at(retries: &Retries, second: i64) -> StepState {
+        let mut plan = plan(vec![step("a")]);
+        retries.hold(&mut plan, at(second));
+        plan.steps.remove(0).state
+    }
+
+    #[test]
+    fn pauses_double_up_to_the_limit_and_attempts_are_bounded() {
+        let settings = Settings::new(uuid::Uuid::nil());
+        let retries = Retries::default();
+        let mut now = 0;
+        let mut pauses = Vec::new();
+        while retries.failed(&step("a"), "no answer", at(now), &settings) {
+            assert!(matches!(state_at(&retries, now), StepState::Waiting(_)));
+            let next = retries.next(at(now)).unwrap().as_second();
+            assert_eq!(state_at(&retries, next), StepState::Ready);
+            pauses.push(next - now);
+            now = next;
+        }
+        assert_eq!(pauses[..7], [1, 2, 4, 8, 16, 30, 30]);
+        assert_eq!(pauses.len() as u32, settings.attempts - 1);
+        assert!(
+            matches!(state_at(&retries, now + 1000), StepState::Blocked(block) if block.reason == "RetriesExhausted")
+        );
+    }
+
+    #[test]
+    fn a_success_starts_anew() {
+        let settings = Settings::new(uuid::Uuid::nil());
+        let retries = Retries::default();
+        retries.failed(&step("a"), "busy", at(0), &settings);
+        retries.succeeded(&step("a"));
+        assert_eq!(state_at(&retries, 0), StepState::Ready);
+    }
+
+    #[test]
+    fn what_follows_a_held_step_waits_and_other_objects_go_on() {
+        let retries = Retries::default();
+        let block = Block { reason: "NameTaken".to_owned(), message: "taken".to_owned() };
+        retries.blocked(&step("a"), block.clone(), at(0));
+        let mut later = step("a");
+        later.action = Some(Action::EjectSeed { machine: NamespacedName::new("default", "a") });
+        let mut plan = plan(vec![step("a"), later, step("b")]);
+        retries.hold(&mut plan, at(0));
+        assert_eq!(plan.steps[0].state, StepState::Blocked(block));
+        assert!(matches!(&plan.steps[1].state, StepState::Waiting(wait) if wait.reason == "EarlierStep"));
+        assert_eq!(plan.steps[2].state, StepState::Ready);
+    }
+
+    #[test]
+    fn a_stopped_host_stops_all_of_its_steps() {
+        let retries = Retries::default();
+        retries.stop_host("h1", Block { reason: "Fenced".to_owned(), message: "fenced".to_owned() });
+        assert!(matches!(state_at(&retries, 0), StepState::Blocked(block) if block.reason == "Fenced"));
+    }
+}

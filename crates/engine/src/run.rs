@@ -1,0 +1,160 @@
+//! The pass loop: observe, plan, check, commit, act, until the goal is met.
+
+use std::{sync::Arc, time::Duration};
+
+use ashlar_plan::{Plan, Snapshot, StepState};
+use jiff::Timestamp;
+
+use crate::{
+    BlockedStep, Engine, EngineError, Goal, RunSummary, Scope,
+    belongs::Belongings,
+    commit::Committed,
+    goal::Verdict,
+    lanes::{Lanes, RunMemory},
+    progress::Progress,
+};
+
+/// Passes in a row that may lose against other writers. One other writer writes once per command; losing so often
+/// means that somebody works in the store without its lock.
+const CONFLICTS: u32 = 10;
+
+impl Engine {
+    pub(crate) async fn run_to(
+        &self,
+        scope: &Scope,
+        goal: &Goal,
+        deadline: Duration,
+    ) -> Result<RunSummary, EngineError> {
+        let clock = self.world.clock.as_ref();
+        let started = clock.now();
+        let ends = started.checked_add(deadline).unwrap_or(Timestamp::MAX);
+        self.leases.clear();
+        let memory = RunMemory::default();
+        let mut lanes = Lanes::new(self, &memory);
+        let mut progress = Progress::new(started);
+        let mut passes = 0;
+        let mut commits = 0;
+        let mut conflicts = 0;
+        loop {
+            passes += 1;
+            lanes.ended = 0;
+            let view = lanes.alongside(self.view(scope)).await??;
+            let mut plan = self.make_plan(&view.snapshot)?;
+            memory.retries.hold(&mut plan, clock.now());
+            let belongings = Belongings::new(&view.snapshot, scope);
+            let decisions = std::mem::take(&mut plan.decisions);
+            let wanted: Vec<_> =
+                decisions.into_iter().filter(|commit| belongings.has_commit(commit)).collect();
+            let undecided = !wanted.is_empty();
+            match lanes.alongside(self.commit(&view.snapshot, wanted)).await?? {
+                Committed::Nothing => conflicts = 0,
+                Committed::Some(count) => {
+                    commits += count;
+                    conflicts = 0;
+                }
+                Committed::Conflict(count) => {
+                    commits += count;
+                    conflicts = if count == 0 { conflicts + 1 } else { 0 };
+                    if conflicts >= CONFLICTS {
+                        return Err(EngineError::Contended);
+                    }
+                }
+            }
+            if undecided {
+                if clock.now() >= ends {
+                    return Err(self.too_late(&belongings, &plan, deadline));
+                }
+                continue;
+            }
+            lanes.alongside(self.publish(&memory, &view, &plan, &belongings)).await?;
+            progress.look(&view.snapshot, &plan, clock.now());
+            match goal.judge(&view.snapshot, &plan, &belongings, lanes.is_idle()) {
+                Verdict::Met => {
+                    return Ok(RunSummary {
+                        passes,
+                        actions: lanes.actions,
+                        commits,
+                        elapsed: clock.now().duration_since(started).unsigned_abs(),
+                        snapshot: view.snapshot,
+                    });
+                }
+                Verdict::Failed(error) => return Err(error),
+                Verdict::Open => {}
+            }
+            if lanes.is_idle()
+                && let Some(error) = self.stuck(&belongings, &plan, &progress)
+            {
+                return Err(error);
+            }
+            if clock.now() >= ends {
+                return Err(self.too_late(&belongings, &plan, deadline));
+            }
+            let pause = self.pause(&memory, ends);
+            let wanted: Vec<bool> = plan.steps.iter().map(|step| belongings.has_step(step)).collect();
+            let mut wanted = wanted.into_iter();
+            plan.steps.retain(|_| wanted.next().unwrap_or(false));
+            let snapshot = Arc::new(view.snapshot);
+            lanes.start(&snapshot, &plan, |_| true);
+            lanes.wait(clock.sleep(pause)).await?;
+        }
+    }
+
+    /// Plans and checks.
+    pub(crate) fn make_plan(&self, snapshot: &Snapshot) -> Result<Plan, EngineError> {
+        let mut ids = crate::ids::RandomIds::new(self.world.entropy.as_ref());
+        let plan = (self.planner.plan)(snapshot, &mut ids)?;
+        let violations = (self.planner.check)(snapshot, &plan);
+        if violations.is_empty() { Ok(plan) } else { Err(EngineError::Violations { violations }) }
+    }
+
+    /// How long to wait for news.
+    fn pause(&self, memory: &RunMemory, ends: Timestamp) -> Duration {
+        let now = self.world.clock.now();
+        let until = |time: Timestamp| time.duration_since(now).unsigned_abs();
+        let retry = memory.retries.next(now).map_or(Duration::MAX, until);
+        self.settings.poll_interval.min(retry).min(until(ends.max(now)))
+    }
+
+    /// Whether only a person can help: something is blocked, and nothing else can be done, or nothing moved for long.
+    fn stuck(&self, belongings: &Belongings<'_>, plan: &Plan, progress: &Progress) -> Option<EngineError> {
+        let steps: Vec<_> = belongings.steps(plan).collect();
+        let blocks: Vec<BlockedStep> = steps
+            .iter()
+            .filter_map(|step| match &step.state {
+                StepState::Blocked(block) => Some(BlockedStep {
+                    object: step.object.clone(),
+                    host: step.host.clone(),
+                    reason: block.reason.clone(),
+                    message: block.message.clone(),
+                }),
+                StepState::Ready | StepState::Waiting(_) => None,
+            })
+            .collect();
+        let is_blocked = |object: &ashlar_api::ObjectRef| blocks.iter().any(|block| block.object == *object);
+        let can_move = steps.iter().any(|step| match step.state {
+            StepState::Ready => true,
+            StepState::Waiting(_) => !is_blocked(&step.object),
+            StepState::Blocked(_) => false,
+        });
+        let patient = progress.quiet_for(self.world.clock.now()) < self.settings.blocked_patience;
+        let is_stuck = !blocks.is_empty() && (!can_move || !patient);
+        is_stuck.then_some(EngineError::Blocked { blocks })
+    }
+
+    fn too_late(&self, belongings: &Belongings<'_>, plan: &Plan, deadline: Duration) -> EngineError {
+        let mut waiting: Vec<String> = Vec::new();
+        for step in belongings.steps(plan) {
+            let told = match &step.state {
+                StepState::Waiting(wait) if wait.reason != "EarlierStep" => {
+                    format!("{}: {}", step.object, wait.message)
+                }
+                StepState::Blocked(block) => format!("{}: {}", step.object, block.message),
+                StepState::Waiting(_) | StepState::Ready => continue,
+            };
+            if !waiting.contains(&told) {
+                waiting.push(told);
+            }
+        }
+        EngineError::Deadline { deadline, waiting }
+    }
+}
