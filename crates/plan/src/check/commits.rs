@@ -1,41 +1,81 @@
-//! Shape of the commits: sizes, and each object once.
+//! Shape of the commits: sizes, each object once, nothing made twice, nothing decided that is not the planner's.
 
 use std::collections::BTreeSet;
 
-use super::Violation;
+use ashlar_api::*;
+
+use super::Findings;
 use crate::{Decision, MAX_COMMIT_WRITES, Plan, Snapshot};
 
-pub(super) fn check(_snapshot: &Snapshot, plan: &Plan, violations: &mut Vec<Violation>) {
+pub(super) fn check(snapshot: &Snapshot, plan: &Plan, findings: &mut Findings) {
+    let mut created = BTreeSet::new();
     for commit in &plan.decisions {
-        let mut seen = BTreeSet::new();
+        let mut once = BTreeSet::new();
+        if commit.is_empty() {
+            let nothing = ObjectRef::new(Kind::Cluster, "", "");
+            findings.add("CommitEmpty", &nothing, "a commit without operations");
+        }
         for (position, decision) in commit.iter().enumerate() {
             let object = decision.object_ref();
             if position == MAX_COMMIT_WRITES {
-                violations.push(Violation {
-                    rule: "CommitSize",
-                    object: object.clone(),
-                    message: format!(
-                        "{} operations in one commit, {MAX_COMMIT_WRITES} are allowed",
-                        commit.len()
-                    ),
-                });
+                let count = commit.len();
+                findings.add(
+                    "CommitSize",
+                    &object,
+                    format!("{count} operations in one commit, {MAX_COMMIT_WRITES} are allowed"),
+                );
             }
-            if !seen.insert(object.clone()) {
-                violations.push(Violation {
-                    rule: "CommitOnce",
-                    object,
-                    message: "the commit has more than one operation on it".to_owned(),
-                });
+            if !once.insert(object.clone()) {
+                findings.add("CommitOnce", &object, "the commit has more than one operation on it");
             }
-            if let Decision::Create(created) = decision
-                && !created.metadata().resource_version.is_empty()
-            {
-                violations.push(Violation {
-                    rule: "CreateNew",
-                    object: created.object_ref(),
-                    message: "a new object has a resourceVersion".to_owned(),
-                });
+            match decision {
+                Decision::Create(new) => {
+                    if !new.metadata().resource_version.is_empty() || new.metadata().uid.is_none() {
+                        findings.add("CreateNew", &object, "a new object has a resourceVersion, or no uid");
+                    }
+                    if exists(snapshot, &object) || !created.insert(object.clone()) {
+                        findings.add("CreateNew", &object, "it exists already");
+                    }
+                }
+                Decision::Update(Object::Machine(changed)) => {
+                    if let Some(read) = snapshot.machines.get(&changed.key())
+                        && (read.spec != changed.spec || read.metadata.uid != changed.metadata.uid)
+                    {
+                        findings.add(
+                            "MachineIsFixed",
+                            &object,
+                            "what was decided about a machine never changes",
+                        );
+                    }
+                }
+                Decision::Update(Object::Volume(changed)) => {
+                    if let Some(read) = snapshot.volumes.get(&changed.key())
+                        && read.spec != changed.spec
+                    {
+                        findings.add(
+                            "VolumeIsFixed",
+                            &object,
+                            "what was decided about a volume never changes",
+                        );
+                    }
+                }
+                Decision::Update(Object::Secret(_) | Object::Event(_)) => {
+                    findings.add("NotThePlanners", &object, "secrets and events are the engine's");
+                }
+                Decision::Update(_) | Decision::Remove { .. } | Decision::Check { .. } => {}
             }
         }
+    }
+}
+
+fn exists(snapshot: &Snapshot, object: &ObjectRef) -> bool {
+    let key = object.key();
+    match object.kind {
+        Kind::Cluster => snapshot.clusters.contains_key(&key),
+        Kind::WorkerGroup => snapshot.groups.contains_key(&key),
+        Kind::Machine => snapshot.machines.contains_key(&key),
+        Kind::Volume => snapshot.volumes.contains_key(&key),
+        // The planner makes no objects of other kinds.
+        _ => true,
     }
 }

@@ -64,7 +64,8 @@ impl Commits {
         }
     }
 
-    fn close(&mut self) {
+    /// Ends the commit at hand: what comes next has nothing to do with it.
+    pub(crate) fn close(&mut self) {
         if !self.open.is_empty() {
             self.done.push(std::mem::take(&mut self.open).into_values().collect());
         }

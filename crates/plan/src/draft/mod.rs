@@ -96,6 +96,11 @@ impl<'a> Draft<'a> {
         self.commits.push(unit);
     }
 
+    /// What comes next is about another cluster, and is committed by itself.
+    pub(crate) fn end_commit(&mut self) {
+        self.commits.close();
+    }
+
     pub(crate) fn note(
         &mut self,
         object: ObjectRef,

@@ -42,6 +42,7 @@ pub(crate) fn decide(draft: &mut Draft<'_>, ids: &mut dyn Ids) -> Result<(), Pla
         .map(|(key, _)| key.clone())
         .collect();
     for key in &living {
+        draft.end_commit();
         decide_cluster(draft, &mut tier, ids, key);
     }
     Ok(())

@@ -98,12 +98,15 @@ fn disks(
             continue;
         };
         match look(view, volume, machine) {
-            Ok(true) => continue,
-            Ok(false) if started => {
-                chain.push_wait(format!("its {} disk is there", role.serial()), lost(volume, machine));
+            Ok(File::Right) => continue,
+            Ok(found) if started => {
+                let hold =
+                    if found == File::Absent { lost(volume, machine) } else { other_size(volume, machine) };
+                chain.push_wait(format!("its {} disk is there", role.serial()), hold);
                 continue;
             }
-            Ok(false) => {}
+            // A file of another size is one whose making was cut off: it is made anew, as it was never used.
+            Ok(File::Absent | File::OtherSize) => {}
             Err(hold) => chain.hold(hold),
         }
         let path = volume.spec.path();
@@ -118,11 +121,47 @@ fn disks(
     }
 }
 
-/// Whether the volume is there; an error is a reason to hold.
-fn look(view: Option<&HostView<'_>>, volume: &Volume, machine: &Machine) -> Result<bool, StepState> {
-    let Some(view) = view else { return Ok(false) };
+/// What was seen of a volume's file.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum File {
+    Absent,
+    OtherSize,
+    Right,
+}
+
+/// Looks for the volume's file; an error is a reason to hold.
+pub(super) fn look(
+    view: Option<&HostView<'_>>,
+    volume: &Volume,
+    machine: &Machine,
+) -> Result<File, StepState> {
+    let Some(view) = view else { return Ok(File::Absent) };
     view.unused_by_others(volume, machine.spec.domain.uuid)?;
-    Ok(view.volume(volume)?.is_some())
+    Ok(match view.volume(volume)? {
+        None => File::Absent,
+        // What was uploaded has the size of its content; only disks have one of their own.
+        Some(seen)
+            if volume.spec.format != VolumeFormat::Iso
+                && seen.capacity_bytes != volume.spec.capacity.bytes() =>
+        {
+            File::OtherSize
+        }
+        Some(_) => File::Right,
+    })
+}
+
+/// A disk that was used and has another size is not the one that Ashlar made, or was resized by somebody.
+pub(super) fn other_size(volume: &Volume, machine: &Machine) -> StepState {
+    block(
+        "VolumeSizeDiffers",
+        format!(
+            "{} of {} on {} has another size than the recorded {}: it is left alone; bring the right file back, or delete the machine",
+            volume.spec.path(),
+            machine.object_ref(),
+            volume.spec.host,
+            volume.spec.capacity
+        ),
+    )
 }
 
 /// A disk that was used is never made anew: that would be an empty one.
@@ -168,8 +207,8 @@ fn seed(context: &ClusterContext<'_>, view: Option<&HostView<'_>>, machine: &Mac
         return;
     };
     match look(view, volume, machine) {
-        Ok(true) => {}
-        Ok(false) => chain.push(
+        Ok(File::Right | File::OtherSize) => {}
+        Ok(File::Absent) => chain.push(
             Action::CreateVolume { volume: volume.key() },
             format!("create its seed {}", volume.spec.path()),
         ),

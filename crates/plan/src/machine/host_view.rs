@@ -141,28 +141,7 @@ impl<'s> HostView<'s> {
 
     /// A volume's file; none if it was seen to be absent.
     pub(super) fn volume(&self, volume: &Volume) -> Result<Option<&'s VolumeSeen>, StepState> {
-        let found = self.pool(volume)?.volumes.get(&volume.spec.file_name);
-        let disk = matches!(
-            &volume.spec.content,
-            VolumeContent::MachineDisk { role: MachineVolumeRole::Root | MachineVolumeRole::Etcd, .. }
-        );
-        if let Some(seen) = found
-            && disk
-            && seen.capacity_bytes != volume.spec.capacity.bytes()
-        {
-            return Err(block(
-                "NotOurs",
-                format!(
-                    "{} on {} has {} bytes and {} should have {}: it is not what Ashlar made and is left alone; move it away",
-                    volume.spec.path(),
-                    volume.spec.host,
-                    seen.capacity_bytes,
-                    volume.object_ref(),
-                    volume.spec.capacity.bytes()
-                ),
-            ));
-        }
-        Ok(found)
+        Ok(self.pool(volume)?.volumes.get(&volume.spec.file_name))
     }
 
     /// Refuses when another domain has the volume as a disk: a disk never runs twice, and is not deleted under a guest.

@@ -2,7 +2,7 @@
 
 use ashlar_api::*;
 
-use super::boot::{image_file, lost, missing_object, paused};
+use super::boot::{File, image_file, look, lost, missing_object, other_size, paused};
 use super::chain::Chain;
 use super::context::ClusterContext;
 use super::host_view::{DomainView, HostViews};
@@ -52,12 +52,10 @@ fn redefine(
             chain.hold(missing_object(machine, role));
             continue;
         };
-        if let Err(hold) = view.unused_by_others(volume, machine.spec.domain.uuid) {
-            chain.hold(hold);
-        }
-        match view.volume(volume) {
-            Ok(Some(_)) => {}
-            Ok(None) => chain.hold(lost(volume, machine)),
+        match look(Some(view), volume, machine) {
+            Ok(File::Right) => {}
+            Ok(File::Absent) => chain.hold(lost(volume, machine)),
+            Ok(File::OtherSize) => chain.hold(other_size(volume, machine)),
             Err(hold) => chain.hold(hold),
         }
     }

@@ -50,16 +50,3 @@ pub(crate) fn usage_of(draft: &Draft<'_>) -> Usage {
     Usage::of(draft.machines.values(), draft.volumes.values())
 }
 
-/// All claims but those of one machine and its own volumes.
-pub(crate) fn usage_without(draft: &Draft<'_>, machine: &NamespacedName) -> Usage {
-    let own = |volume: &ashlar_api::Volume| match &volume.spec.content {
-        ashlar_api::VolumeContent::MachineDisk { machine: owner, .. } => {
-            *owner == machine.name && volume.metadata.namespace == machine.namespace
-        }
-        ashlar_api::VolumeContent::ImageFile { .. } => false,
-    };
-    Usage::of(
-        draft.machines.values().filter(|other| other.key() != *machine),
-        draft.volumes.values().filter(|volume| !own(volume)),
-    )
-}

@@ -1,6 +1,7 @@
 //! A pool of hosts in memory, and a perfect world: every decision is committed, every ready step succeeds.
 #![allow(
     dead_code,
+    unreachable_pub,
     clippy::unwrap_used,
     reason = "shared by several test programs; a failure here is a failed test"
 )]

@@ -1,0 +1,179 @@
+//! Destructive steps: only with a recorded intent, only on what is ours, never under a running guest.
+
+use std::collections::BTreeSet;
+
+use ashlar_api::*;
+
+use super::removal::is_spent_seed;
+use super::{Findings, Projected};
+use crate::{Action, ClusterSeen, HostSeen, HostWorld, Plan, Snapshot, StepState, names};
+
+pub(super) fn check(snapshot: &Snapshot, plan: &Plan, projected: &Projected<'_>, findings: &mut Findings) {
+    // Domains that this plan turns off, or undefines, before the step at hand.
+    let mut off = BTreeSet::new();
+    let mut undefined = BTreeSet::new();
+    for step in &plan.steps {
+        let Some(action) = &step.action else { continue };
+        let ready = step.state == StepState::Ready;
+        match action {
+            Action::DestroyDomain { machine } | Action::UndefineDomain { machine } => {
+                let destroys = matches!(action, Action::DestroyDomain { .. });
+                domain(snapshot, projected, machine, destroys, ready, &off, findings);
+                if destroys { &mut off } else { &mut undefined }.insert(machine);
+            }
+            Action::WipeVolume { volume } | Action::DeleteVolume { volume } => {
+                let wipes = matches!(action, Action::WipeVolume { .. });
+                self::volume(snapshot, projected, volume, (wipes, ready), &undefined, findings);
+            }
+            Action::DeleteNode { machine } => node(snapshot, projected, machine, ready, findings),
+            _ => {}
+        }
+    }
+}
+
+fn seen<'s>(snapshot: &'s Snapshot, host: &str) -> Option<&'s HostWorld> {
+    match snapshot.observed.hosts.get(host) {
+        Some(HostSeen::Seen(world)) => Some(world),
+        _ => None,
+    }
+}
+
+fn domain(
+    snapshot: &Snapshot,
+    projected: &Projected<'_>,
+    key: &NamespacedName,
+    destroys: bool,
+    ready: bool,
+    off: &BTreeSet<&NamespacedName>,
+    findings: &mut Findings,
+) {
+    let object = ObjectRef::new(Kind::Machine, &key.namespace, &key.name);
+    let Some(machine) = projected.machines.get(key) else {
+        findings.add("Intent", &object, "a destructive step for a machine that is not in the store");
+        return;
+    };
+    let stopped_by_force = destroys
+        && projected.cluster_of(machine).is_some_and(|cluster| {
+            cluster.record.stopped && cluster.metadata.annotations.contains_key(names::FORCE_STOP_ANNOTATION)
+        });
+    if !machine.metadata.is_deleting() && !stopped_by_force {
+        findings.add("Intent", &object, "a destructive step without a recorded intent");
+    }
+    if !ready {
+        return;
+    }
+    let found =
+        seen(snapshot, &machine.spec.host).and_then(|world| world.domains.get(&machine.spec.domain.uuid));
+    let Some(found) = found else {
+        findings.add("Ours", &object, "a destructive step on a domain that was not seen");
+        return;
+    };
+    let ours = found.name == machine.spec.domain.name
+        && found.mark.as_ref().is_some_and(|mark| {
+            mark.installation == snapshot.installation && Some(mark.machine_uid) == machine.metadata.uid
+        });
+    if !ours {
+        findings.add("Ours", &object, "a destructive step on a domain without our mark");
+    }
+    if !destroys && found.state.is_active() && !off.contains(key) {
+        findings.add("Order", &object, "its domain is removed while it runs");
+    }
+}
+
+fn volume(
+    snapshot: &Snapshot,
+    projected: &Projected<'_>,
+    key: &NamespacedName,
+    (wipes, ready): (bool, bool),
+    undefined: &BTreeSet<&NamespacedName>,
+    findings: &mut Findings,
+) {
+    let object = ObjectRef::new(Kind::Volume, &key.namespace, &key.name);
+    let Some(volume) = projected.volumes.get(key) else {
+        findings.add("Intent", &object, "a destructive step on a volume that is not in the store");
+        return;
+    };
+    let is_seed =
+        matches!(volume.spec.content, VolumeContent::MachineDisk { role: MachineVolumeRole::Seed, .. });
+    if wipes && !is_seed {
+        findings.add("Intent", &object, "only seeds are wiped");
+    }
+    let owner = projected.owner_of(volume);
+    // What comes after a join is shown from the start, but not done before.
+    let spent = is_spent_seed(snapshot, volume)
+        || owner.is_some_and(|machine| is_seed && machine.record.joined_at.is_some());
+    let wished = volume.metadata.is_deleting() || spent || (is_seed && !ready);
+    if !wished {
+        findings.add("Intent", &object, "a destructive step without a recorded intent");
+    }
+    if !ready {
+        return;
+    }
+    let Some(world) = seen(snapshot, &volume.spec.host) else {
+        findings.add("Ours", &object, "a destructive step on a host that was not seen");
+        return;
+    };
+    let there = world
+        .pools
+        .get(&volume.spec.pool_uuid)
+        .is_some_and(|pool| pool.volumes.contains_key(&volume.spec.file_name));
+    if !there {
+        findings.add("Ours", &object, "a destructive step on a file that was not seen in its pool");
+    }
+    let path = volume.spec.path();
+    for user in world.domains.values().filter(|domain| domain.disk_paths.contains(&path)) {
+        let goes = owner.is_some_and(|machine| {
+            machine.spec.domain.uuid == user.uuid && undefined.contains(&machine.key())
+        });
+        if !goes {
+            findings.add("InUse", &object, format!("domain {} has it as a disk", user.name));
+        }
+    }
+    if matches!(volume.spec.content, VolumeContent::ImageFile { .. }) {
+        image_file(projected, key, &object, findings);
+    }
+}
+
+fn image_file(projected: &Projected<'_>, key: &NamespacedName, object: &ObjectRef, findings: &mut Findings) {
+    let overlay = projected.volumes.values().find(|other| {
+        matches!(&other.spec.content, VolumeContent::MachineDisk { backing: Some(backing), .. } if *backing == key.name)
+    });
+    if let Some(overlay) = overlay {
+        findings.add("InUse", object, format!("{} stands on it", overlay.object_ref()));
+    }
+    let booted = projected.machines.values().find(|machine| {
+        let image = &machine.spec.image;
+        [&image.disk_volume, &image.kernel_volume, &image.initrd_volume].contains(&&key.name)
+    });
+    if let Some(machine) = booted {
+        findings.add("InUse", object, format!("{} boots from it", machine.object_ref()));
+    }
+}
+
+fn node(
+    snapshot: &Snapshot,
+    projected: &Projected<'_>,
+    key: &NamespacedName,
+    ready: bool,
+    findings: &mut Findings,
+) {
+    let object = ObjectRef::new(Kind::Machine, &key.namespace, &key.name);
+    let Some(machine) = projected.machines.get(key) else {
+        findings.add("Intent", &object, "a destructive step for a machine that is not in the store");
+        return;
+    };
+    if !machine.metadata.is_deleting() {
+        findings.add("Intent", &object, "its node is deleted without a recorded intent");
+    }
+    let cluster = NamespacedName::new(&key.namespace, &machine.spec.cluster);
+    let ours = match snapshot.observed.clusters.get(&cluster) {
+        Some(ClusterSeen::Seen(world)) => world
+            .nodes
+            .get(&machine.spec.node.name)
+            .is_some_and(|node| node.provider_id == machine.spec.node.provider_id),
+        _ => false,
+    };
+    if ready && !ours {
+        findings.add("Ours", &object, "the node has not our provider id");
+    }
+}

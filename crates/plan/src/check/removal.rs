@@ -1,0 +1,168 @@
+//! Objects leave the store only with a recorded intent, and only when the world was seen without what they stand for.
+//! The intent itself comes from a person: from a cluster, a group, or a smaller number of replicas.
+
+use ashlar_api::*;
+
+use super::{Findings, Projected};
+use crate::{Decision, HostSeen, Plan, Snapshot};
+
+pub(super) fn check(snapshot: &Snapshot, plan: &Plan, projected: &Projected<'_>, findings: &mut Findings) {
+    for decision in plan.decisions.iter().flatten() {
+        match decision {
+            Decision::Remove { object, .. } => remove(snapshot, projected, object, findings),
+            Decision::Update(Object::Machine(machine)) => {
+                let before = snapshot.machines.get(&machine.key());
+                let newly = machine.metadata.is_deleting()
+                    && before.is_some_and(|machine| !machine.metadata.is_deleting());
+                if newly && !is_wished(snapshot, projected, machine) {
+                    findings.add("Intent", &machine.object_ref(), "nobody asked for its deletion");
+                }
+            }
+            Decision::Update(Object::Volume(volume)) => {
+                let before = snapshot.volumes.get(&volume.key());
+                let newly = volume.metadata.is_deleting()
+                    && before.is_some_and(|volume| !volume.metadata.is_deleting());
+                let owner_goes =
+                    projected.owner_of(volume).is_some_and(|machine| machine.metadata.is_deleting());
+                if newly && !owner_goes {
+                    findings.add("Intent", &volume.object_ref(), "its machine is not being deleted");
+                }
+            }
+            Decision::Update(Object::WorkerGroup(group)) => {
+                let before = snapshot.groups.get(&group.key());
+                let cluster = NamespacedName::new(&group.metadata.namespace, &group.spec.cluster);
+                let newly =
+                    group.metadata.is_deleting() && before.is_some_and(|group| !group.metadata.is_deleting());
+                if newly && !goes(snapshot, &cluster) {
+                    findings.add("Intent", &group.object_ref(), "its cluster is not being deleted");
+                }
+            }
+            Decision::Update(Object::Cluster(cluster)) => {
+                if cluster.metadata.is_deleting() && !goes(snapshot, &cluster.key()) {
+                    findings.add("Intent", &cluster.object_ref(), "only a person deletes a cluster");
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+fn goes(snapshot: &Snapshot, cluster: &NamespacedName) -> bool {
+    snapshot.clusters.get(cluster).is_some_and(|cluster| cluster.metadata.is_deleting())
+}
+
+/// Whether a person's wish follows to the machine's deletion.
+fn is_wished(snapshot: &Snapshot, projected: &Projected<'_>, machine: &Machine) -> bool {
+    let namespace = &machine.metadata.namespace;
+    if goes(snapshot, &NamespacedName::new(namespace, &machine.spec.cluster)) {
+        return true;
+    }
+    let Some(group) = projected.groups.get(&NamespacedName::new(namespace, &machine.spec.group)) else {
+        return false;
+    };
+    let left = projected
+        .machines
+        .values()
+        .filter(|other| {
+            other.metadata.namespace == *namespace
+                && other.spec.group == machine.spec.group
+                && other.spec.cluster == machine.spec.cluster
+                && !other.metadata.is_deleting()
+        })
+        .count();
+    group.metadata.is_deleting() || group.spec.replicas.is_some_and(|replicas| left >= replicas as usize)
+}
+
+fn remove(snapshot: &Snapshot, projected: &Projected<'_>, object: &ObjectRef, findings: &mut Findings) {
+    let key = object.key();
+    match object.kind {
+        Kind::Machine => {
+            let Some(machine) = snapshot.machines.get(&key) else { return };
+            if !machine.metadata.is_deleting() {
+                findings.add("Removal", object, "there is no recorded intent to delete it");
+            }
+            let absent = match snapshot.observed.hosts.get(&machine.spec.host) {
+                Some(HostSeen::Seen(world)) => !world.domains.contains_key(&machine.spec.domain.uuid),
+                _ => false,
+            };
+            if !absent {
+                findings.add("Removal", object, "its domain was not seen to be gone");
+            }
+            for volume in &machine.spec.volumes {
+                let left = projected.volumes.get(&NamespacedName::new(&key.namespace, &volume.name));
+                if left.is_some_and(|volume| volume.spec.reclaim == ReclaimPolicy::Delete) {
+                    findings.add("Removal", object, format!("its volume {} is left", volume.name));
+                }
+            }
+        }
+        Kind::Volume => {
+            let Some(volume) = snapshot.volumes.get(&key) else { return };
+            let spent = is_spent_seed(snapshot, volume);
+            if !volume.metadata.is_deleting() && !spent {
+                findings.add("Removal", object, "there is no recorded intent to delete it");
+            }
+            let absent = match snapshot.observed.hosts.get(&volume.spec.host) {
+                Some(HostSeen::Seen(world)) => world
+                    .pools
+                    .get(&volume.spec.pool_uuid)
+                    .is_some_and(|pool| !pool.volumes.contains_key(&volume.spec.file_name)),
+                _ => false,
+            };
+            if !absent {
+                findings.add("Removal", object, "its file was not seen to be gone");
+            }
+        }
+        Kind::WorkerGroup | Kind::Cluster => {
+            let of = |machine: &&Machine| {
+                machine.metadata.namespace == key.namespace
+                    && match object.kind {
+                        Kind::Cluster => machine.spec.cluster == key.name,
+                        _ => machine.spec.group == key.name,
+                    }
+            };
+            if projected.machines.values().copied().any(|machine| of(&machine)) {
+                findings.add("Removal", object, "machines of it are left");
+            }
+            let wished = match object.kind {
+                Kind::Cluster => goes(snapshot, &key),
+                _ => snapshot.groups.get(&key).is_some_and(|group| {
+                    group.metadata.is_deleting()
+                        || goes(snapshot, &NamespacedName::new(&key.namespace, &group.spec.cluster))
+                }),
+            };
+            if !wished {
+                findings.add("Removal", object, "there is no recorded intent to delete it");
+            }
+        }
+        Kind::Secret => secret(snapshot, projected, object, findings),
+        _ => findings.add("Removal", object, "the planner removes no objects of that kind"),
+    }
+}
+
+pub(super) fn is_spent_seed(snapshot: &Snapshot, volume: &Volume) -> bool {
+    match &volume.spec.content {
+        VolumeContent::MachineDisk { machine, role: MachineVolumeRole::Seed, .. } => snapshot
+            .machines
+            .get(&NamespacedName::new(&volume.metadata.namespace, machine))
+            .is_some_and(|machine| machine.record.joined_at.is_some()),
+        _ => false,
+    }
+}
+
+fn secret(snapshot: &Snapshot, projected: &Projected<'_>, object: &ObjectRef, findings: &mut Findings) {
+    let Some(facts) = snapshot.secrets.get(&object.key()) else { return };
+    let in_namespace = |name: &String| NamespacedName::new(&object.namespace, name);
+    let allowed = match &facts.purpose {
+        SecretPurpose::ClusterPki { cluster } => !projected.clusters.contains_key(&in_namespace(cluster)),
+        SecretPurpose::JoinToken { machine } => projected
+            .machines
+            .get(&in_namespace(machine))
+            .is_none_or(|machine| machine.record.joined_at.is_some()),
+        SecretPurpose::MachineSshHostKey { machine } => {
+            !projected.machines.contains_key(&in_namespace(machine))
+        }
+    };
+    if !allowed {
+        findings.add("Removal", object, "it is still needed");
+    }
+}
