@@ -39,6 +39,11 @@ impl Leases {
         self.taken.lock().unwrap_or_else(PoisonError::into_inner).get(host).copied()
     }
 
+    /// Remembers a token that was stored with the host itself, at its enrolment.
+    pub(crate) fn hold(&self, host: &str, token: u64) {
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner).insert(host.to_owned(), token);
+    }
+
     /// Forgets all: a new run takes new ones.
     pub(crate) fn clear(&self) {
         self.taken.lock().unwrap_or_else(PoisonError::into_inner).clear();
@@ -61,7 +66,7 @@ impl Engine {
             if updated.is_none() {
                 return Err(EngineError::NoSuchObject(host.object_ref()));
             }
-            self.leases.taken.lock().unwrap_or_else(PoisonError::into_inner).insert(name.clone(), token);
+            self.leases.hold(name, token);
         }
         Ok(self.leases.target(host, &self.settings))
     }

@@ -11,10 +11,12 @@
 
 pub mod declare;
 pub mod effects;
+pub mod enrol;
 pub mod pki;
 pub mod seed;
 pub mod vault;
 
+mod access;
 mod addon;
 mod belongs;
 mod commit;

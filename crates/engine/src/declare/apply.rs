@@ -27,14 +27,14 @@ pub struct Applied {
     /// The object, as it is stored now (or would be, in a dry run).
     pub object: Object,
     /// What was done.
-    pub outcome: ApplyOutcome,
+    pub outcome: Outcome,
     /// Fields that changed; empty for a new one.
     pub changes: Vec<FieldChange>,
 }
 
 /// What was done to an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ApplyOutcome {
+pub enum Outcome {
     /// It is new.
     Created,
     /// It changed.
@@ -102,11 +102,11 @@ fn merge(
         metadata.generation = 1;
         metadata.creation_timestamp = Some(clock.now());
         add_finalizer(&mut new);
-        return Ok(Applied { object: new, outcome: ApplyOutcome::Created, changes: Vec::new() });
+        return Ok(Applied { object: new, outcome: Outcome::Created, changes: Vec::new() });
     };
     let object = take_over(old, new);
     let changes = diff_objects(old, &object).map_err(unreadable)?;
-    let outcome = if changes.is_empty() { ApplyOutcome::Unchanged } else { ApplyOutcome::Configured };
+    let outcome = if changes.is_empty() { Outcome::Unchanged } else { Outcome::Configured };
     let mut object = if changes.is_empty() { old.clone() } else { object };
     if spec_differs(old, &object).map_err(unreadable)? {
         object.metadata_mut().generation += 1;
@@ -163,7 +163,7 @@ fn add_finalizer(object: &mut Object) {
 
 async fn write(store: &dyn Store, applied: &[Applied], stored: &ObjectMap) -> Result<(), StoreError> {
     let mut writes = Vec::new();
-    for applied in applied.iter().filter(|applied| applied.outcome != ApplyOutcome::Unchanged) {
+    for applied in applied.iter().filter(|applied| applied.outcome != Outcome::Unchanged) {
         let name = applied.object.object_ref();
         let expect = match stored.get(&name) {
             None => Precondition::Absent,

@@ -2,9 +2,11 @@
 
 mod apply;
 mod delete;
+mod power;
 
-pub use apply::{Applied, ApplyOutcome, Declared, apply};
+pub use apply::{Applied, Declared, Outcome, apply};
 pub use delete::{Deleted, delete};
+pub use power::{start_cluster, stop_cluster};
 
 pub(crate) use apply::lay_over;
 
@@ -31,7 +33,7 @@ pub enum DeclareError {
 }
 
 /// Everything in the store that people's objects may refer to.
-async fn existing(store: &dyn Store) -> Result<ashlar_api::expand::ObjectMap, EngineError> {
+pub(crate) async fn existing(store: &dyn Store) -> Result<ashlar_api::expand::ObjectMap, EngineError> {
     let listing = store.list_raw(None, None).await?;
     let mut all = Vec::with_capacity(listing.items.len());
     for raw in listing.items {

@@ -12,7 +12,7 @@ use futures::{StreamExt, stream::FuturesUnordered};
 use crate::{
     Engine, EngineError, Scope, addon,
     deadline::within,
-    effects::{DialTarget, KubeTarget},
+    effects::KubeTarget,
     pki::{self, ClientIdentity, Identity},
 };
 
@@ -83,17 +83,12 @@ impl Engine {
         cluster: &NamespacedName,
     ) -> Result<Option<KubeTarget>, EngineError> {
         let Some(object) = snapshot.clusters.get(cluster) else { return Ok(None) };
-        let Some(endpoint) = &object.record.endpoint else { return Ok(None) };
+        let Some(dial) = self.api_server(snapshot, object) else { return Ok(None) };
         let access = self.access(cluster, secret)?;
         Ok(Some(KubeTarget {
             cluster: cluster.clone(),
-            dial: DialTarget {
-                via: self.way_to(snapshot, object),
-                network: object.spec.network.clone(),
-                address: endpoint.address,
-                port: endpoint.port,
-            },
-            server_name: endpoint.address.to_string(),
+            server_name: dial.address.to_string(),
+            dial,
             ca_pem: access.ca_pem,
             client_certificate_pem: access.identity.certificate_pem,
             client_key_pem: access.identity.key_pem,
@@ -101,7 +96,7 @@ impl Engine {
     }
 
     /// Hosts that carry the cluster's network and answered: those that run its control planes first.
-    fn way_to(&self, snapshot: &Snapshot, cluster: &Cluster) -> Vec<crate::effects::HostTarget> {
+    pub(crate) fn way_to(&self, snapshot: &Snapshot, cluster: &Cluster) -> Vec<crate::effects::HostTarget> {
         let carriers =
             snapshot.networks.get(&cluster.spec.network).map(|network| &network.spec.attachment.hosts);
         let key = cluster.key();
