@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use crate::LabError;
 use crate::command::wait_until;
-use crate::mountinfo;
+use crate::mountinfo::{self, Mount};
 
 const CGROUP_ROOT: &str = "/sys/fs/cgroup";
 const DAEMONS: &str = "daemons";
@@ -38,14 +38,12 @@ pub(crate) struct Hierarchy {
 
 /// The hierarchies of this machine.
 pub(crate) fn hierarchies() -> Result<Vec<Hierarchy>, LabError> {
-    let path = "/proc/thread-self/mountinfo";
-    let text = fs::read_to_string(path).map_err(LabError::io("read", path))?;
-    Ok(parse_hierarchies(&text))
+    Ok(among(mountinfo::of_this_thread()?))
 }
 
-fn parse_hierarchies(mountinfo: &str) -> Vec<Hierarchy> {
+fn among(mounts: Vec<Mount>) -> Vec<Hierarchy> {
     let mut found = Vec::new();
-    for mount in mountinfo::parse(mountinfo) {
+    for mount in mounts {
         let unified = mount.fs_type == "cgroup2";
         if (!unified && mount.fs_type != "cgroup") || !mount.mount_point.starts_with(CGROUP_ROOT) {
             continue;
@@ -214,7 +212,7 @@ mod tests {
     use super::*;
 
     fn found(mountinfo: &str) -> Vec<(String, bool, bool)> {
-        parse_hierarchies(mountinfo)
+        among(mountinfo::parse(mountinfo))
             .into_iter()
             .map(|it| (it.below_root().display().to_string(), it.unified, it.cpuset_v1))
             .collect()

@@ -2,7 +2,7 @@
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus, Output, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -28,9 +28,24 @@ pub(crate) fn command(program: &str) -> Command {
 
 /// Runs a command and collects what it prints. It is killed at the deadline.
 pub(crate) fn output(command: &mut Command, deadline: Duration) -> Result<Output, LabError> {
+    command.stdin(Stdio::null());
+    collect(command, deadline, spawn)
+}
+
+/// Starts a command as it is.
+pub(crate) fn spawn(command: &mut Command) -> Result<Child, LabError> {
+    command.spawn().map_err(|source| LabError::Spawn { program: line_of(command), source })
+}
+
+/// The same, started by the caller's function: somewhere else, as a rule.
+pub(crate) fn collect(
+    command: &mut Command,
+    deadline: Duration,
+    start: impl FnOnce(&mut Command) -> Result<Child, LabError>,
+) -> Result<Output, LabError> {
     let line = line_of(command);
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = command.spawn().map_err(|source| LabError::Spawn { program: line.clone(), source })?;
+    let mut child = start(command)?;
     let stdout = child.stdout.take();
     let stderr = child.stderr.take();
     let out = thread::spawn(move || drain(stdout));
@@ -55,6 +70,11 @@ pub(crate) fn output(command: &mut Command, deadline: Duration) -> Result<Output
 /// Runs a command; an exit code other than zero is an error.
 pub(crate) fn checked(command: &mut Command, deadline: Duration) -> Result<String, LabError> {
     let output = output(command, deadline)?;
+    succeeded(command, output)
+}
+
+/// What a command printed, if it ended well.
+pub(crate) fn succeeded(command: &Command, output: Output) -> Result<String, LabError> {
     if !output.status.success() {
         return Err(failure(command, output.status, &output.stderr));
     }

@@ -10,7 +10,6 @@ use serde::Serialize;
 use crate::LabError;
 use crate::command::{self, wait_until};
 use crate::host::RunningHost;
-use crate::layout::HostPaths;
 use crate::process::{self, ProcessId};
 
 /// How long a daemon may take to say that it is ready. libvirtd first asks QEMU what it can do, which takes seconds
@@ -134,19 +133,16 @@ impl Daemon {
         }
     }
 
-    /// Its process, if it lives in the host whose network namespace has that inode.
-    pub(crate) fn process(self, paths: &HostPaths, net_inode: u64) -> Option<ProcessId> {
-        let text = fs::read_to_string(paths.in_run(&self.pid_file())).ok()?;
-        let pid: i32 = text.trim().parse().ok()?;
-        let process = process::identify(pid)?;
-        let ours = process::namespace_inode(pid, "net") == Some(net_inode)
-            && process::program(pid).as_deref() == Some(self.program());
-        ours.then_some(process)
+    /// Its process, if it lives in the host.
+    pub(crate) fn process(self, host: &RunningHost) -> Option<ProcessId> {
+        let text = fs::read_to_string(host.paths.in_run(&self.pid_file())).ok()?;
+        let process = host.process(text.trim().parse().ok()?)?;
+        (process::program(process.pid).as_deref() == Some(self.program())).then_some(process)
     }
 
     /// Starts the daemon unless it runs; a stopped one is continued. Says what was done.
     pub(crate) fn ensure_running(self, host: &RunningHost) -> Result<Option<&'static str>, LabError> {
-        if let Some(process) = self.process(&host.paths, host.net_inode) {
+        if let Some(process) = self.process(host) {
             if !is_stopped(process) {
                 return Ok(None);
             }
@@ -174,6 +170,8 @@ impl Daemon {
         })?;
         match status {
             Some(status) if status.success() => {}
+            // One that a killed `up` had started was still on its way, and holds the pid file or the port.
+            Some(_) if self.appears(host)? => return Ok(()),
             Some(status) => {
                 let said = fs::read(&log).unwrap_or_default();
                 return Err(command::failure(&command, status, &said));
@@ -184,13 +182,16 @@ impl Daemon {
                 return Err(self.not_started(host));
             }
         }
-        let alive =
-            wait_until(Duration::from_secs(10), || Ok(self.process(&host.paths, host.net_inode).is_some()))?;
-        if !alive {
+        if !self.appears(host)? {
             return Err(self.not_started(host));
         }
         tracing::debug!(host = host.name, daemon = self.program(), elapsed = ?began.elapsed(), "started");
         Ok(())
+    }
+
+    /// Waits for its process.
+    fn appears(self, host: &RunningHost) -> Result<bool, LabError> {
+        wait_until(Duration::from_secs(5), || Ok(self.process(host).is_some()))
     }
 
     fn not_started(self, host: &RunningHost) -> LabError {

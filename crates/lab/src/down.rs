@@ -148,9 +148,7 @@ impl Lab {
 
 /// A lab makes no mounts there that the machine sees; somebody else may have, and their files must not be deleted.
 fn unmount_below(root: &Path) -> Result<(), LabError> {
-    let path = "/proc/thread-self/mountinfo";
-    let text = fs::read_to_string(path).map_err(LabError::io("read", path))?;
-    for mount in mountinfo::parse(&text).into_iter().rev() {
+    for mount in mountinfo::of_this_thread()?.into_iter().rev() {
         if mount.mount_point.starts_with(root) && mount.mount_point != root {
             umount2(&mount.mount_point, MntFlags::MNT_DETACH)
                 .map_err(LabError::sys(format!("unmount {}", mount.mount_point.display())))?;

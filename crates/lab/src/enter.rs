@@ -32,7 +32,8 @@ impl Namespaces {
         Self { files }
     }
 
-    /// Runs `work` on a thread inside the namespaces.
+    /// Runs `work` on a thread inside the namespaces. Of a process namespace only its children are inside, and it can
+    /// start no further threads, so that `work` had better only spawn.
     pub(crate) fn run<T: Send>(
         &self,
         work: impl FnOnce() -> Result<T, LabError> + Send,

@@ -2,9 +2,11 @@
 
 use std::convert::Infallible;
 use std::ffi::OsStr;
-use std::os::unix::process::CommandExt;
-use std::process::{Child, Command, Output};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
+
+use nix::sys::signal::{SigSet, Signal};
 
 use crate::enter::{Namespaces, place_child};
 use crate::names::NetnsRole;
@@ -22,16 +24,29 @@ pub enum Place {
 }
 
 impl Lab {
-    /// Becomes the program (a shell if there is none): it gets this process, its terminal and its signals, and its exit code is this process's.
+    /// Becomes the program (a shell if there is none): it has the terminal, and its exit code is this process's.
     /// `ASHLAR_LAB` and `ASHLAR_STATE_DIR` are set, so that an `ashlar` started so works against the lab.
+    ///
+    /// Inside a host, which has processes of its own, the program is a child of this one, which waits for it and then
+    /// exits as it did. To be called on the main thread of a process without others, since Ctrl-C is the child's.
     ///
     /// # Errors
     /// Returns only if that fails: no such place, no such program.
     pub fn exec(&self, place: &Place, argv: &[impl AsRef<OsStr>]) -> Result<Infallible, LabError> {
         let mut command = self.command(argv);
-        self.namespaces(place, &mut command, false)?.enter()?;
+        let namespaces = self.namespaces(place, &mut command, false)?;
         let program = command.get_program().to_string_lossy().into_owned();
-        Err(LabError::Spawn { program, source: command.exec() })
+        if !matches!(place, Place::Host(_)) {
+            namespaces.enter()?;
+            return Err(LabError::Spawn { program, source: command.exec() });
+        }
+        let mut signals = SigSet::empty();
+        signals.add(Signal::SIGINT);
+        signals.add(Signal::SIGQUIT);
+        signals.thread_block().map_err(LabError::sys("leave Ctrl-C to the program"))?;
+        let mut child = namespaces.run(|| command::spawn(&mut command))?;
+        let status = child.wait().map_err(|source| LabError::Spawn { program, source })?;
+        std::process::exit(status.code().or(status.signal().map(|signal| 128 + signal)).unwrap_or(1))
     }
 
     /// Runs a program, collects what it prints, and kills it at the deadline. The exit code is the caller's to judge.
@@ -45,7 +60,9 @@ impl Lab {
         deadline: Duration,
     ) -> Result<Output, LabError> {
         let mut command = self.command(argv);
-        self.namespaces(place, &mut command, true)?.run(|| command::output(&mut command, deadline))
+        command.stdin(Stdio::null());
+        let namespaces = self.namespaces(place, &mut command, true)?;
+        command::collect(&mut command, deadline, |command| namespaces.run(|| command::spawn(command)))
     }
 
     /// Starts a command inside the lab; the caller sets up its pipes before, and waits for it.
@@ -54,9 +71,7 @@ impl Lab {
     /// No such place, no such program.
     pub fn spawn(&self, place: &Place, command: &mut Command) -> Result<Child, LabError> {
         self.set_environment(command);
-        let program = command.get_program().to_string_lossy().into_owned();
-        let namespaces = self.namespaces(place, command, true)?;
-        namespaces.run(|| command.spawn().map_err(|source| LabError::Spawn { program, source }))
+        self.namespaces(place, command, true)?.run(|| command::spawn(command))
     }
 
     fn command(&self, argv: &[impl AsRef<OsStr>]) -> Command {

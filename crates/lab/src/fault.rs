@@ -107,7 +107,7 @@ impl Lab {
 
     fn daemon_process(&self, host: &str, daemon: Daemon) -> Result<ProcessId, LabError> {
         let running = self.running_host(host)?;
-        daemon.process(&running.paths, running.net_inode).ok_or_else(|| LabError::NotRunning {
+        daemon.process(&running).ok_or_else(|| LabError::NotRunning {
             lab: self.name.clone(),
             what: format!("{} on host {host} of lab {:?}", daemon.program(), self.name),
         })

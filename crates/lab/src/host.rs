@@ -1,15 +1,20 @@
 //! One host of a lab: its files, its namespaces, and the process that keeps them.
 //!
-//! The namespaces other than the network's have no name on the machine; a process that does nothing (`sleep infinity`,
-//! called the holder here) keeps them as long as the host is powered on. It was chosen over mounts of `/proc/PID/ns/*`,
-//! since those would be more things for `down` to find after a crash.
+//! The namespaces other than the network's have no name on the machine; a process (called the holder here) keeps them as
+//! long as the host is powered on. It was chosen over mounts of `/proc/PID/ns/*`, since those would be more things for
+//! `down` to find after a crash.
+//!
+//! The holder is also process 1 of the host (`tini`, which collects whatever ends there): daemons and QEMU are nobody's
+//! children, and process 1 of a machine may collect them late (every 2 s on the one this was written on) or, in a
+//! container, never. libvirt waits for a QEMU that it stops until it is collected, and gives up on one that never is.
 
 use std::fs::{self, File};
 use std::net::Ipv4Addr;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::thread;
+use std::time::Duration;
 
 use nix::sched::{CloneFlags, unshare};
 use nix::unistd::sethostname;
@@ -36,6 +41,8 @@ struct HostRecord {
     holder: ProcessId,
     /// Identifies the mount namespace.
     mnt_inode: u64,
+    /// Identifies the process namespace.
+    pid_inode: u64,
 }
 
 /// A host that is powered on.
@@ -44,10 +51,9 @@ pub(crate) struct RunningHost {
     pub(crate) lab: String,
     pub(crate) name: String,
     pub(crate) paths: HostPaths,
-    /// Identifies the network namespace.
-    pub(crate) net_inode: u64,
     pub(crate) holder: ProcessId,
     mnt_inode: u64,
+    pid_inode: u64,
     hierarchies: Vec<Hierarchy>,
 }
 
@@ -100,19 +106,18 @@ impl RunningHost {
         let pid = record.holder.pid;
         let same = record.holder.is_alive()
             && process::namespace_inode(pid, "net") == Some(net_inode)
-            && process::namespace_inode(pid, "mnt") == Some(record.mnt_inode);
+            && process::namespace_inode(pid, "mnt") == Some(record.mnt_inode)
+            && process::namespace_inode(pid, "pid") == Some(record.pid_inode);
         if !same {
             return Ok(None);
         }
-        Ok(Some(Self {
-            lab: lab.to_owned(),
-            name,
-            paths,
-            net_inode,
-            holder: record.holder,
-            mnt_inode: record.mnt_inode,
-            hierarchies: cgroup::hierarchies()?,
-        }))
+        Ok(Some(Self::from_record(lab, name, paths, record)?))
+    }
+
+    fn from_record(lab: &str, name: String, paths: HostPaths, record: HostRecord) -> Result<Self, LabError> {
+        let HostRecord { holder, mnt_inode, pid_inode } = record;
+        let hierarchies = cgroup::hierarchies()?;
+        Ok(Self { lab: lab.to_owned(), name, paths, holder, mnt_inode, pid_inode, hierarchies })
     }
 
     /// Makes the namespaces of a host whose network namespace is there. Whatever was left of an earlier start is
@@ -128,11 +133,11 @@ impl RunningHost {
         cgroup::ensure_host(&hierarchies, lab, &name)?;
         let entry = cgroup::entry(&hierarchies, lab, &name, true)?;
 
-        let mut sleep = command::command("sleep");
-        sleep.arg("infinity").env("ASHLAR_LAB_HOST", format!("{lab}/{name}"));
-        sleep.env(STATE_DIR_VARIABLE, lab_paths.root());
-        sleep.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        place_child(&mut sleep, ChildPlace { cgroups: Some(entry), own_session: true });
+        let mut init = command::command("tini");
+        init.args(["--", "sleep", "infinity"]).env("ASHLAR_LAB_HOST", format!("{lab}/{name}"));
+        init.env(STATE_DIR_VARIABLE, lab_paths.root());
+        init.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        place_child(&mut init, ChildPlace { cgroups: Some(entry), own_session: true });
 
         let netns_name = NetnsRole::Host(index).netns_name(lab);
         let holder = Namespaces::network(netns::open(&netns_name)?).run(|| {
@@ -140,43 +145,55 @@ impl RunningHost {
             unshare(new).map_err(LabError::NoNamespaces)?;
             sethostname(&name).map_err(LabError::sys(format!("set the host name of {name}")))?;
             mounts::enter_host(lab, &name, &paths, &hierarchies)?;
-            sleep.spawn().map_err(|source| LabError::Spawn { program: "sleep".to_owned(), source })
+            // Takes effect for the next child, which becomes process 1.
+            unshare(CloneFlags::CLONE_NEWPID).map_err(LabError::NoNamespaces)?;
+            command::spawn(&mut init)
         })?;
         let pid = i32::try_from(holder.id()).unwrap_or(i32::MAX);
         reap_later(holder);
 
-        let started = process::identify(pid).zip(process::namespace_inode(pid, "mnt"));
-        let Some((holder, mnt_inode)) = started else {
-            return Err(LabError::NotRunning {
-                lab: lab.to_owned(),
-                what: format!("host {name} of lab {lab:?}"),
-            });
+        let not_running =
+            || LabError::NotRunning { lab: lab.to_owned(), what: format!("host {name} of lab {lab:?}") };
+        let inode = |kind| process::namespace_inode(pid, kind).ok_or_else(not_running);
+        let record = HostRecord {
+            holder: process::identify(pid).ok_or_else(not_running)?,
+            mnt_inode: inode("mnt")?,
+            pid_inode: inode("pid")?,
         };
-        let record = serde_json::to_vec(&HostRecord { holder, mnt_inode })
-            .map_err(|source| LabError::Description { path: paths.record(), source })?;
-        ensure_file(&paths.record(), &record, 0o644)?;
-        Self::find(lab, lab_paths, index)?.ok_or_else(|| LabError::NotRunning {
-            lab: lab.to_owned(),
-            what: format!("host {name} of lab {lab:?}"),
-        })
+        let host = Self::from_record(lab, name.clone(), paths, record)?;
+        // Shows the processes of the namespace that it is mounted in, so that it had to wait for its process 1.
+        host.checked(
+            command::command("mount").args(["-t", "proc", "proc", "/proc"]),
+            Duration::from_secs(20),
+        )?;
+        let record = serde_json::to_vec(&record)
+            .map_err(|source| LabError::Description { path: host.paths.record(), source })?;
+        ensure_file(&host.paths.record(), &record, 0o644)?;
+        Ok(host)
     }
 
     /// Starts a program inside the host.
     pub(crate) fn spawn(&self, command: &mut Command) -> Result<Child, LabError> {
         let place = self.child_place(true)?;
         place_child(command, place);
-        let program = command.get_program().to_string_lossy().into_owned();
-        self.namespaces()?.run(|| command.spawn().map_err(|source| LabError::Spawn { program, source }))
+        self.namespaces()?.run(|| command::spawn(command))
     }
 
     /// Runs a program inside the host and collects what it prints.
-    pub(crate) fn run<T: Send>(
-        &self,
-        command: &mut Command,
-        work: impl FnOnce(&mut Command) -> Result<T, LabError> + Send,
-    ) -> Result<T, LabError> {
-        place_child(command, self.child_place(true)?);
-        self.namespaces()?.run(|| work(command))
+    pub(crate) fn output(&self, command: &mut Command, deadline: Duration) -> Result<Output, LabError> {
+        command.stdin(Stdio::null());
+        command::collect(command, deadline, |command| self.spawn(command))
+    }
+
+    /// The same; an exit code other than zero is an error.
+    pub(crate) fn checked(&self, command: &mut Command, deadline: Duration) -> Result<String, LabError> {
+        let output = self.output(command, deadline)?;
+        command::succeeded(command, output)
+    }
+
+    /// The process that is number `pid` in the host, as its pid files have it.
+    pub(crate) fn process(&self, pid: i32) -> Option<ProcessId> {
+        process::identify(process::in_namespace(self.pid_inode, pid)?)
     }
 
     pub(crate) fn child_place(&self, own_session: bool) -> Result<ChildPlace, LabError> {
@@ -200,6 +217,7 @@ impl RunningHost {
             open("uts", CloneFlags::CLONE_NEWUTS)?,
             open("ipc", CloneFlags::CLONE_NEWIPC)?,
             open("cgroup", CloneFlags::CLONE_NEWCGROUP)?,
+            open("pid", CloneFlags::CLONE_NEWPID)?,
             mnt,
         ];
         Ok(Namespaces::new(files))

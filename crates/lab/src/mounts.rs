@@ -102,15 +102,13 @@ fn binds(paths: &HostPaths) -> Vec<(PathBuf, PathBuf)> {
 /// Unmounts what the host has no use for. A copy of a mount would keep what is mounted busy on the machine: above all
 /// the network namespaces of other labs, which could then never end.
 fn detach_foreign(paths: &HostPaths, binds: &[(PathBuf, PathBuf)]) -> Result<(), LabError> {
-    let path = "/proc/thread-self/mountinfo";
-    let text = fs::read_to_string(path).map_err(LabError::io("read", path))?;
     let needed = |mount: &Path| {
         KEPT.iter().any(|kept| mount.starts_with(kept))
             || mount.starts_with(paths.root())
             || paths.root().starts_with(mount)
             || binds.iter().any(|(_, target)| target.starts_with(mount))
     };
-    for mount in mountinfo::parse(&text).into_iter().rev() {
+    for mount in mountinfo::of_this_thread()?.into_iter().rev() {
         if !needed(&mount.mount_point) {
             // Fails only where it went along with its parent.
             let _ = umount2(&mount.mount_point, MntFlags::MNT_DETACH);

@@ -259,7 +259,8 @@ fn ip_batch(netns: &str, commands: &[String]) -> Result<(), LabError> {
     netns_run(netns, || {
         let mut ip = command::command("ip");
         ip.args(["-batch", "-"]).stdin(Stdio::from(batch));
-        command::checked(&mut ip, IP_DEADLINE).map(drop)
+        let output = command::collect(&mut ip, IP_DEADLINE, command::spawn)?;
+        command::succeeded(&ip, output).map(drop)
     })
 }
 

@@ -40,5 +40,5 @@ fn has(text: &str, key: &str, value: &str) -> bool {
 fn virsh(host: &RunningHost, args: &[&str]) -> Result<String, LabError> {
     let mut virsh = command::command("virsh");
     virsh.args(["--quiet", "--connect", "qemu:///system"]).args(args);
-    host.run(&mut virsh, |virsh| command::checked(virsh, VIRSH_DEADLINE))
+    host.checked(&mut virsh, VIRSH_DEADLINE)
 }

@@ -13,8 +13,10 @@ use crate::daemon::LibvirtFlavour;
 use crate::error::MissingProgram;
 
 /// Programs and the Debian packages that ship them.
-const PROGRAMS: [(&str, &str); 7] = [
+const PROGRAMS: [(&str, &str); 9] = [
     ("ip", "iproute2"),
+    ("mount", "mount"),
+    ("tini", "tini"),
     ("ssh", "openssh-client"),
     ("ssh-keygen", "openssh-client"),
     ("sshd", "openssh-server"),
@@ -69,6 +71,7 @@ fn check_namespaces() -> Result<(), LabError> {
         | CloneFlags::CLONE_NEWNET
         | CloneFlags::CLONE_NEWUTS
         | CloneFlags::CLONE_NEWIPC
+        | CloneFlags::CLONE_NEWPID
         | CloneFlags::CLONE_NEWCGROUP;
     let tried = thread::spawn(move || unshare(all)).join().unwrap_or(Err(Errno::EAGAIN));
     tried.map_err(LabError::NoNamespaces)

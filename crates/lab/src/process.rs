@@ -73,6 +73,19 @@ pub(crate) fn namespace_inode(pid: i32, kind: &str) -> Option<u64> {
     fs::metadata(format!("/proc/{pid}/ns/{kind}")).ok().map(|meta| meta.ino())
 }
 
+/// The process that has that number in a process namespace.
+pub(crate) fn in_namespace(pid_inode: u64, pid: i32) -> Option<i32> {
+    all_pids()
+        .into_iter()
+        .find(|it| namespace_inode(*it, "pid") == Some(pid_inode) && innermost_pid(*it) == Some(pid))
+}
+
+/// The number that a process has where it lives.
+fn innermost_pid(pid: i32) -> Option<i32> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    status.lines().find_map(|line| line.strip_prefix("NSpid:"))?.split_whitespace().next_back()?.parse().ok()
+}
+
 /// File name of the program that a process runs. A program that was replaced by an upgrade still has its old name.
 pub(crate) fn program(pid: i32) -> Option<String> {
     let path = fs::read_link(format!("/proc/{pid}/exe")).ok()?;
@@ -114,14 +127,15 @@ impl Membership {
 
     /// Kills all of them and waits until they are gone. Asked again and again, since a process may fork meanwhile.
     pub(crate) fn kill_all(&self, lab: &str, what: &str) -> Result<usize, LabError> {
-        let mut killed = BTreeSet::new();
+        let mut killed: BTreeSet<ProcessId> = BTreeSet::new();
         let gone = wait_until(Duration::from_secs(20), || {
             let left = self.processes();
             for process in &left {
                 process.signal(Signal::SIGKILL)?;
                 killed.insert(*process);
             }
-            Ok(left.is_empty())
+            // A process leaves its namespaces a moment before it ends.
+            Ok(left.is_empty() && !killed.iter().any(|process| process.is_alive()))
         })?;
         if !gone {
             let pids = self.processes().iter().map(|process| process.pid).collect();

@@ -17,13 +17,17 @@ const KEYGEN_DEADLINE: Duration = Duration::from_secs(30);
 pub(crate) fn ensure_key(path: &Path, comment: &str) -> Result<String, LabError> {
     let public = path.with_extension("pub");
     if !path.exists() || !public.exists() {
-        for old in [path, &public] {
-            // Half a pair, left by a crash, would make ssh-keygen ask.
-            let _ = fs::remove_file(old);
-        }
+        // Made elsewhere and moved: the ssh-keygen of an `up` that was killed may be writing still. The private key
+        // comes last, so that half a pair is not taken for one.
+        let parent = path.parent().unwrap_or(Path::new("/"));
+        let dir = tempfile::tempdir_in(parent).map_err(LabError::io("create a directory in", parent))?;
+        let made = dir.path().join("key");
         let mut keygen = command::command("ssh-keygen");
-        keygen.args(["-q", "-t", "ed25519", "-N", "", "-C", comment, "-f"]).arg(path);
+        keygen.args(["-q", "-t", "ed25519", "-N", "", "-C", comment, "-f"]).arg(&made);
         command::checked(&mut keygen, KEYGEN_DEADLINE)?;
+        for (from, to) in [(made.with_extension("pub"), public.as_path()), (made, path)] {
+            fs::rename(&from, to).map_err(LabError::io("move a key to", to))?;
+        }
     }
     let text = fs::read_to_string(&public).map_err(LabError::io("read", public))?;
     let mut words = text.split_whitespace();

@@ -8,7 +8,6 @@ use crate::daemon::{self, Daemon, DaemonState, LibvirtFlavour};
 use crate::describe::HostDescription;
 use crate::files::disk_use_bytes;
 use crate::host::{self, RunningHost};
-use crate::layout::HostPaths;
 use crate::names::{self, NetnsRole};
 use crate::network::{self, Link};
 use crate::{Lab, LabError, cgroup, netns, process};
@@ -73,7 +72,7 @@ pub struct DaemonStatus {
 /// One namespace.
 #[derive(Debug, Clone, Serialize)]
 pub struct NamespaceStatus {
-    /// `net`, `mnt`, `uts`, `ipc` or `cgroup`.
+    /// `net`, `mnt`, `uts`, `ipc`, `pid` or `cgroup`.
     pub kind: &'static str,
     /// What identifies it.
     pub inode: u64,
@@ -123,7 +122,7 @@ impl Lab {
         let paths = self.paths.host(&host.name);
         let running = RunningHost::find(&self.name, &self.paths, index)?;
         let daemon_status = |daemon: Daemon| {
-            let process = running.as_ref().and_then(|it| daemon.process(&it.paths, it.net_inode));
+            let process = running.as_ref().and_then(|it| daemon.process(it));
             let state = match process {
                 None => DaemonState::Dead,
                 Some(process) if daemon::is_stopped(process) => DaemonState::Stopped,
@@ -146,9 +145,12 @@ impl Lab {
             name: host.name.clone(),
             power: if running.is_some() { Power::On } else { Power::Off },
             daemons: LibvirtFlavour::of_this_machine().daemons().iter().copied().map(daemon_status).collect(),
-            namespaces: ["net", "mnt", "uts", "ipc", "cgroup"].into_iter().filter_map(namespace).collect(),
+            namespaces: ["net", "mnt", "uts", "ipc", "pid", "cgroup"]
+                .into_iter()
+                .filter_map(namespace)
+                .collect(),
             processes,
-            domains: if running.is_some() { running_domains(&paths) } else { Vec::new() },
+            domains: running.as_ref().map(running_domains).unwrap_or_default(),
             disk_bytes: disk_use_bytes(&paths.lib()),
             management_link: link(Link::Management)?,
             node_link: link(Link::Nodes)?,
@@ -157,16 +159,16 @@ impl Lab {
 }
 
 /// libvirt keeps a pid file for every domain that runs; one may outlive its process for a moment.
-fn running_domains(paths: &HostPaths) -> Vec<String> {
-    let dir = paths.in_run("/run/libvirt/qemu");
+fn running_domains(host: &RunningHost) -> Vec<String> {
+    let dir = host.paths.in_run("/run/libvirt/qemu");
     let Ok(entries) = fs::read_dir(dir) else { return Vec::new() };
     let mut names: Vec<String> = entries
         .flatten()
         .filter_map(|entry| {
             let name = entry.file_name().into_string().ok()?.strip_suffix(".pid")?.to_owned();
             let pid: i32 = fs::read_to_string(entry.path()).ok()?.trim().parse().ok()?;
-            let qemu = process::program(pid).is_some_and(|program| program.starts_with("qemu-"));
-            (qemu && process::identify(pid).is_some()).then_some(name)
+            let program = process::program(host.process(pid)?.pid)?;
+            program.starts_with("qemu-").then_some(name)
         })
         .collect();
     names.sort();

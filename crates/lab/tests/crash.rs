@@ -1,4 +1,4 @@
-//! `up` and `down` killed in the middle; and machines whose cgroups are other than this one's. Needs root.
+//! `up` and `down` killed in the middle; and what a process that runs in a lab gets. Needs root.
 //!
 //! `child_*` are no tests of their own: the tests run this program again with one of them, as another process.
 
@@ -11,9 +11,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use ashlar_lab::{Lab, Place};
-use common::{TestLab, Traces, stdout};
-use nix::mount::{MntFlags, MsFlags, mount, umount2};
-use nix::sched::{CloneFlags, unshare};
+use common::{TestLab, Traces, stdout, wait_for};
 
 fn run_again(child: &str, lab: &Lab) -> Child {
     Command::new(std::env::current_exe().unwrap())
@@ -79,7 +77,8 @@ fn an_up_that_was_killed_is_completed_by_the_next_one_or_removed_by_down() {
             // And a `down` that is killed, followed by another.
             killed_after(run_again("child_down", &test.lab), Duration::from_millis(delay_ms / 2));
             test.lab.down(&|_| {}).unwrap();
-            assert_eq!(traces.left(), Vec::<String>::new());
+            // What the killed one had killed may be ending still, out of all namespaces, where nobody finds it.
+            wait_for("the end of the lab", Duration::from_secs(10), || traces.left().is_empty());
         } else {
             test.lab.down(&|_| {}).unwrap();
             assert!(!test.lab.state_dir().exists());
@@ -100,41 +99,4 @@ fn a_command_in_the_control_namespace_gets_the_process_and_its_exit_code() {
     let state = test.lab.state_dir().join("ashlar");
     let expected = format!("lab={} state={} pid={pid}\n10.77.0.1/24", test.lab.name(), state.display());
     assert!(stdout(&output).ends_with(&expected), "{}", stdout(&output));
-}
-
-/// Runs a lab in a mount namespace in which the cgroups look like another machine's.
-fn with_cgroups(tag: &'static str, arrange: fn()) -> String {
-    let body = move || {
-        unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_FS).unwrap();
-        mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>).unwrap();
-        arrange();
-        let test = TestLab::new(tag);
-        test.up(1);
-        let output =
-            test.in_host("h1", &["sh", "-c", "cd /sys/fs/cgroup; find . -maxdepth 2 -name daemons | sort"]);
-        let virsh = test.in_host("h1", &["virsh", "--quiet", "-c", "qemu:///system", "pool-list"]);
-        assert_eq!(stdout(&virsh), "images   active   yes");
-        test.lab.power_off("h1").unwrap();
-        test.up(1);
-        let traces = Traces::of(&test.lab);
-        test.lab.down(&|_| {}).unwrap();
-        assert_eq!(traces.left(), Vec::<String>::new());
-        stdout(&output)
-    };
-    std::thread::spawn(body).join().unwrap()
-}
-
-#[test]
-fn a_machine_with_cgroup_v2_alone() {
-    let found = with_cgroups("v2", || {
-        umount2("/sys/fs/cgroup", MntFlags::MNT_DETACH).unwrap();
-        mount(Some("cgroup2"), "/sys/fs/cgroup", Some("cgroup2"), MsFlags::empty(), None::<&str>).unwrap();
-    });
-    assert_eq!(found, "./daemons");
-}
-
-#[test]
-fn a_machine_without_cgroups() {
-    let found = with_cgroups("none", || umount2("/sys/fs/cgroup", MntFlags::MNT_DETACH).unwrap());
-    assert_eq!(found, "");
 }

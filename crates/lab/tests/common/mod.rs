@@ -162,10 +162,10 @@ impl Traces {
     }
 }
 
-/// The machine's own mounts, without the namespaces of labs of other tests that come and go.
+/// The machine's mounts, without the namespaces of other tests' labs, which come and go.
 pub(crate) fn own_mounts() -> Vec<String> {
     let text = read("/proc/thread-self/mountinfo");
-    text.lines().filter(|line| !line.contains("/run/netns/ashlar-")).map(str::to_owned).collect()
+    text.lines().filter(|line| !line.contains(" /run/netns")).map(str::to_owned).collect()
 }
 
 fn own_pid() -> i32 {
@@ -181,6 +181,6 @@ fn names_in(dir: &str) -> Vec<String> {
     entries.filter_map(|entry| entry.file_name().into_string().ok()).collect()
 }
 
-fn pids() -> Vec<i32> {
+pub(crate) fn pids() -> Vec<i32> {
     names_in("/proc").iter().filter_map(|name| name.parse().ok()).collect()
 }
