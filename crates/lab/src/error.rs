@@ -85,7 +85,7 @@ pub enum LabError {
         known: Vec<String>,
     },
     /// The lab, or one host of it, is not up.
-    #[error("{what} is not running: start it with `ashlar lab up --name {lab}`")]
+    #[error("{what} is not running: start it with `ashlar lab up {lab}`")]
     NotRunning {
         /// The lab.
         lab: String,

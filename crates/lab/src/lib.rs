@@ -1,8 +1,8 @@
 //! A lab: a pool of hosts made out of one Linux machine, for people who want to try one and for end-to-end tests.
 //!
-//! Each host has network, mount, UTS, IPC, process and cgroup namespaces of its own, its own `sshd`, libvirt, storage pool and
-//! cgroup subtree, and is reached as a real one is: over SSH, with pinned keys. Commands against the lab run in its
-//! control namespace, which reaches the hosts' SSH and nothing else; nothing leaves the machine.
+//! Each host has network, mount, UTS, IPC, process and cgroup namespaces of its own, its own `sshd`, libvirt, storage
+//! pool and cgroup subtree, and is reached as a real one is: over SSH, with pinned keys. Commands against the lab run in
+//! its control namespace, which reaches the hosts' SSH and nothing else; nothing leaves the machine.
 //!
 //! Everything is found by name and by namespace, so that `up` and `down` complete whatever a crash left behind.
 //!

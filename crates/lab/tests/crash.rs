@@ -44,7 +44,9 @@ fn child_down() {
 #[test]
 #[ignore = "run by the tests below"]
 fn child_exec() {
-    let script = "echo lab=$ASHLAR_LAB state=$ASHLAR_STATE_DIR pid=$$; ip -o -4 addr show dev mgmt0 | tr -s ' ' | cut -d' ' -f4; exit 7";
+    let script = "echo lab=$ASHLAR_LAB state=$ASHLAR_STATE_DIR pid=$$
+        ip -o -4 addr show dev mgmt0 | tr -s ' ' | cut -d' ' -f4
+        exit 7";
     let Err(error) = lab_of_child().exec(&Place::Control, &["sh", "-c", script]);
     panic!("{error}");
 }

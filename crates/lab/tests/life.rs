@@ -239,7 +239,7 @@ fn refusals_say_what_to_do() {
     );
     assert_eq!(
         message(test.lab.exec(&Place::Control, &["true"]).unwrap_err()),
-        format!("lab \"{name}\" is not running: start it with `ashlar lab up --name {name}`")
+        format!("lab \"{name}\" is not running: start it with `ashlar lab up {name}`")
     );
 
     // A directory of somebody else's is neither used nor removed.

@@ -18,6 +18,7 @@ const LAB: &[&str] = &[
     "openssh-server",
     "qemu-system-x86",
     "qemu-utils",
+    "tini",
 ];
 /// What image builds need: a root file system, its disk, its initrd, and certificates for downloads.
 const IMAGE: &[&str] = &["busybox-static", "ca-certificates", "cpio", "e2fsprogs", "mmdebstrap"];
