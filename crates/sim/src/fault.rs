@@ -3,6 +3,9 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
+
+use ashlar_engine::effects::{Clock as _, HostTarget};
 
 use crate::SimWorld;
 
@@ -32,6 +35,19 @@ pub(crate) struct Crash {
 }
 
 impl SimWorld {
+    /// A call to one host, which may hang.
+    pub(crate) async fn host_effect<T>(
+        &self,
+        host: &HostTarget,
+        call: impl FnOnce(&mut crate::State) -> T,
+    ) -> T {
+        let hangs = || self.state().hosts.get(&host.name).is_some_and(|host| host.hung);
+        while hangs() {
+            self.sleep(Duration::from_secs(1)).await;
+        }
+        self.effect(call).await
+    }
+
     /// Makes one outside call: counts it, and crashes before or after it where the crash point says so.
     /// A crash is a future that never comes back: the executor sees the flag and drops the engine.
     pub(crate) async fn effect<T>(&self, call: impl FnOnce(&mut crate::State) -> T) -> T {
@@ -47,7 +63,12 @@ impl SimWorld {
         if moment == Some(Moment::Before) {
             return std::future::pending().await;
         }
-        let result = call(&mut self.state());
+        let result = {
+            let mut state = self.state();
+            let result = call(&mut state);
+            state.check_step();
+            result
+        };
         if moment == Some(Moment::After) {
             self.state().crash.crashed = true;
             return std::future::pending().await;

@@ -1,31 +1,61 @@
 //! Guests: what happens inside running domains, by virtual time.
 //!
-//! A guest boots, reads its seed, runs the phases of first boot, and becomes a node. What it has reached is kept
-//! on its disk: a reboot of a joined node comes back by itself, one in the middle of first boot starts it again.
+//! A guest boots, reads its seed, runs the phases of first boot, and becomes a node. That it has joined is kept on
+//! its root disk: a reboot of a joined node comes back by itself, one in the middle of first boot starts it again.
 
-use ashlar_api::{Bootstrap, Machine, MachineRole};
+use std::sync::Arc;
+
+use ashlar_api::{Bootstrap, Machine, MachineRole, NamespacedName};
 use ashlar_plan::DomainState;
 use uuid::Uuid;
 
-use crate::world::{SimNode, State};
+use crate::seed::SeedFacts;
+use crate::world::{SimCluster, SimNode, State};
 
-/// Seconds after power-on at which a guest starts its first-boot script.
+/// Seconds from power-on to the first-boot script, and to a kubelet that was there before.
 const BOOT_S: i64 = 10;
 /// Seconds that `kubeadm init` takes after that.
 const INIT_S: i64 = 40;
 /// Seconds that a join takes once the API answers.
 const JOIN_S: i64 = 20;
+/// Seconds that a guest takes to power off.
+pub(crate) const OFF_S: i64 = 5;
 
-/// What lies on a guest's disk.
+/// What a guest has in memory: gone when it is powered off.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Guest {
-    /// First boot is done.
-    pub(crate) joined: bool,
-    /// What was said on the console in this boot.
-    said: u8,
+    stage: Stage,
     /// Seconds of kubeadm's work done in this boot.
     work_s: i64,
-    failed: bool,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Stage {
+    #[default]
+    Firmware,
+    Kernel,
+    Script,
+    /// etcd and the API server run, first boot goes on.
+    Serving,
+    /// First boot ended badly.
+    Failed,
+    /// The kubelet runs.
+    Node,
+}
+
+impl Guest {
+    /// Whether it listens to the power button.
+    pub(crate) fn is_up(&self) -> bool {
+        !matches!(self.stage, Stage::Firmware | Stage::Kernel)
+    }
+
+    fn serves(&self) -> bool {
+        matches!(self.stage, Stage::Serving | Stage::Node)
+    }
+
+    fn is_node(&self) -> bool {
+        self.stage == Stage::Node
+    }
 }
 
 /// Lets every running guest do what it does in one second.
@@ -37,7 +67,7 @@ pub(crate) fn run_guests(state: &mut State) {
             world
                 .domains
                 .iter()
-                .filter(|(_, domain)| domain.state == DomainState::Running && domain.spec.is_some())
+                .filter(|(_, domain)| domain.state.is_active() && domain.spec.is_some())
                 .map(|(uuid, _)| (host.clone(), *uuid))
         })
         .collect();
@@ -46,122 +76,187 @@ pub(crate) fn run_guests(state: &mut State) {
     }
 }
 
-/// Starts a boot anew: what was only in memory is gone.
-pub(crate) fn power_on(guest: &mut Guest) {
-    *guest = Guest { joined: guest.joined, ..Guest::default() };
+/// Whether a node's etcd member and API server run.
+pub(crate) fn is_serving(state: &State, cluster: &NamespacedName, node: &str) -> bool {
+    any_running(state, |machine, guest| {
+        guest.serves() && machine.spec.node.name == node && cluster_of(machine) == *cluster
+    })
 }
 
-/// Whether an API server of the cluster can answer: a control plane of it runs, and a majority of etcd's voters do.
-pub(crate) fn api_answers(state: &State, cluster: &ashlar_api::NamespacedName) -> bool {
+/// Whether a control plane of the cluster for which `fits` holds serves the API.
+pub(crate) fn any_serving(state: &State, cluster: &NamespacedName, fits: impl Fn(&Machine) -> bool) -> bool {
+    any_running(state, |machine, guest| {
+        guest.serves()
+            && machine.spec.role == MachineRole::ControlPlane
+            && cluster_of(machine) == *cluster
+            && fits(machine)
+    })
+}
+
+/// Whether a node's kubelet runs.
+pub(crate) fn is_node(state: &State, cluster: &NamespacedName, node: &str) -> bool {
+    any_running(state, |machine, guest| {
+        guest.is_node() && machine.spec.node.name == node && cluster_of(machine) == *cluster
+    })
+}
+
+fn any_running(state: &State, fits: impl Fn(&Machine, &Guest) -> bool) -> bool {
+    state.hosts.values().flat_map(|host| host.domains.values()).any(|domain| {
+        domain.state.is_active() && live_machine(domain).is_some_and(|machine| fits(machine, &domain.guest))
+    })
+}
+
+/// Whether an API server of the cluster can answer: a majority of etcd's voters run.
+pub(crate) fn api_answers(state: &State, cluster: &NamespacedName) -> bool {
     let Some(world) = state.clusters.get(cluster) else { return false };
-    let alive = |node: &String| {
-        state.hosts.values().flat_map(|host| host.domains.values()).any(|domain| {
-            domain.state == DomainState::Running
-                && domain.guest.joined_or_serving()
-                && domain.started_at.is_some()
-                && machine_of(domain)
-                    .is_some_and(|machine| machine.spec.node.name == *node && cluster_of(machine) == *cluster)
-        })
-    };
     let voters = world.voters.len();
-    voters > 0 && world.voters.iter().filter(|voter| alive(voter)).count() > voters / 2
+    voters > 0 && world.voters.iter().filter(|voter| is_serving(state, cluster, voter)).count() > voters / 2
 }
 
-impl Guest {
-    fn joined_or_serving(&self) -> bool {
-        self.joined || self.said >= 3
-    }
-}
-
-fn machine_of(domain: &crate::SimDomain) -> Option<&Machine> {
+fn live_machine(domain: &crate::SimDomain) -> Option<&Machine> {
     domain.mark.as_ref()?.machine.as_deref()
 }
 
-fn cluster_of(machine: &Machine) -> ashlar_api::NamespacedName {
-    ashlar_api::NamespacedName::new(&machine.metadata.namespace, &machine.spec.cluster)
+pub(crate) fn cluster_of(machine: &Machine) -> NamespacedName {
+    NamespacedName::new(&machine.metadata.namespace, &machine.spec.cluster)
 }
 
 fn run_guest(state: &mut State, host: &str, uuid: Uuid) {
     let now = state.now;
-    let Some(domain) = state.hosts.get(host).and_then(|host| host.domains.get(&uuid)) else { return };
-    let Some(machine) = machine_of(domain).cloned() else { return };
+    let Some(world) = state.hosts.get(host) else { return };
+    let Some(domain) = world.domains.get(&uuid) else { return };
+    if domain.off_at.is_some_and(|at| at <= now) {
+        let name = domain.name.clone();
+        if let Some(domain) = state.hosts.get_mut(host).and_then(|host| host.domains.get_mut(&uuid)) {
+            domain.power_off();
+        }
+        state.note(format!("{host}: domain {name} powered off"));
+        return;
+    }
+    let Some(machine) = live_machine(domain).cloned() else { return };
     let up_s = domain.started_at.map_or(0, |at| now.duration_since(at).as_secs());
-    let seed_inside = domain
+    let root = domain.disk_paths.iter().find(|path| path.contains("-root-")).cloned();
+    let machine_uid = machine.metadata.uid;
+    let joined = root
+        .as_ref()
+        .and_then(|path| world.volume_at(path))
+        .is_some_and(|volume| volume.joined.is_some() && volume.joined == machine_uid);
+    let seed = domain
         .medium_path
         .as_ref()
-        .and_then(|path| state.hosts.get(host)?.volume_at(path))
-        .is_some_and(|volume| volume.holds_seed);
+        .and_then(|path| world.volume_at(path)?.seed.clone())
+        .filter(|seed| machine_uid.is_some_and(|uid| seed.instance_id == uid.to_string()));
     let cluster = cluster_of(&machine);
+    let can_join = seed.as_ref().is_some_and(|seed| can_join(state, &cluster, seed));
     let failing = state.failing_boots.get(&machine.metadata.name).cloned();
-    let api = api_answers(state, &cluster);
-    let token_valid =
-        state.clusters.get(&cluster).is_some_and(|world| world.tokens.values().any(|expiry| *expiry > now));
+    let hangs = state.hanging_boots.contains(&machine.metadata.name);
+    let mut guest = domain.guest.clone();
     let mut said = Vec::new();
-    let mut became = None;
-    let Some(domain) = state.hosts.get_mut(host).and_then(|host| host.domains.get_mut(&uuid)) else { return };
-    let guest = &mut domain.guest;
-    if guest.said == 0 && up_s >= 1 {
-        guest.said = 1;
-        said.push("[    0.000000] Linux version 6.12 (simulated)".to_owned());
+    let mut event = None;
+    match guest.stage {
+        Stage::Firmware if up_s >= 1 => {
+            guest.stage = Stage::Kernel;
+            said.push("[    0.000000] Linux version 6.12 (simulated)".to_owned());
+        }
+        Stage::Kernel if up_s >= BOOT_S && joined => {
+            guest.stage = Stage::Node;
+        }
+        // Without its seed there is nothing to do: as on a real node, the bootstrap unit finds no medium.
+        Stage::Kernel if up_s >= BOOT_S && seed.is_some() && !hangs => {
+            guest.stage = Stage::Script;
+            said.push("ASHLAR-PHASE node-setup start".to_owned());
+            said.push("ASHLAR-PHASE node-setup ok".to_owned());
+        }
+        Stage::Script | Stage::Serving => {
+            if let Some((phase, reason)) = failing {
+                guest.stage = Stage::Failed;
+                said.push(format!("ASHLAR-PHASE {phase} start"));
+                said.push(format!("ASHLAR-PHASE {phase} fail exit=1"));
+                said.push(format!("ASHLAR-LOG {phase}: it was made to fail"));
+                said.push(format!("ASHLAR-FAILED phase={phase} reason={reason}"));
+            } else if machine.spec.bootstrap == Bootstrap::Init {
+                guest.work_s += 1;
+                match guest.work_s {
+                    1 => said.push("ASHLAR-PHASE kubeadm-control-plane start".to_owned()),
+                    work if work == INIT_S / 2 => {
+                        guest.stage = Stage::Serving;
+                        event = Some(Reached::Serving);
+                    }
+                    INIT_S => event = Some(Reached::Node),
+                    _ => {}
+                }
+            } else if can_join {
+                guest.work_s += 1;
+                match guest.work_s {
+                    1 => said.push("ASHLAR-PHASE kubeadm-kubelet-start start".to_owned()),
+                    JOIN_S => event = Some(Reached::Node),
+                    _ => {}
+                }
+            }
+            if event == Some(Reached::Node) {
+                guest.stage = Stage::Node;
+                said.push(format!("ASHLAR-PHASE ready ok {up_s}"));
+            }
+        }
+        Stage::Firmware | Stage::Kernel | Stage::Failed | Stage::Node => {}
     }
-    if guest.joined || guest.failed || up_s < BOOT_S {
+    let Some(world) = state.hosts.get_mut(host) else { return };
+    if event == Some(Reached::Node)
+        && let Some(volume) = root.and_then(|path| world.volume_at_mut(&path))
+    {
+        volume.joined = machine_uid;
+    }
+    if let Some(domain) = world.domains.get_mut(&uuid) {
+        domain.guest = guest;
         domain.console.extend(said.iter().flat_map(|line| format!("{line}\r\n").into_bytes()));
-        return;
     }
-    if !seed_inside && guest.work_s == 0 {
-        // No seed, nothing to do: as on a real node, the bootstrap unit finds no medium.
-        return;
-    }
-    if guest.said == 1 {
-        guest.said = 2;
-        said.push("ASHLAR-PHASE node-setup start".to_owned());
-        said.push("ASHLAR-PHASE node-setup ok".to_owned());
-    }
-    if let Some((phase, reason)) = failing {
-        guest.failed = true;
-        said.push(format!("ASHLAR-PHASE {phase} start"));
-        said.push(format!("ASHLAR-PHASE {phase} fail exit=1"));
-        said.push(format!("ASHLAR-LOG {phase}: it was made to fail"));
-        said.push(format!("ASHLAR-FAILED phase={phase} reason={reason}"));
-    } else if machine.spec.bootstrap == Bootstrap::Init {
-        guest.work_s += 1;
-        if guest.work_s == 1 {
-            said.push("ASHLAR-PHASE kubeadm-control-plane start".to_owned());
-        }
-        if guest.work_s == INIT_S / 2 {
-            guest.said = 3;
-            became = Some(false);
-        }
-        if guest.work_s == INIT_S {
-            guest.joined = true;
-            became = Some(true);
-            said.push("ASHLAR-PHASE ready ok 50".to_owned());
-        }
-    } else if api && token_valid {
-        guest.work_s += 1;
-        if guest.work_s == 1 {
-            said.push("ASHLAR-PHASE kubeadm-kubelet-start start".to_owned());
-        }
-        if guest.work_s == JOIN_S {
-            guest.joined = true;
-            became = Some(true);
-            said.push("ASHLAR-PHASE ready ok 30".to_owned());
-        }
-    }
-    domain.console.extend(said.iter().flat_map(|line| format!("{line}\r\n").into_bytes()));
-    if let Some(finished) = became {
-        joined(state, &machine, &cluster, finished);
+    if let Some(reached) = event {
+        reach(state, &machine, &cluster, seed.as_ref(), reached);
     }
 }
 
+/// A node joins with its own token, as long as that is valid, and only the cluster whose CA its seed pins.
+fn can_join(state: &State, cluster: &NamespacedName, seed: &SeedFacts) -> bool {
+    let Some(world) = state.clusters.get(cluster) else { return false };
+    let Some((id, secret)) = &seed.token else { return false };
+    let valid =
+        world.tokens.get(id).is_some_and(|token| token.expires > state.now && token.secret == *secret);
+    let pinned = seed.pinned_ca.as_ref().is_some_and(|ca| world.certificates.contains(ca));
+    valid && pinned && api_answers(state, cluster)
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Reached {
+    Serving,
+    Node,
+}
+
 /// A node registers itself; a control plane is a voter from then on.
-fn joined(state: &mut State, machine: &Machine, cluster: &ashlar_api::NamespacedName, finished: bool) {
+fn reach(
+    state: &mut State,
+    machine: &Machine,
+    cluster: &NamespacedName,
+    seed: Option<&Arc<SeedFacts>>,
+    reached: Reached,
+) {
     let node = machine.spec.node.name.clone();
+    if machine.spec.bootstrap == Bootstrap::Init && reached == Reached::Serving {
+        // A new etcd, with nothing of an earlier cluster of the name in it.
+        let certificates = seed.map(|seed| seed.certificates.clone()).unwrap_or_default();
+        let again = state.clusters.get(cluster).is_some_and(|world| {
+            world.initialized_by == machine.metadata.uid && world.certificates == certificates
+        });
+        if !again {
+            let world =
+                SimCluster { initialized_by: machine.metadata.uid, certificates, ..SimCluster::default() };
+            state.clusters.insert(cluster.clone(), world);
+        }
+    }
     let world = state.clusters.entry(cluster.clone()).or_default();
     if machine.spec.role == MachineRole::ControlPlane {
         world.voters.insert(node.clone());
     }
-    if finished {
+    if reached == Reached::Node {
         world.nodes.insert(
             node.clone(),
             SimNode {
@@ -172,5 +267,13 @@ fn joined(state: &mut State, machine: &Machine, cluster: &ashlar_api::Namespaced
         state.note(format!("guest {node}: joined cluster {cluster}"));
     } else {
         state.note(format!("guest {node}: the API of cluster {cluster} answers"));
+    }
+}
+
+/// A host loses its power: every domain on it is off.
+pub(crate) fn power_cut(state: &mut State, host: &str) {
+    let Some(world) = state.hosts.get_mut(host) else { return };
+    for domain in world.domains.values_mut().filter(|domain| domain.state != DomainState::ShutOff) {
+        domain.power_off();
     }
 }

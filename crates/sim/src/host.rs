@@ -1,17 +1,22 @@
 //! A simulated host: what libvirt would know, and what really lies on its disk.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
-use ashlar_api::{HostCapacity, VolumeFormat};
+use ashlar_api::{HostCapacity, Machine, VolumeFormat};
 use ashlar_plan::{DomainMark, DomainSeen, DomainSpec, DomainState, PoolSeen, VolumeSeen};
 use jiff::Timestamp;
 use uuid::Uuid;
+
+use crate::seed::SeedFacts;
 
 /// A host.
 #[derive(Clone, Debug)]
 pub struct SimHost {
     /// Whether it answers.
     pub reachable: bool,
+    /// Whether it takes calls and never answers them.
+    pub hung: bool,
     /// libvirt's UUID of it.
     pub host_uuid: Uuid,
     /// SSH host key.
@@ -48,7 +53,7 @@ pub struct SimPool {
 }
 
 /// A volume.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct SimVolume {
     /// Format.
     pub format: VolumeFormat,
@@ -58,8 +63,10 @@ pub struct SimVolume {
     pub backing_path: Option<String>,
     /// What was uploaded: a digest of it, hex; none while nothing was.
     pub content_sha256: Option<String>,
-    /// Whether its content may be secret: a seed that was filled and not wiped.
-    pub holds_seed: bool,
+    /// What a guest finds on it: a seed that was filled and not wiped.
+    pub seed: Option<Arc<SeedFacts>>,
+    /// The machine (its uid) that finished its first boot on this root disk.
+    pub joined: Option<Uuid>,
 }
 
 /// A domain.
@@ -67,11 +74,11 @@ pub struct SimVolume {
 pub struct SimDomain {
     /// Name.
     pub name: String,
-    /// As defined; none for domains that are not Ashlar's.
+    /// The persistent definition; none for domains that are not Ashlar's.
     pub spec: Option<DomainSpec>,
     /// State.
     pub state: DomainState,
-    /// Mark in its metadata.
+    /// Mark in its metadata: of the live domain while it runs, else of the definition. So are the next two.
     pub mark: Option<DomainMark>,
     /// Medium in its drive.
     pub medium_path: Option<String>,
@@ -79,9 +86,11 @@ pub struct SimDomain {
     pub disk_paths: BTreeSet<String>,
     /// Since when it runs.
     pub started_at: Option<Timestamp>,
+    /// When a guest that was asked to power off does.
+    pub(crate) off_at: Option<Timestamp>,
     /// Console log.
     pub console: Vec<u8>,
-    /// How far its guest has come; kept over reboots, as it is on the disk.
+    /// What its guest does; gone with the power.
     pub(crate) guest: crate::guest::Guest,
 }
 
@@ -97,6 +106,7 @@ impl SimHost {
         };
         SimHost {
             reachable: true,
+            hung: false,
             host_uuid: Uuid::from_u128(0x4057_0000 + u128::from(number)),
             ssh_host_key: format!("ssh-ed25519 AAAASIM{name}"),
             capacity,
@@ -110,14 +120,22 @@ impl SimHost {
     }
 
     pub(crate) fn volume_at(&self, path: &str) -> Option<&SimVolume> {
-        self.pools.values().find_map(|pool| {
-            let name = path.strip_prefix(&pool.path)?.strip_prefix('/')?;
-            pool.volumes.get(name)
+        self.pools.values().find_map(|pool| pool.volumes.get(pool.file_name(path)?))
+    }
+
+    pub(crate) fn volume_at_mut(&mut self, path: &str) -> Option<&mut SimVolume> {
+        self.pools.values_mut().find_map(|pool| {
+            let name = pool.file_name(path)?.to_owned();
+            pool.volumes.get_mut(&name)
         })
     }
 }
 
 impl SimPool {
+    fn file_name<'a>(&self, path: &'a str) -> Option<&'a str> {
+        path.strip_prefix(&self.path)?.strip_prefix('/')
+    }
+
     pub(crate) fn used_mib(&self) -> u64 {
         self.volumes.values().map(SimVolume::allocated_mib).sum()
     }
@@ -155,9 +173,48 @@ impl SimDomain {
             medium_path: None,
             disk_paths: BTreeSet::from([disk_path.to_owned()]),
             started_at: None,
+            off_at: None,
             console: Vec::new(),
             guest: crate::guest::Guest::default(),
         }
+    }
+
+    /// A domain as it is after its definition, before [`Self::take_definition`].
+    pub(crate) fn defined(spec: DomainSpec) -> Self {
+        SimDomain {
+            name: spec.name.clone(),
+            spec: Some(spec),
+            state: DomainState::ShutOff,
+            mark: None,
+            medium_path: None,
+            disk_paths: BTreeSet::new(),
+            started_at: None,
+            off_at: None,
+            console: Vec::new(),
+            guest: crate::guest::Guest::default(),
+        }
+    }
+
+    /// What a cold start takes from the definition.
+    pub(crate) fn take_definition(&mut self) {
+        let Some(spec) = &self.spec else { return };
+        self.mark = Some(spec.mark.clone());
+        self.medium_path.clone_from(&spec.seed_path);
+        self.disk_paths = spec.disks.iter().map(|disk| disk.path.clone()).collect();
+    }
+
+    /// Ends its process.
+    pub(crate) fn power_off(&mut self) {
+        self.state = DomainState::ShutOff;
+        self.started_at = None;
+        self.off_at = None;
+        self.guest = crate::guest::Guest::default();
+        self.take_definition();
+    }
+
+    /// The machine that it was defined for.
+    pub fn machine(&self) -> Option<&Machine> {
+        self.spec.as_ref()?.mark.machine.as_deref()
     }
 
     pub(crate) fn seen(&self, uuid: Uuid) -> DomainSeen {

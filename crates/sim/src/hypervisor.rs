@@ -1,18 +1,21 @@
 //! libvirt on simulated hosts.
 
-use std::collections::BTreeSet;
+use std::sync::Arc;
 
-use ashlar_api::{Accelerator, DomainIdentity, VolumeFormat};
+use ashlar_api::{Accelerator, DomainIdentity};
 use ashlar_engine::effects::{
     ConsoleChunk, EffectError, EffectErrorKind, HostProbe, HostTarget, Hypervisor, ProbeSeen, VolumeCreate,
     VolumeSource,
 };
 use ashlar_plan::{DomainSeen, DomainSpec, DomainState, HostWorld, PoolSeen, VolumeSeen};
 use async_trait::async_trait;
+use jiff::SignedDuration;
 use uuid::Uuid;
 
+use crate::guest::{self, Guest};
 use crate::host::{SimDomain, SimHost, SimPool, SimVolume};
-use crate::{SimWorld, State, guest};
+use crate::seed::SeedFacts;
+use crate::{SimWorld, State};
 
 fn error(kind: EffectErrorKind, host: &HostTarget, message: &str) -> EffectError {
     EffectError::new(kind, format!("host {}: {message}", host.name))
@@ -52,6 +55,14 @@ fn world_of(host: &SimHost) -> HostWorld {
 }
 
 impl SimWorld {
+    /// A domain's name, for the transcript.
+    fn domain_name(&self, host: &HostTarget, domain: Uuid) -> String {
+        let state = self.state();
+        let name =
+            state.hosts.get(&host.name).and_then(|host| host.domains.get(&domain)).map(|seen| &seen.name);
+        name.cloned().unwrap_or_else(|| "(no such domain)".to_owned())
+    }
+
     /// One call that changes a host: it is counted and noted where it took effect.
     async fn change(
         &self,
@@ -60,7 +71,7 @@ impl SimWorld {
         what: String,
         call: impl FnOnce(&mut State) -> Result<(), EffectError>,
     ) -> Result<(), EffectError> {
-        self.effect(|state| {
+        self.host_effect(host, |state| {
             state.count_mutation(name);
             let result = call(state);
             match &result {
@@ -76,7 +87,7 @@ impl SimWorld {
 #[async_trait]
 impl Hypervisor for SimWorld {
     async fn probe(&self, host: &HostTarget) -> Result<HostProbe, EffectError> {
-        self.effect(|state| {
+        self.host_effect(host, |state| {
             let seen = state.host(host)?;
             Ok(HostProbe {
                 host_uuid: seen.host_uuid,
@@ -112,7 +123,7 @@ impl Hypervisor for SimWorld {
     }
 
     async fn read_probe(&self, host: &HostTarget, domain: Uuid) -> Result<ProbeSeen, EffectError> {
-        self.effect(|state| {
+        self.host_effect(host, |state| {
             let marked = state.host(host)?.probes.get(&domain).copied().unwrap_or(false);
             Ok(ProbeSeen { running: false, marked, log_lines: Vec::new() })
         })
@@ -120,11 +131,11 @@ impl Hypervisor for SimWorld {
     }
 
     async fn observe(&self, host: &HostTarget) -> Result<HostWorld, EffectError> {
-        self.effect(|state| state.host(host).map(|host| world_of(host))).await
+        self.host_effect(host, |state| state.host(host).map(|host| world_of(host))).await
     }
 
     async fn pool(&self, host: &HostTarget, pool: Uuid) -> Result<Option<PoolSeen>, EffectError> {
-        self.effect(|state| {
+        self.host_effect(host, |state| {
             Ok(state.host(host)?.pools.get(&pool).filter(|pool| pool.active).map(SimPool::seen))
         })
         .await
@@ -135,7 +146,7 @@ impl Hypervisor for SimWorld {
         host: &HostTarget,
         name: &str,
     ) -> Result<Option<(Uuid, PoolSeen)>, EffectError> {
-        self.effect(|state| {
+        self.host_effect(host, |state| {
             let pools = &state.host(host)?.pools;
             Ok(pools
                 .iter()
@@ -146,11 +157,14 @@ impl Hypervisor for SimWorld {
     }
 
     async fn domain(&self, host: &HostTarget, domain: Uuid) -> Result<Option<DomainSeen>, EffectError> {
-        self.effect(|state| Ok(state.host(host)?.domains.get(&domain).map(|seen| seen.seen(domain)))).await
+        self.host_effect(host, |state| {
+            Ok(state.host(host)?.domains.get(&domain).map(|seen| seen.seen(domain)))
+        })
+        .await
     }
 
     async fn domain_by_name(&self, host: &HostTarget, name: &str) -> Result<Option<DomainSeen>, EffectError> {
-        self.effect(|state| {
+        self.host_effect(host, |state| {
             let domains = &state.host(host)?.domains;
             Ok(domains
                 .iter()
@@ -162,6 +176,7 @@ impl Hypervisor for SimWorld {
 
     async fn define_domain(&self, host: &HostTarget, domain: &DomainSpec) -> Result<(), EffectError> {
         self.change(host, "define_domain", domain.name.clone(), |state| {
+            state.judge_define(host, domain);
             let seen = state.host(host)?;
             if let Some((other, _)) =
                 seen.domains.iter().find(|(uuid, other)| other.name == domain.name && **uuid != domain.uuid)
@@ -170,18 +185,16 @@ impl Hypervisor for SimWorld {
                 let message = format!("domain '{}' already exists with uuid {other}", domain.name);
                 return Err(error(EffectErrorKind::AlreadyExists, host, &message));
             }
-            let kept = seen.domains.get(&domain.uuid);
-            let defined = SimDomain {
-                name: domain.name.clone(),
-                state: kept.map_or(DomainState::ShutOff, |kept| kept.state),
-                mark: Some(domain.mark.clone()),
-                medium_path: domain.seed_path.clone(),
-                disk_paths: domain.disks.iter().map(|disk| disk.path.clone()).collect::<BTreeSet<_>>(),
-                started_at: kept.and_then(|kept| kept.started_at),
-                console: kept.map(|kept| kept.console.clone()).unwrap_or_default(),
-                guest: kept.map(|kept| kept.guest.clone()).unwrap_or_default(),
-                spec: Some(domain.clone()),
-            };
+            // A running domain goes on as it was started; the new definition counts from the next start.
+            if let Some(kept) = seen.domains.get_mut(&domain.uuid) {
+                kept.spec = Some(domain.clone());
+                if !kept.state.is_active() {
+                    kept.take_definition();
+                }
+                return Ok(());
+            }
+            let mut defined = SimDomain::defined(domain.clone());
+            defined.take_definition();
             seen.domains.insert(domain.uuid, defined);
             Ok(())
         })
@@ -189,7 +202,8 @@ impl Hypervisor for SimWorld {
     }
 
     async fn start_domain(&self, host: &HostTarget, domain: Uuid) -> Result<(), EffectError> {
-        self.change(host, "start_domain", short(domain), |state| {
+        self.change(host, "start_domain", self.domain_name(host, domain), |state| {
+            state.judge_start(host, domain);
             let now = state.now;
             let bridges = state.host(host)?.bridges.clone();
             let paths: Vec<String> = {
@@ -197,7 +211,11 @@ impl Hypervisor for SimWorld {
                 if seen.state.is_active() {
                     return Ok(());
                 }
-                let Some(spec) = &seen.spec else { return Ok(()) };
+                seen.take_definition();
+                let Some(spec) = &seen.spec else {
+                    seen.state = DomainState::Running;
+                    return Ok(());
+                };
                 if let Some(nic) = spec.nics.iter().find(|nic| !bridges.contains(&nic.bridge)) {
                     let message = format!("no bridge {}", nic.bridge);
                     return Err(error(EffectErrorKind::Refused, host, &message));
@@ -220,28 +238,48 @@ impl Hypervisor for SimWorld {
             let seen = domain_of(state, host, domain)?;
             seen.state = DomainState::Running;
             seen.started_at = Some(now);
-            guest::power_on(&mut seen.guest);
+            seen.guest = Guest::default();
             Ok(())
         })
         .await
     }
 
     async fn shutdown_domain(&self, host: &HostTarget, domain: Uuid) -> Result<(), EffectError> {
-        self.change(host, "shutdown_domain", short(domain), |state| power_off(state, host, domain)).await
+        self.change(host, "shutdown_domain", self.domain_name(host, domain), |state| {
+            state.judge_stop(host, domain, "shutdown_domain");
+            let now = state.now;
+            let seen = domain_of(state, host, domain)?;
+            if !seen.state.is_active() {
+                // libvirt's own words.
+                return Err(error(EffectErrorKind::Refused, host, "domain is not running"));
+            }
+            // A guest that has not come so far does not hear the power button.
+            if seen.guest.is_up() && seen.off_at.is_none() {
+                seen.off_at = now.saturating_add(SignedDuration::from_secs(guest::OFF_S)).ok();
+            }
+            Ok(())
+        })
+        .await
     }
 
     async fn destroy_domain(&self, host: &HostTarget, domain: Uuid) -> Result<(), EffectError> {
-        self.change(host, "destroy_domain", short(domain), |state| {
+        self.change(host, "destroy_domain", self.domain_name(host, domain), |state| {
             if state.host(host)?.probes.remove(&domain).is_some() {
                 return Ok(());
             }
-            power_off(state, host, domain)
+            state.judge_stop(host, domain, "destroy_domain");
+            let seen = domain_of(state, host, domain)?;
+            if seen.state.is_active() {
+                seen.power_off();
+            }
+            Ok(())
         })
         .await
     }
 
     async fn undefine_domain(&self, host: &HostTarget, domain: Uuid) -> Result<(), EffectError> {
-        self.change(host, "undefine_domain", short(domain), |state| {
+        self.change(host, "undefine_domain", self.domain_name(host, domain), |state| {
+            state.judge_undefine(host, domain);
             let seen = domain_of(state, host, domain)?;
             if seen.state.is_active() {
                 // libvirt would make it transient; the engine must never ask for that.
@@ -254,8 +292,13 @@ impl Hypervisor for SimWorld {
     }
 
     async fn eject_medium(&self, host: &HostTarget, domain: Uuid) -> Result<(), EffectError> {
-        self.change(host, "eject_medium", short(domain), |state| {
-            domain_of(state, host, domain)?.medium_path = None;
+        self.change(host, "eject_medium", self.domain_name(host, domain), |state| {
+            state.judge_eject(host, domain);
+            let seen = domain_of(state, host, domain)?;
+            seen.medium_path = None;
+            if let Some(spec) = &mut seen.spec {
+                spec.seed_path = None;
+            }
             Ok(())
         })
         .await
@@ -263,6 +306,7 @@ impl Hypervisor for SimWorld {
 
     async fn create_volume(&self, host: &HostTarget, volume: &VolumeCreate) -> Result<(), EffectError> {
         self.change(host, "create_volume", volume.file_name.clone(), |state| {
+            state.judge_create_volume(host, volume.pool, &volume.file_name);
             if let Some(backing) = &volume.backing_path
                 && state.host(host)?.volume_at(backing).is_none()
             {
@@ -285,7 +329,8 @@ impl Hypervisor for SimWorld {
                 capacity_bytes: volume.capacity_bytes,
                 backing_path: volume.backing_path.clone(),
                 content_sha256: None,
-                holds_seed: false,
+                seed: None,
+                joined: None,
             };
             pool.volumes.insert(volume.file_name.clone(), made);
             Ok(())
@@ -301,15 +346,23 @@ impl Hypervisor for SimWorld {
         source: VolumeSource,
     ) -> Result<(), EffectError> {
         self.change(host, "upload_volume", file_name.to_owned(), |state| {
+            state.judge_upload(host, pool, file_name);
+            if let VolumeSource::Bytes(bytes) = &source {
+                state.oracle.learn(&SeedFacts::read(bytes));
+            }
             let volume = volume_of(state, host, pool, file_name)?;
             match source {
                 // The simulated image store: a file's name is its digest.
                 VolumeSource::File(path) => {
                     volume.content_sha256 = path.file_name().map(|name| name.to_string_lossy().into_owned());
                 }
-                VolumeSource::Bytes(_) => {
-                    volume.content_sha256 = Some("seed".to_owned());
-                    volume.holds_seed = volume.format == VolumeFormat::Iso;
+                VolumeSource::Bytes(bytes) => {
+                    if bytes.len() as u64 > volume.capacity_bytes {
+                        let message = format!("{file_name}: the upload is larger than the volume");
+                        return Err(error(EffectErrorKind::Refused, host, &message));
+                    }
+                    volume.content_sha256 = None;
+                    volume.seed = Some(Arc::new(SeedFacts::read(&bytes)));
                 }
             }
             Ok(())
@@ -319,8 +372,10 @@ impl Hypervisor for SimWorld {
 
     async fn wipe_volume(&self, host: &HostTarget, pool: Uuid, file_name: &str) -> Result<(), EffectError> {
         self.change(host, "wipe_volume", file_name.to_owned(), |state| {
+            state.judge_wipe(host, pool, file_name);
             let volume = volume_of(state, host, pool, file_name)?;
-            volume.holds_seed = false;
+            volume.seed = None;
+            volume.joined = None;
             volume.content_sha256 = None;
             Ok(())
         })
@@ -329,6 +384,7 @@ impl Hypervisor for SimWorld {
 
     async fn delete_volume(&self, host: &HostTarget, pool: Uuid, file_name: &str) -> Result<(), EffectError> {
         self.change(host, "delete_volume", file_name.to_owned(), |state| {
+            state.judge_delete_volume(host, pool, file_name);
             volume_of(state, host, pool, file_name)?;
             pool_of(state, host, pool)?.volumes.remove(file_name);
             Ok(())
@@ -342,7 +398,10 @@ impl Hypervisor for SimWorld {
         pool: Uuid,
         file_name: &str,
     ) -> Result<Option<VolumeSeen>, EffectError> {
-        self.effect(|state| Ok(pool_of(state, host, pool)?.volumes.get(file_name).map(SimVolume::seen))).await
+        self.host_effect(host, |state| {
+            Ok(pool_of(state, host, pool)?.volumes.get(file_name).map(SimVolume::seen))
+        })
+        .await
     }
 
     async fn read_console(
@@ -351,7 +410,7 @@ impl Hypervisor for SimWorld {
         domain: &DomainIdentity,
         offset: u64,
     ) -> Result<ConsoleChunk, EffectError> {
-        self.effect(|state| {
+        self.host_effect(host, |state| {
             let Some(seen) = state.host(host)?.domains.get(&domain.uuid) else {
                 return Ok(ConsoleChunk::default());
             };
@@ -373,16 +432,4 @@ fn volume_of<'a>(
         .volumes
         .get_mut(file_name)
         .ok_or_else(|| error(EffectErrorKind::NotFound, host, &format!("no volume {file_name}")))
-}
-
-fn power_off(state: &mut State, host: &HostTarget, domain: Uuid) -> Result<(), EffectError> {
-    let seen = domain_of(state, host, domain)?;
-    seen.state = DomainState::ShutOff;
-    seen.started_at = None;
-    Ok(())
-}
-
-/// UUIDs come from the seed, so they may stand in a transcript; eight digits tell them apart.
-fn short(uuid: Uuid) -> String {
-    uuid.simple().to_string()[..8].to_owned()
 }

@@ -1,14 +1,13 @@
 //! Simulated API servers.
 
-use std::net::Ipv4Addr;
-
 use ashlar_engine::effects::{EffectError, EffectErrorKind, KubeApi, KubeTarget};
-use ashlar_plan::{ClusterWorld, DomainState, NodeSeen};
+use ashlar_plan::{ClusterWorld, NodeSeen};
 use async_trait::async_trait;
 use jiff::Timestamp;
 use zeroize::Zeroizing;
 
-use crate::{SimCluster, SimWorld, State, guest};
+use crate::seed::pem_bodies;
+use crate::{SimCluster, SimToken, SimWorld, State, guest};
 
 /// The cluster's API server, if it answers through a host that does.
 fn api<'a>(state: &'a mut State, target: &KubeTarget) -> Result<&'a mut SimCluster, EffectError> {
@@ -18,20 +17,19 @@ fn api<'a>(state: &'a mut State, target: &KubeTarget) -> Result<&'a mut SimClust
     if !target.dial.via.iter().any(|host| state.host(host).is_ok()) {
         return Err(unreachable("no host of its network answers"));
     }
-    if !guest::api_answers(state, &target.cluster) {
+    let listens = guest::any_serving(state, &target.cluster, |machine| {
+        let address = Some(target.dial.address);
+        machine.spec.node_address() == address || Some(machine.spec.node.endpoint.address) == address
+    });
+    if !listens || !guest::api_answers(state, &target.cluster) {
         return Err(unreachable("its API does not answer"));
     }
+    let ca = pem_bodies(&target.ca_pem, "CERTIFICATE").pop();
+    let known = state.clusters.get(&target.cluster).map(|world| &world.certificates);
+    if !ca.is_some_and(|ca| known.is_some_and(|known| known.contains(&ca))) {
+        return Err(unreachable("its certificate is signed by an unknown authority"));
+    }
     state.clusters.get_mut(&target.cluster).ok_or_else(|| unreachable("its API does not answer"))
-}
-
-fn is_running(state: &State, node: &str, address: Option<Ipv4Addr>) -> bool {
-    state.hosts.values().flat_map(|host| host.domains.values()).any(|domain| {
-        domain.state == DomainState::Running
-            && domain.mark.as_ref().and_then(|mark| mark.machine.as_deref()).is_some_and(|machine| {
-                machine.spec.node.name == node
-                    && address.is_none_or(|a| machine.spec.node_address() == Some(a))
-            })
-    })
 }
 
 #[async_trait]
@@ -45,7 +43,7 @@ impl KubeApi for SimWorld {
             let cluster = api(state, target)?.clone();
             let has_cni = cluster.objects.keys().any(|object| object.starts_with("DaemonSet/"));
             let nodes = cluster.nodes.iter().map(|(name, node)| {
-                let ready = has_cni && is_running(state, name, None);
+                let ready = has_cni && guest::is_node(state, &target.cluster, name);
                 let message = if ready { String::new() } else { "network plugin is not ready".to_owned() };
                 let seen = NodeSeen {
                     ready,
@@ -61,7 +59,11 @@ impl KubeApi for SimWorld {
             });
             Ok(ClusterWorld {
                 nodes: nodes.collect(),
-                bootstrap_tokens: cluster.tokens.clone(),
+                bootstrap_tokens: cluster
+                    .tokens
+                    .iter()
+                    .map(|(id, token)| (id.clone(), token.expires))
+                    .collect(),
                 addons: addons.collect(),
                 system_pods_ready: 1,
                 system_pods: 1,
@@ -74,12 +76,14 @@ impl KubeApi for SimWorld {
         &self,
         target: &KubeTarget,
         token_id: &str,
-        _token_secret: &Zeroizing<String>,
+        token_secret: &Zeroizing<String>,
         expires: Timestamp,
         _description: &str,
     ) -> Result<(), EffectError> {
         self.effect(|state| {
-            api(state, target)?.tokens.insert(token_id.to_owned(), expires);
+            let token = SimToken { expires, secret: token_secret.as_str().to_owned() };
+            api(state, target)?.tokens.insert(token_id.to_owned(), token);
+            state.judge_token(&target.cluster, expires, token_secret);
             state.count_mutation("put_bootstrap_token");
             state.note(format!("api {}: a join token was published", target.cluster));
             Ok(())
@@ -117,6 +121,7 @@ impl KubeApi for SimWorld {
 
     async fn delete_node(&self, target: &KubeTarget, node: &str) -> Result<(), EffectError> {
         self.effect(|state| {
+            state.judge_delete_node(&target.cluster, node);
             api(state, target)?.nodes.remove(node);
             state.count_mutation("delete_node");
             state.note(format!("api {}: deleted node {node}", target.cluster));

@@ -13,11 +13,14 @@ mod guest;
 mod host;
 mod hypervisor;
 mod kube;
+mod oracle;
+mod seed;
 mod shell;
 mod store;
 mod world;
 
 pub use fault::{CrashPoint, Moment};
 pub use host::{SimDomain, SimHost, SimPool, SimVolume};
+pub use seed::SeedFacts;
 pub use store::CrashingStore;
-pub use world::{SimCluster, SimNode, SimWorld, State};
+pub use world::{SimCluster, SimNode, SimToken, SimWorld, State};

@@ -11,7 +11,7 @@ use crate::SimWorld;
 #[async_trait]
 impl HostShell for SimWorld {
     async fn file_sha256(&self, host: &HostTarget, path: &str) -> Result<String, EffectError> {
-        self.effect(|state| {
+        self.host_effect(host, |state| {
             let name = &host.name;
             state.host(host)?.volume_at(path).and_then(|volume| volume.content_sha256.clone()).ok_or_else(
                 || EffectError::new(EffectErrorKind::NotFound, format!("host {name}: no file {path}")),
@@ -25,7 +25,7 @@ impl HostShell for SimWorld {
         host: &HostTarget,
         _pool_path: &str,
     ) -> Result<BTreeMap<String, String>, EffectError> {
-        self.effect(|state| state.host(host).map(|_| BTreeMap::new())).await
+        self.host_effect(host, |state| state.host(host).map(|_| BTreeMap::new())).await
     }
 
     async fn address_answers(
@@ -34,7 +34,7 @@ impl HostShell for SimWorld {
         bridge: &str,
         address: Ipv4Addr,
     ) -> Result<bool, EffectError> {
-        self.effect(|state| {
+        self.host_effect(host, |state| {
             state.host(host)?;
             Ok(state.foreign_addresses.contains(&(bridge.to_owned(), address)))
         })

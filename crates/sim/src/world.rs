@@ -9,9 +9,11 @@ use ashlar_engine::effects::{EffectError, EffectErrorKind, HostTarget, World};
 use jiff::{SignedDuration, Timestamp};
 use rand::{RngCore as _, SeedableRng as _};
 use rand_chacha::ChaCha12Rng;
+use uuid::Uuid;
 
 use crate::fault::{Crash, CrashPoint};
 use crate::host::SimHost;
+use crate::oracle::Oracle;
 
 /// A handle on one simulated world; clones share it.
 #[derive(Clone)]
@@ -35,6 +37,9 @@ pub struct State {
     pub mutating_calls: BTreeMap<String, u64>,
     /// Machines whose first boot fails, by name: phase and reason as the console would say.
     pub failing_boots: BTreeMap<String, (String, String)>,
+    /// Machines whose guest hangs in its kernel, by name.
+    pub hanging_boots: BTreeSet<String>,
+    pub(crate) oracle: Oracle,
     pub(crate) crash: Crash,
     pub(crate) sleepers: Vec<(Timestamp, std::task::Waker)>,
     pub(crate) rng: ChaCha12Rng,
@@ -45,12 +50,30 @@ pub struct State {
 pub struct SimCluster {
     /// Nodes by name.
     pub nodes: BTreeMap<String, SimNode>,
-    /// Bootstrap tokens: id → expiry.
-    pub tokens: BTreeMap<String, Timestamp>,
+    /// Bootstrap tokens by id.
+    pub tokens: BTreeMap<String, SimToken>,
     /// Applied objects: "kind/name" → add-on digest annotation, if it has one.
     pub objects: BTreeMap<String, Option<String>>,
     /// etcd's voting members, by node name.
     pub voters: BTreeSet<String>,
+    /// The machine (its uid) on which `kubeadm init` ran.
+    pub(crate) initialized_by: Option<Uuid>,
+    /// Certificates of its CAs (PEM without line ends).
+    pub(crate) certificates: BTreeSet<String>,
+}
+
+/// A bootstrap token in an API server.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SimToken {
+    /// When it ends.
+    pub expires: Timestamp,
+    pub(crate) secret: String,
+}
+
+impl std::fmt::Debug for SimToken {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SimToken").field("expires", &self.expires).finish_non_exhaustive()
+    }
 }
 
 /// A node in an API server.
@@ -80,6 +103,8 @@ impl SimWorld {
             trace: Vec::new(),
             mutating_calls: BTreeMap::new(),
             failing_boots: BTreeMap::new(),
+            hanging_boots: BTreeSet::new(),
+            oracle: Oracle::default(),
             crash: Crash::default(),
             sleepers: Vec::new(),
             rng: ChaCha12Rng::seed_from_u64(seed),
@@ -125,7 +150,9 @@ impl State {
         #[expect(clippy::expect_used, reason = "a constant that parses")]
         let epoch: Timestamp = EPOCH.parse().expect("a constant");
         let elapsed = self.now.duration_since(epoch);
-        self.trace.push(format!("{:>6}s {}", elapsed.as_secs(), line.as_ref()));
+        let line = format!("{:>6}s {}", elapsed.as_secs(), line.as_ref());
+        self.oracle.hear("the trace", &line);
+        self.trace.push(line);
     }
 
     pub(crate) fn count_mutation(&mut self, name: &str) {
@@ -173,6 +200,7 @@ impl State {
         while self.now < until {
             self.now = self.now.saturating_add(stride).unwrap_or(until).min(until);
             crate::guest::run_guests(self);
+            self.check_step();
         }
     }
 

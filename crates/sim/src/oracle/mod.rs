@@ -1,0 +1,150 @@
+//! Judges of the ten invariants (design §3). They look at the world's own truth after every step: which file exists,
+//! which domain runs with which disk, what an API server was given. Of the store they believe one thing only: that
+//! what stands in it was recorded, which is what "recorded intent" means.
+
+mod intent;
+mod remains;
+mod secrets;
+mod world;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use ashlar_api::NamespacedName;
+use ashlar_store::{Store, Stored};
+use futures::FutureExt as _;
+use serde_json::Value;
+use uuid::Uuid;
+
+use crate::host::{SimDomain, SimVolume};
+use crate::{SimHost, State};
+use secrets::Canaries;
+
+/// A file on a host: host, pool, file name.
+pub(crate) type FileId = (String, Uuid, String);
+
+/// What the judges keep.
+#[derive(Default)]
+pub(crate) struct Oracle {
+    /// The store behind all engines, read without passing a crash point.
+    truth: Option<Arc<dyn Store>>,
+    /// Limits of hosts: vCPUs and MiB that all domains together may have.
+    limits: BTreeMap<String, (u64, u64)>,
+    foreign_domains: BTreeMap<(String, Uuid), ForeignDomain>,
+    foreign_volumes: BTreeMap<FileId, SimVolume>,
+    /// Files that were created for machines, with whose the store said they were.
+    created: BTreeMap<FileId, FileOwner>,
+    canaries: Canaries,
+    violations: Vec<String>,
+    /// Something changed since the world was judged.
+    pub(crate) dirty: bool,
+}
+
+struct FileOwner {
+    machine: String,
+    cluster: NamespacedName,
+}
+
+#[derive(PartialEq)]
+struct ForeignDomain {
+    name: String,
+    state: ashlar_plan::DomainState,
+    disk_paths: BTreeSet<String>,
+    medium_path: Option<String>,
+}
+
+impl ForeignDomain {
+    fn of(domain: &SimDomain) -> Self {
+        ForeignDomain {
+            name: domain.name.clone(),
+            state: domain.state,
+            disk_paths: domain.disk_paths.clone(),
+            medium_path: domain.medium_path.clone(),
+        }
+    }
+}
+
+impl Oracle {
+    pub(crate) fn set_truth(&mut self, store: Arc<dyn Store>) {
+        self.truth = Some(store);
+    }
+
+    pub(crate) fn set_limits(&mut self, host: &str, vcpus: u64, memory_mib: u64) {
+        self.limits.insert(host.to_owned(), (vcpus, memory_mib));
+    }
+
+    /// Machines that the cluster ever had files for, by name.
+    fn machines_of(&self, cluster: &NamespacedName) -> BTreeSet<String> {
+        let owners = self.created.values().filter(|owner| owner.cluster == *cluster);
+        owners.map(|owner| owner.machine.clone()).collect()
+    }
+
+    /// All stored objects of a kind.
+    fn stored(&self, kind: &str) -> Vec<Stored> {
+        let listing = self.truth.as_ref().and_then(|store| store.list(Some(kind), None).now_or_never());
+        listing.and_then(Result::ok).map(|listing| listing.items).unwrap_or_default()
+    }
+
+    fn violated(&mut self, invariant: &str, what: String) {
+        let line = format!("{invariant}: {what}");
+        if !self.violations.contains(&line) {
+            self.violations.push(line);
+        }
+    }
+}
+
+impl State {
+    /// What the judges found so far. Empty is what everybody hopes for.
+    pub fn violations(&self) -> &[String] {
+        &self.oracle.violations
+    }
+
+    /// A domain that is not Ashlar's: from now on it must stay as it is.
+    pub fn add_foreign_domain(&mut self, host: &str, uuid: Uuid, domain: SimDomain) {
+        self.oracle.foreign_domains.insert((host.to_owned(), uuid), ForeignDomain::of(&domain));
+        self.with_host(host, |host| host.domains.insert(uuid, domain));
+    }
+
+    /// A file that is not Ashlar's: from now on it must stay as it is.
+    pub fn add_foreign_volume(&mut self, host: &str, pool: Uuid, file_name: &str, volume: SimVolume) {
+        self.oracle.foreign_volumes.insert((host.to_owned(), pool, file_name.to_owned()), volume.clone());
+        self.with_host(host, |host| {
+            host.pools.get_mut(&pool).and_then(|pool| pool.volumes.insert(file_name.to_owned(), volume))
+        });
+    }
+
+    /// A domain that is ours becomes somebody else's as it is now: its mark was taken off, say.
+    pub fn disown_domain(&mut self, host: &str, uuid: Uuid) {
+        let domain = self.hosts.get(host).and_then(|host| host.domains.get(&uuid)).map(ForeignDomain::of);
+        if let Some(domain) = domain {
+            self.oracle.foreign_domains.insert((host.to_owned(), uuid), domain);
+        }
+    }
+
+    fn with_host<T>(&mut self, host: &str, change: impl FnOnce(&mut SimHost) -> T) -> Option<T> {
+        self.oracle.dirty = true;
+        self.hosts.get_mut(host).map(change)
+    }
+
+    /// Judges the world, if anything changed since it was judged last.
+    pub(crate) fn check_step(&mut self) {
+        if std::mem::take(&mut self.oracle.dirty) {
+            let found = world::judge(self);
+            for (invariant, what) in found {
+                self.oracle.violated(invariant, what);
+            }
+        }
+        for what in self.oracle.canaries.take_found() {
+            self.oracle.violated("secrets", what);
+        }
+    }
+}
+
+/// A field of a stored object.
+fn field<'a>(value: &'a Value, pointer: &str) -> &'a str {
+    value.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
+}
+
+fn is_deleting(value: &Value) -> bool {
+    value.pointer("/metadata/deletionTimestamp").is_some_and(|at| !at.is_null())
+}

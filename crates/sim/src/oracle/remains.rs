@@ -1,0 +1,88 @@
+//! What is left of a cluster, listed from the world.
+
+use ashlar_api::NamespacedName;
+
+use super::{FileId, field};
+use crate::State;
+use crate::guest::cluster_of;
+
+impl State {
+    /// Everything in the world that was made for the cluster and is still there: domains, files, and what lies
+    /// in the store under its name.
+    pub fn remains(&self, cluster: &NamespacedName) -> Vec<String> {
+        let mut found = Vec::new();
+        for (host, world) in &self.hosts {
+            for domain in world.domains.values() {
+                let machine = domain.machine().or_else(|| domain.mark.as_ref()?.machine.as_deref());
+                if machine.is_some_and(|machine| cluster_of(machine) == *cluster) {
+                    found.push(format!("domain {} on {host}", domain.name));
+                }
+            }
+        }
+        let machines = self.oracle.machines_of(cluster);
+        for (host, file) in self.files_of(cluster) {
+            found.push(format!("file {file} on {host}"));
+        }
+        for kind in ["Cluster", "WorkerGroup", "Machine", "Volume", "Secret"] {
+            for stored in self.oracle.stored(kind) {
+                let text = |pointer| field(&stored.value, pointer);
+                let machine = [text("/spec/content/machine"), text("/spec/purpose/machine")];
+                let ours = stored.key.namespace == cluster.namespace
+                    && (kind == "Cluster" && stored.key.name == cluster.name
+                        || text("/spec/cluster") == cluster.name
+                        || text("/spec/purpose/cluster") == cluster.name
+                        || machine.iter().any(|machine| machines.contains(*machine)));
+                if ours {
+                    found.push(format!("{} in the store", stored.key));
+                }
+            }
+        }
+        found
+    }
+
+    /// What a cluster that is ready must not have any more: seeds and tokens.
+    pub fn leftover_secrets(&self, cluster: &NamespacedName) -> Vec<String> {
+        let mut found = Vec::new();
+        let tokens = self.clusters.get(cluster).map(|world| world.tokens.len()).unwrap_or_default();
+        if tokens > 0 {
+            found.push(format!("{tokens} join tokens in the API server"));
+        }
+        for (host, world) in &self.hosts {
+            for domain in world.domains.values() {
+                let ours = domain.machine().is_some_and(|machine| cluster_of(machine) == *cluster);
+                if ours && let Some(medium) = &domain.medium_path {
+                    found.push(format!("{medium} in the drive of {} on {host}", domain.name));
+                }
+            }
+        }
+        let machines = self.oracle.machines_of(cluster);
+        for (host, file) in self.files_of(cluster) {
+            let pools = self.hosts.get(&host).into_iter().flat_map(|host| host.pools.values());
+            if pools.filter_map(|pool| pool.volumes.get(&file)).any(|volume| volume.seed.is_some()) {
+                found.push(format!("the seed {file} on {host}"));
+            }
+        }
+        for stored in self.oracle.stored("Secret") {
+            let text = |pointer| field(&stored.value, pointer);
+            let ours =
+                stored.key.namespace == cluster.namespace && machines.contains(text("/spec/purpose/machine"));
+            if ours && text("/spec/purpose/type") == "joinToken" {
+                found.push(format!("{} in the store", stored.key));
+            }
+        }
+        found
+    }
+
+    /// Files that were made for the cluster and are still there: host and name.
+    fn files_of(&self, cluster: &NamespacedName) -> Vec<(String, String)> {
+        let there = |(host, pool, file): &FileId| {
+            let pool = self.hosts.get(host).and_then(|host| host.pools.get(pool));
+            pool.is_some_and(|pool| pool.volumes.contains_key(file))
+        };
+        let created = self.oracle.created.iter();
+        created
+            .filter(|(id, owner)| owner.cluster == *cluster && there(id))
+            .map(|((host, _, file), _)| (host.clone(), file.clone()))
+            .collect()
+    }
+}

@@ -1,0 +1,195 @@
+//! Canaries: every secret that went into a seed or an API server, looked for in everything that is said or stored.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
+use std::collections::BTreeSet;
+
+use super::Oracle;
+use crate::seed::SeedFacts;
+
+/// Known secrets, and all that was heard.
+#[derive(Default)]
+pub(crate) struct Canaries {
+    known: BTreeSet<(String, Vec<u8>)>,
+    /// (what it is, how it may be written).
+    patterns: Vec<(String, Vec<u8>)>,
+    heard: Vec<(&'static str, String)>,
+    found: Vec<String>,
+}
+
+impl Oracle {
+    /// Takes note of something that people may read: a line of the transcript, an event, a stored object.
+    pub(crate) fn hear(&mut self, place: &'static str, text: &str) {
+        self.canaries.hear(place, text.to_owned());
+    }
+
+    /// Learns the secrets of a seed.
+    pub(crate) fn learn(&mut self, seed: &SeedFacts) {
+        for key in &seed.private_keys {
+            if let Some(secret) = STANDARD.decode(key).ok().and_then(|der| private_part(&der)) {
+                self.canaries.learn("a private key", &secret);
+            }
+        }
+        if let Some((_, secret)) = &seed.token {
+            self.canaries.learn("a join token", secret.as_bytes());
+        }
+    }
+
+    /// Learns one secret.
+    pub(crate) fn learn_secret(&mut self, what: &str, secret: &[u8]) {
+        self.canaries.learn(what, secret);
+    }
+
+    /// How many secrets are known.
+    pub(crate) fn known_secrets(&self) -> usize {
+        self.canaries.known.len()
+    }
+}
+
+impl Canaries {
+    fn learn(&mut self, what: &str, secret: &[u8]) {
+        if secret.is_empty() || !self.known.insert((what.to_owned(), secret.to_vec())) {
+            return;
+        }
+        for pattern in spellings(secret) {
+            for (place, text) in &self.heard {
+                if contains(text.as_bytes(), &pattern) {
+                    self.found.push(format!("{what} stands in {place}"));
+                }
+            }
+            self.patterns.push((what.to_owned(), pattern));
+        }
+    }
+
+    fn hear(&mut self, place: &'static str, text: String) {
+        for (what, pattern) in &self.patterns {
+            if contains(text.as_bytes(), pattern) {
+                self.found.push(format!("{what} stands in {place}"));
+            }
+        }
+        self.heard.push((place, text));
+    }
+
+    pub(super) fn take_found(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.found)
+    }
+}
+
+fn contains(text: &[u8], pattern: &[u8]) -> bool {
+    match (std::str::from_utf8(text), std::str::from_utf8(pattern)) {
+        // The standard library's search for text is compiled with optimization even in a debug build.
+        (Ok(text), Ok(pattern)) => text.contains(pattern),
+        _ => text.windows(pattern.len()).any(|window| window == pattern),
+    }
+}
+
+/// The secret bytes of a private key: of a P-256 key in PKCS#8 or SEC1 the scalar, of an ed25519 key in OpenSSH's
+/// format the seed. What is public in such a file (the public key) must not be looked for.
+pub(super) fn private_part(der: &[u8]) -> Option<Vec<u8>> {
+    let after = |mark: &[u8], length: usize| {
+        let at = der.windows(mark.len()).position(|window| window == mark)? + mark.len();
+        der.get(at..at + length).map(<[u8]>::to_vec)
+    };
+    if der.starts_with(b"openssh-key-v1") {
+        // The private half is a string of 64 bytes: seed and public key.
+        after(&[0, 0, 0, 64], 32)
+    } else {
+        // OCTET STRING of 32 bytes.
+        after(&[4, 32], 32)
+    }
+}
+
+/// How a secret may be written so that it can be read back.
+fn spellings(secret: &[u8]) -> Vec<Vec<u8>> {
+    let hex = |upper: bool| -> Vec<u8> {
+        let byte = |byte: &u8| if upper { format!("{byte:02X}") } else { format!("{byte:02x}") };
+        secret.iter().map(byte).collect::<String>().into_bytes()
+    };
+    let mut spellings = vec![secret.to_vec(), hex(false), hex(true)];
+    // As bytes in a JSON array or in Debug output.
+    let list = |separator: &str| {
+        let numbers: Vec<String> = secret.iter().map(u8::to_string).collect();
+        numbers.join(separator).into_bytes()
+    };
+    spellings.extend([list(","), list(", ")]);
+    // base64 of something that holds it: it may begin at any of three places in a group, and a line end may cut it
+    // (PEM), so that a part of it must do.
+    let core = if secret.len() >= 30 { &secret[12..30] } else { secret };
+    for shift in 0..3 {
+        let encoded = shifted_base64(core, shift);
+        // What was encoded once more, as a PEM file in a Kubernetes Secret is.
+        spellings.extend((0..3).map(|again| shifted_base64(&encoded, again)));
+        spellings.push(encoded);
+    }
+    spellings.push(STANDARD_NO_PAD.encode(secret).into_bytes());
+    spellings.sort();
+    spellings.dedup();
+    spellings
+}
+
+/// The characters of `base64(prefix of shift bytes + bytes)` that depend on `bytes` alone.
+fn shifted_base64(bytes: &[u8], shift: usize) -> Vec<u8> {
+    let mut shifted = vec![0; shift];
+    shifted.extend_from_slice(bytes);
+    let text = STANDARD_NO_PAD.encode(&shifted);
+    let whole = shifted.len() / 3 * 4;
+    let first = (shift * 8).div_ceil(6);
+    text.as_bytes()[first..whole.max(first)].to_vec()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECRET: &[u8] = b"\x01\x02secret bytes of a private key";
+
+    fn leaks(text: &str) -> bool {
+        let mut canaries = Canaries::default();
+        canaries.learn("a key", SECRET);
+        canaries.hear("a log", text.to_owned());
+        !canaries.take_found().is_empty()
+    }
+
+    #[test]
+    fn a_secret_is_found_however_it_is_written() {
+        for offset in 0..70 {
+            let mut file = vec![b'x'; offset];
+            file.extend_from_slice(SECRET);
+            file.extend_from_slice(b"yyyyyyyyy");
+            let encoded = STANDARD.encode(&file);
+            assert!(leaks(&format!("data: {encoded}")), "base64 at {offset}");
+            let twice = STANDARD.encode(&encoded);
+            assert!(leaks(&format!("data: {twice}")), "base64 of base64 at {offset}");
+        }
+        let hex: String = SECRET.iter().map(|byte| format!("{byte:02x}")).collect();
+        assert!(leaks(&hex));
+        assert!(leaks(&hex.to_uppercase()));
+        assert!(leaks(&format!("{SECRET:?}")));
+        assert!(leaks(&serde_json::to_string(SECRET).expect("bytes are JSON")));
+        assert!(!leaks("nothing of it"));
+    }
+
+    #[test]
+    fn a_secret_that_was_said_before_it_was_known_is_found() {
+        let mut canaries = Canaries::default();
+        canaries.hear("a log", STANDARD.encode(SECRET));
+        canaries.learn("a key", SECRET);
+        assert_eq!(canaries.take_found(), ["a key stands in a log"]);
+    }
+
+    #[test]
+    fn real_keys_are_taken_apart() {
+        let pki = ashlar_engine::pki::create(jiff::Timestamp::UNIX_EPOCH).expect("keys can be made");
+        let pem = String::from_utf8(pki["ca.key"].to_vec()).expect("PEM is text");
+        let der = STANDARD.decode(&crate::seed::pem_bodies(&pem, "PRIVATE KEY")[0]).expect("PEM is base64");
+        let scalar = private_part(&der).expect("it is a P-256 key");
+        let mut canaries = Canaries::default();
+        canaries.learn("a key", &scalar);
+        // Line ends of PEM, as JSON writes them, do not hide it.
+        canaries.hear("JSON", serde_json::to_string(&pem).expect("text is JSON"));
+        assert!(!canaries.take_found().is_empty());
+        // What is public does not betray it.
+        canaries.hear("a certificate", String::from_utf8(pki["ca.crt"].to_vec()).expect("PEM is text"));
+        assert!(canaries.take_found().is_empty());
+    }
+}
