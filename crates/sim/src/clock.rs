@@ -19,14 +19,21 @@ impl Clock for SimWorld {
 
     async fn sleep(&self, duration: Duration) {
         let duration = SignedDuration::try_from(duration).unwrap_or(SignedDuration::MAX);
-        let until = self.state().now.saturating_add(duration).unwrap_or(Timestamp::MAX);
-        Sleep { world: self.clone(), until }.await;
+        let sleep = {
+            let mut state = self.state();
+            state.last_sleeper += 1;
+            let until = state.now.saturating_add(duration).unwrap_or(Timestamp::MAX);
+            Sleep { world: self.clone(), until, number: state.last_sleeper }
+        };
+        sleep.await;
     }
 }
 
+/// A timer; one that is dropped does not wake anybody, and does not keep time from jumping further.
 struct Sleep {
     world: SimWorld,
     until: Timestamp,
+    number: u64,
 }
 
 impl Future for Sleep {
@@ -36,8 +43,14 @@ impl Future for Sleep {
         if state.now >= self.until {
             return Poll::Ready(());
         }
-        state.sleepers.push((self.until, context.waker().clone()));
+        state.sleepers.insert(self.number, (self.until, context.waker().clone()));
         Poll::Pending
+    }
+}
+
+impl Drop for Sleep {
+    fn drop(&mut self) {
+        self.world.state().sleepers.remove(&self.number);
     }
 }
 

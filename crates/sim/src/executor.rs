@@ -19,6 +19,8 @@ pub enum Ended<T> {
     Crashed,
     /// It waits for something that no timer will bring: a deadlock.
     Stuck,
+    /// An invariant was violated; the future was dropped at that step.
+    Violated,
 }
 
 #[derive(Default)]
@@ -42,6 +44,9 @@ pub fn run<T>(world: &SimWorld, future: impl Future<Output = T>) -> Ended<T> {
             return Ended::Done(value);
         }
         let mut state = world.state();
+        if !state.violations().is_empty() {
+            return Ended::Violated;
+        }
         if state.crash.crashed {
             return Ended::Crashed;
         }
@@ -49,16 +54,20 @@ pub fn run<T>(world: &SimWorld, future: impl Future<Output = T>) -> Ended<T> {
             continue;
         }
         // Nothing can go on at this moment: time moves.
-        let Some(next) = state.sleepers.iter().map(|(until, _)| *until).min() else { return Ended::Stuck };
+        let Some(next) = state.sleepers.values().map(|(until, _)| *until).min() else { return Ended::Stuck };
         let step = next.duration_since(state.now);
         state.advance(if step.is_positive() { step } else { SignedDuration::ZERO });
         let now = state.now;
-        let (due, later) =
-            std::mem::take(&mut state.sleepers).into_iter().partition(|(until, _)| *until <= now);
-        state.sleepers = later;
+        let mut due = Vec::new();
+        state.sleepers.retain(|_, (until, waker)| {
+            let is_due = *until <= now;
+            if is_due {
+                due.push(waker.clone());
+            }
+            !is_due
+        });
         drop(state);
-        let due: Vec<(jiff::Timestamp, Waker)> = due;
-        for (_, waker) in due {
+        for waker in due {
             waker.wake();
         }
     }

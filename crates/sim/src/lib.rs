@@ -9,6 +9,7 @@
 mod clock;
 pub mod executor;
 mod fault;
+pub mod fixtures;
 mod guest;
 mod host;
 mod hypervisor;
@@ -16,11 +17,13 @@ mod kube;
 mod oracle;
 mod seed;
 mod shell;
+mod simulation;
 mod store;
 mod world;
 
 pub use fault::{CrashPoint, Moment};
 pub use host::{SimDomain, SimHost, SimPool, SimVolume};
 pub use seed::SeedFacts;
+pub use simulation::{HostOptions, Outcome, POOL, Simulation, SimulationError, error_text};
 pub use store::CrashingStore;
 pub use world::{SimCluster, SimNode, SimToken, SimWorld, State};

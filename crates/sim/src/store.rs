@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use ashlar_store::{Key, Listing, RawListing, Revision, Store, StoreError, Stored, Transaction, Watch};
+use ashlar_store::{
+    Key, Listing, RawListing, Revision, Store, StoreError, Stored, Transaction, Watch, Write,
+};
 use async_trait::async_trait;
 
 use crate::SimWorld;
@@ -36,6 +38,11 @@ impl Store for CrashingStore {
 
     async fn commit(&self, transaction: Transaction) -> Result<Revision, StoreError> {
         self.world.before_commit().await;
+        for write in &transaction.writes {
+            if let Write::Put { value, .. } = write {
+                self.world.state().oracle.hear("the store", &value.to_string());
+            }
+        }
         let result = self.inner.commit(transaction).await;
         self.world.after_commit().await;
         result

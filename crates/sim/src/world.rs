@@ -41,7 +41,9 @@ pub struct State {
     pub hanging_boots: BTreeSet<String>,
     pub(crate) oracle: Oracle,
     pub(crate) crash: Crash,
-    pub(crate) sleepers: Vec<(Timestamp, std::task::Waker)>,
+    /// Timers by number: when, and whom to wake.
+    pub(crate) sleepers: BTreeMap<u64, (Timestamp, std::task::Waker)>,
+    pub(crate) last_sleeper: u64,
     pub(crate) rng: ChaCha12Rng,
 }
 
@@ -106,7 +108,8 @@ impl SimWorld {
             hanging_boots: BTreeSet::new(),
             oracle: Oracle::default(),
             crash: Crash::default(),
-            sleepers: Vec::new(),
+            sleepers: BTreeMap::new(),
+            last_sleeper: 0,
             rng: ChaCha12Rng::seed_from_u64(seed),
         };
         SimWorld { state: Arc::new(Mutex::new(state)) }

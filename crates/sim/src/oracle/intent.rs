@@ -166,11 +166,18 @@ impl State {
         self.stored_object("Machine", &NamespacedName::new(field(volume, "/metadata/namespace"), machine))
     }
 
-    /// Whether a machine's disk may be taken away: by intent, or a seed that has done its work.
+    /// Whether a file may be taken away: by intent, or a seed that has done its work, or what never counted: an image
+    /// file that was not verified, a disk whose making was cut off before its machine ever ran.
     fn may_go(&self, volume: &Value) -> bool {
         let machine = self.machine_of_volume(volume);
         let joined = || machine.as_ref().is_some_and(|machine| machine.pointer("/record/joinedAt").is_some());
+        let image = field(volume, "/spec/content/type") == "imageFile";
+        let filled = volume.pointer("/record/filled").and_then(Value::as_bool) == Some(true);
+        let started =
+            machine.as_ref().is_some_and(|machine| machine.pointer("/record/firstStartedAt").is_some());
+        let never_counted = !filled && (image || machine.is_some() && !started);
         is_deleting(volume)
+            || never_counted
             || machine.as_ref().is_some_and(is_deleting)
             || field(volume, "/spec/content/role") == "seed" && joined()
     }
