@@ -38,6 +38,9 @@ pub trait HostShell: Send + Sync {
         host: &HostTarget,
         pool_path: &str,
     ) -> Result<std::collections::BTreeMap<String, String>, EffectError>;
+    /// Gives the host lease back, so that another installation can enrol the host; fine if it is not held. What runs
+    /// on the host stays.
+    async fn release_lease(&self, host: &HostTarget) -> Result<(), EffectError>;
     /// Whether an address answers on the bridge's segment (ARP, else ping): asked before it is given out.
     async fn address_answers(
         &self,

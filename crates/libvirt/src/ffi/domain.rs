@@ -1,0 +1,100 @@
+//! Domains.
+
+use std::ffi::{c_int, c_uint};
+
+use super::library::{Functions, Handle};
+use super::{LibvirtError, Owned, c_string};
+
+/// A domain.
+pub(crate) struct Domain {
+    owned: Owned,
+}
+
+/// `virDomainState`.
+pub(crate) mod state {
+    pub(crate) const RUNNING: i32 = 1;
+    pub(crate) const BLOCKED: i32 = 2;
+    pub(crate) const PAUSED: i32 = 3;
+    pub(crate) const SHUTDOWN: i32 = 4;
+    pub(crate) const SHUTOFF: i32 = 5;
+    pub(crate) const CRASHED: i32 = 6;
+    pub(crate) const PMSUSPENDED: i32 = 7;
+}
+
+/// `VIR_DOMAIN_XML_INACTIVE`.
+const XML_INACTIVE: c_uint = 2;
+
+impl Domain {
+    pub(super) fn take(functions: &'static Functions, pointer: Handle) -> Result<Self, LibvirtError> {
+        Owned::take(functions, pointer, functions.virDomainFree).map(|owned| Domain { owned })
+    }
+
+    /// Its state, one of [`state`].
+    pub(crate) fn state(&self) -> Result<c_int, LibvirtError> {
+        let (mut state, mut reason) = (0, 0);
+        // SAFETY: the domain's handle is alive, and both numbers live through the call.
+        let result =
+            unsafe { (self.owned.functions.virDomainGetState)(self.owned.raw(), &mut state, &mut reason, 0) };
+        self.owned.check(result)?;
+        Ok(state)
+    }
+
+    /// XML: as it runs, or as it is defined.
+    pub(crate) fn xml(&self, as_defined: bool) -> Result<String, LibvirtError> {
+        let flags = if as_defined { XML_INACTIVE } else { 0 };
+        // SAFETY: the domain's handle is alive; the string is ours.
+        let pointer = unsafe { (self.owned.functions.virDomainGetXMLDesc)(self.owned.raw(), flags) };
+        self.owned.string(pointer)
+    }
+
+    /// Starts it.
+    pub(crate) fn start(&self) -> Result<(), LibvirtError> {
+        self.flags(self.owned.functions.virDomainCreateWithFlags, 0)
+    }
+
+    /// Presses the guest's power button.
+    pub(crate) fn shutdown(&self) -> Result<(), LibvirtError> {
+        /// `VIR_DOMAIN_SHUTDOWN_ACPI_POWER_BTN`: unlike the guest agent, it never waits for the guest.
+        const ACPI: c_uint = 1;
+        self.flags(self.owned.functions.virDomainShutdownFlags, ACPI)
+    }
+
+    /// Ends its process.
+    pub(crate) fn destroy(&self) -> Result<(), LibvirtError> {
+        self.flags(self.owned.functions.virDomainDestroyFlags, 0)
+    }
+
+    /// Removes its definition with all that hangs on it.
+    pub(crate) fn undefine(&self) -> Result<(), LibvirtError> {
+        /// `VIR_DOMAIN_UNDEFINE_MANAGED_SAVE`, `_SNAPSHOTS_METADATA`, `_NVRAM`, `_CHECKPOINTS_METADATA`.
+        const ALL: c_uint = 1 | 2 | 4 | 16;
+        self.flags(self.owned.functions.virDomainUndefineFlags, ALL)
+    }
+
+    /// Changes a device in the definition, and live where it runs.
+    pub(crate) fn update_device(&self, xml: &str, live: bool) -> Result<(), LibvirtError> {
+        /// `VIR_DOMAIN_AFFECT_CONFIG`.
+        const CONFIG: c_uint = 2;
+        /// `VIR_DOMAIN_AFFECT_LIVE`.
+        const LIVE: c_uint = 1;
+        /// `VIR_DOMAIN_DEVICE_MODIFY_FORCE`: a drive that the guest has locked opens all the same.
+        const FORCE: c_uint = 4;
+        let flags = CONFIG | if live { LIVE | FORCE } else { 0 };
+        let xml = c_string(xml)?;
+        // SAFETY: the domain's handle is alive; the string outlives the call.
+        let result = unsafe {
+            (self.owned.functions.virDomainUpdateDeviceFlags)(self.owned.raw(), xml.as_ptr(), flags)
+        };
+        self.owned.check(result).map(drop)
+    }
+
+    fn flags(
+        &self,
+        call: unsafe extern "C" fn(Handle, c_uint) -> c_int,
+        flags: c_uint,
+    ) -> Result<(), LibvirtError> {
+        // SAFETY: the domain's handle is alive.
+        let result = unsafe { call(self.owned.raw(), flags) };
+        self.owned.check(result).map(drop)
+    }
+}

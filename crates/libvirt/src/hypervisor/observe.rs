@@ -1,0 +1,118 @@
+//! What is on a host. Nothing here changes anything, a pool's own list of volumes included.
+
+use std::collections::BTreeMap;
+
+use ashlar_plan::{DomainSeen, DomainState, HostWorld, PoolSeen, VolumeSeen};
+use uuid::Uuid;
+
+use crate::counters::{Counters, READ};
+use crate::ffi::{Connection, Domain, LibvirtError, Pool, StoredVolume, code, state};
+use crate::lane::CallError;
+use crate::xml;
+
+/// Domains, and active pools with their volumes.
+pub(super) fn world(connection: &Connection, counters: &Counters) -> Result<HostWorld, CallError> {
+    let mut world = HostWorld::default();
+    for (domain, state) in connection.domains()? {
+        counters.count(READ);
+        // One that was removed since the list was made is not there.
+        if let Some(seen) = describe(&domain, state)? {
+            world.domains.insert(seen.uuid, seen);
+        }
+    }
+    for pool in connection.active_pools()? {
+        counters.count(READ);
+        if let Some((uuid, seen)) = with_volumes(&pool)? {
+            world.pools.insert(uuid, seen);
+        }
+    }
+    Ok(world)
+}
+
+/// A domain that was looked up.
+pub(super) fn domain(found: Result<Domain, LibvirtError>) -> Result<Option<DomainSeen>, CallError> {
+    let Some(domain) = absent(found, code::NO_DOMAIN)? else { return Ok(None) };
+    let Some(state) = absent(domain.state(), code::NO_DOMAIN)? else { return Ok(None) };
+    describe(&domain, state)
+}
+
+fn describe(domain: &Domain, state: i32) -> Result<Option<DomainSeen>, CallError> {
+    let state = domain_state(state);
+    // What is defined says whose it is and what it will use; what runs says what it uses now.
+    let Some(defined) = absent(domain.xml(true), code::NO_DOMAIN)? else { return Ok(None) };
+    let mut seen = xml::domain_seen(&defined)?;
+    if state.is_active() {
+        let Some(live) = absent(domain.xml(false), code::NO_DOMAIN)? else { return Ok(None) };
+        let live = xml::domain_seen(&live)?;
+        seen.disk_paths.extend(live.disk_paths);
+        seen.medium_path = live.medium_path.or(seen.medium_path);
+    }
+    Ok(Some(DomainSeen {
+        uuid: seen.uuid,
+        name: seen.name,
+        state,
+        mark: seen.mark,
+        disk_paths: seen.disk_paths,
+        medium_path: seen.medium_path,
+    }))
+}
+
+fn domain_state(state: i32) -> DomainState {
+    match state {
+        state::PAUSED | state::PMSUSPENDED => DomainState::Paused,
+        state::SHUTDOWN => DomainState::ShuttingDown,
+        state::SHUTOFF => DomainState::ShutOff,
+        state::CRASHED => DomainState::Crashed,
+        state::RUNNING | state::BLOCKED => DomainState::Running,
+        // A state that is not known yet: something may hold the disks.
+        _ => DomainState::Running,
+    }
+}
+
+/// A pool that was looked up: none if there is none, or if it is not active.
+pub(super) fn active(
+    found: Result<Pool, LibvirtError>,
+    counters: &Counters,
+) -> Result<Option<(Uuid, PoolSeen)>, CallError> {
+    let Some(pool) = absent(found, code::NO_STORAGE_POOL)? else { return Ok(None) };
+    counters.count(READ);
+    if !pool.is_active()? {
+        return Ok(None);
+    }
+    with_volumes(&pool)
+}
+
+fn with_volumes(pool: &Pool) -> Result<Option<(Uuid, PoolSeen)>, CallError> {
+    let Some(xml) = absent(pool.xml(), code::NO_STORAGE_POOL)? else { return Ok(None) };
+    let (uuid, mut seen) = xml::pool_seen(&xml)?;
+    let mut volumes = BTreeMap::new();
+    for volume in pool.volumes()? {
+        if let Some(sizes) = volume_seen(&volume)? {
+            volumes.insert(volume.name()?, sizes);
+        }
+    }
+    seen.volumes = volumes;
+    Ok(Some((uuid, seen)))
+}
+
+/// A volume's sizes. One whose file was removed behind libvirt's back is still there, empty: libvirt refuses to make
+/// another one of its name until it is deleted.
+pub(super) fn volume_seen(volume: &StoredVolume) -> Result<Option<VolumeSeen>, CallError> {
+    match volume.sizes() {
+        Ok((capacity_bytes, allocation_bytes)) => Ok(Some(VolumeSeen { capacity_bytes, allocation_bytes })),
+        Err(error) if error.code == code::NO_STORAGE_VOL => Ok(None),
+        Err(error) if error.errno == code::ENOENT => {
+            Ok(Some(VolumeSeen { capacity_bytes: 0, allocation_bytes: 0 }))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// None where the error says that it does not exist.
+pub(super) fn absent<T>(result: Result<T, LibvirtError>, code: i32) -> Result<Option<T>, CallError> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(error) if error.code == code => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}

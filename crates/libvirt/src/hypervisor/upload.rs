@@ -1,0 +1,53 @@
+//! Filling volumes.
+
+use std::fs::File;
+use std::io::Read;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use ashlar_engine::effects::{EffectErrorKind, VolumeSource};
+
+use crate::ffi::{Connection, StoredVolume};
+use crate::lane::CallError;
+
+/// libvirt cuts it into messages of its own; small pieces make uploads slow.
+const PIECE: usize = 1024 * 1024;
+
+/// Writes the source from the volume's beginning on. `steps` counts what went.
+pub(super) fn run(
+    connection: &Connection,
+    volume: &StoredVolume,
+    source: &VolumeSource,
+    steps: &AtomicU64,
+) -> Result<(), CallError> {
+    match source {
+        VolumeSource::Bytes(bytes) => {
+            let mut upload = volume.upload(connection, bytes.len() as u64)?;
+            for piece in bytes.chunks(PIECE) {
+                upload.send(piece)?;
+                steps.fetch_add(1, Ordering::Relaxed);
+            }
+            Ok(upload.finish()?)
+        }
+        VolumeSource::File(path) => {
+            let unreadable = |error: std::io::Error| {
+                CallError::Other(
+                    EffectErrorKind::Refused,
+                    format!("{} cannot be read on the machine that runs Ashlar: {error}", path.display()),
+                )
+            };
+            let mut file = File::open(path).map_err(unreadable)?;
+            let length = file.metadata().map_err(unreadable)?.len();
+            let mut upload = volume.upload(connection, length)?;
+            let mut left = length;
+            let mut piece = vec![0; PIECE];
+            while left > 0 {
+                let wanted = usize::try_from(left).unwrap_or(PIECE).min(PIECE);
+                file.read_exact(&mut piece[..wanted]).map_err(unreadable)?;
+                upload.send(&piece[..wanted])?;
+                left -= wanted as u64;
+                steps.fetch_add(1, Ordering::Relaxed);
+            }
+            Ok(upload.finish()?)
+        }
+    }
+}
