@@ -9,6 +9,8 @@
 //! `futures`, and nothing is spawned. Dropping the future of [`Engine::run`] at any await point is a crash as far
 //! as the engine is concerned, and the next run ends where an undisturbed one would have.
 
+#[cfg(feature = "contract-tests")]
+pub mod contract;
 pub mod declare;
 pub mod effects;
 pub mod enrol;

@@ -1,0 +1,274 @@
+//! What every [`Hypervisor`] has to do, as cases that run against any of them: the real one in a lab, and the
+//! simulated one. A case panics where the contract is broken, and leaves nothing behind.
+//!
+//! Only tests use this (feature `contract-tests`).
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a broken contract is a panic: only tests use this"
+)]
+
+use std::sync::Arc;
+
+use ashlar_api::{Accelerator, VolumeFormat};
+use ashlar_plan::domain::{DomainDisk, DomainNic};
+use ashlar_plan::{DomainMark, DomainSeen, DomainSpec, DomainState};
+use uuid::Uuid;
+use zeroize::Zeroizing;
+
+use crate::effects::{EffectErrorKind, HostTarget, Hypervisor, VolumeCreate, VolumeSource};
+
+/// Where the cases run.
+pub struct Place<'a> {
+    /// Who is asked.
+    pub hypervisor: &'a dyn Hypervisor,
+    /// The host.
+    pub host: HostTarget,
+    /// A pool of it.
+    pub pool: Uuid,
+    /// Path of the pool.
+    pub pool_path: String,
+    /// A bridge of it.
+    pub bridge: String,
+    /// Machine type.
+    pub machine_type: String,
+    /// Kernel and initrd on the host that boot and stay up.
+    pub kernel_path: String,
+    /// See `kernel_path`.
+    pub initrd_path: String,
+    /// Kernel command line.
+    pub command_line: String,
+}
+
+impl Place<'_> {
+    fn path(&self, file_name: &str) -> String {
+        format!("{}/{file_name}", self.pool_path)
+    }
+
+    /// A volume of that name, 1 MiB, raw.
+    pub fn volume(&self, file_name: &str) -> VolumeCreate {
+        VolumeCreate {
+            pool: self.pool,
+            file_name: file_name.to_owned(),
+            format: VolumeFormat::Raw,
+            capacity_bytes: 1 << 20,
+            preallocate: false,
+            backing_path: None,
+        }
+    }
+
+    /// A small emulated domain with a root disk of that file name, and a seed if one is named.
+    pub fn domain(&self, name: &str, root: &str, seed: Option<&str>) -> DomainSpec {
+        let uuid = fresh_uuid(name);
+        DomainSpec {
+            uuid,
+            name: name.to_owned(),
+            machine_type: self.machine_type.clone(),
+            vcpus: 1,
+            memory_mib: 256,
+            accelerator: Accelerator::Emulated,
+            virtual_time: false,
+            kernel_path: self.kernel_path.clone(),
+            initrd_path: self.initrd_path.clone(),
+            command_line: self.command_line.clone(),
+            disks: vec![DomainDisk {
+                path: self.path(root),
+                format: VolumeFormat::Raw,
+                serial: "root".to_owned(),
+                backing_path: None,
+            }],
+            seed_path: seed.map(|seed| self.path(seed)),
+            nics: vec![DomainNic {
+                bridge: self.bridge.clone(),
+                mac: "02:a5:00:00:00:01".to_owned(),
+                mtu: 1500,
+            }],
+            mark: DomainMark {
+                installation: self.host.installation,
+                machine_uid: fresh_uuid("machine"),
+                generation: 3,
+                machine: None,
+            },
+        }
+    }
+
+    async fn seen(&self, domain: &DomainSpec) -> Option<DomainSeen> {
+        let by_uuid = self.hypervisor.domain(&self.host, domain.uuid).await.unwrap();
+        let by_name = self.hypervisor.domain_by_name(&self.host, &domain.name).await.unwrap();
+        assert_eq!(by_uuid, by_name);
+        let world = self.hypervisor.observe(&self.host).await.unwrap();
+        assert_eq!(world.domains.get(&domain.uuid), by_uuid.as_ref());
+        by_uuid
+    }
+
+    async fn remove(&self, file_name: &str) {
+        self.hypervisor.delete_volume(&self.host, self.pool, file_name).await.unwrap();
+    }
+}
+
+/// A UUID of its own for each call in a process.
+fn fresh_uuid(salt: &str) -> Uuid {
+    use std::sync::atomic::{AtomicU64, Ordering};
+    static COUNT: AtomicU64 = AtomicU64::new(1);
+    let number = COUNT.fetch_add(1, Ordering::Relaxed);
+    let salt = salt.bytes().fold(0_u64, |hash, byte| hash.wrapping_mul(31).wrapping_add(u64::from(byte)));
+    Uuid::from_u64_pair(
+        0xa5a5_0000_0000_4000 | (u64::from(std::process::id()) << 16),
+        (2 << 62) | (salt << 24 >> 2) | number,
+    )
+}
+
+fn bytes(content: Vec<u8>) -> VolumeSource {
+    VolumeSource::Bytes(Arc::new(Zeroizing::new(content)))
+}
+
+/// All cases, one after the other.
+pub async fn all(place: &Place<'_>) {
+    a_volume_is_made_once_filled_wiped_and_deleted(place).await;
+    a_missing_pool_is_not_found(place).await;
+    an_overlay_stands_on_its_backing_file(place).await;
+    a_domain_lives_from_definition_to_removal(place).await;
+    a_name_that_is_taken_is_left_alone(place).await;
+    an_unknown_domain_is_not_found(place).await;
+}
+
+/// Volumes.
+pub async fn a_volume_is_made_once_filled_wiped_and_deleted(place: &Place<'_>) {
+    let Place { hypervisor, host, pool, .. } = place;
+    let name = "ashlar-contract-a.raw";
+    assert_eq!(hypervisor.volume(host, *pool, name).await.unwrap(), None);
+    hypervisor.create_volume(host, &place.volume(name)).await.unwrap();
+    let again = hypervisor.create_volume(host, &place.volume(name)).await.unwrap_err();
+    assert_eq!(again.kind, EffectErrorKind::AlreadyExists, "{again}");
+    assert!(again.message.contains(name) && again.message.contains(&host.name), "{again}");
+    let seen = hypervisor.volume(host, *pool, name).await.unwrap().expect("the volume is there");
+    assert_eq!(seen.capacity_bytes, 1 << 20);
+    let world = hypervisor.observe(host).await.unwrap();
+    assert_eq!(world.pools[pool].volumes[name].capacity_bytes, 1 << 20);
+    assert_eq!(hypervisor.pool(host, *pool).await.unwrap().unwrap().path, place.pool_path);
+
+    hypervisor.upload_volume(host, *pool, name, bytes(vec![7; 1 << 20])).await.unwrap();
+    // What was written is as often as one likes.
+    hypervisor.upload_volume(host, *pool, name, bytes(vec![8; 1000])).await.unwrap();
+    hypervisor.wipe_volume(host, *pool, name).await.unwrap();
+    hypervisor.wipe_volume(host, *pool, name).await.unwrap();
+
+    place.remove(name).await;
+    let gone = hypervisor.delete_volume(host, *pool, name).await.unwrap_err();
+    assert_eq!(gone.kind, EffectErrorKind::NotFound, "{gone}");
+    let gone = hypervisor.wipe_volume(host, *pool, name).await.unwrap_err();
+    assert_eq!(gone.kind, EffectErrorKind::NotFound, "{gone}");
+    let gone = hypervisor.upload_volume(host, *pool, name, bytes(vec![1])).await.unwrap_err();
+    assert_eq!(gone.kind, EffectErrorKind::NotFound, "{gone}");
+    assert_eq!(hypervisor.volume(host, *pool, name).await.unwrap(), None);
+}
+
+/// Pools that are not there.
+pub async fn a_missing_pool_is_not_found(place: &Place<'_>) {
+    let missing = fresh_uuid("pool");
+    let volume = VolumeCreate { pool: missing, ..place.volume("ashlar-contract-b.raw") };
+    let error = place.hypervisor.create_volume(&place.host, &volume).await.unwrap_err();
+    assert_eq!(error.kind, EffectErrorKind::NotFound, "{error}");
+    assert_eq!(place.hypervisor.pool(&place.host, missing).await.unwrap(), None);
+    assert_eq!(place.hypervisor.pool_by_name(&place.host, "ashlar-no-such-pool").await.unwrap(), None);
+}
+
+/// Overlays.
+pub async fn an_overlay_stands_on_its_backing_file(place: &Place<'_>) {
+    let Place { hypervisor, host, .. } = place;
+    let base = VolumeCreate { format: VolumeFormat::Qcow2, ..place.volume("ashlar-contract-base.qcow2") };
+    let overlay = VolumeCreate {
+        format: VolumeFormat::Qcow2,
+        capacity_bytes: 4 << 20,
+        backing_path: Some(place.path(&base.file_name)),
+        ..place.volume("ashlar-contract-overlay.qcow2")
+    };
+    let early = hypervisor.create_volume(host, &overlay).await;
+    assert!(early.is_err(), "an overlay without its backing file");
+    hypervisor.create_volume(host, &base).await.unwrap();
+    hypervisor.create_volume(host, &overlay).await.unwrap();
+    let seen = hypervisor.volume(host, place.pool, &overlay.file_name).await.unwrap().unwrap();
+    assert_eq!(seen.capacity_bytes, 4 << 20);
+    place.remove(&overlay.file_name).await;
+    place.remove(&base.file_name).await;
+}
+
+/// Domains.
+pub async fn a_domain_lives_from_definition_to_removal(place: &Place<'_>) {
+    let Place { hypervisor, host, .. } = place;
+    let (root, seed) = ("ashlar-contract-root.raw", "ashlar-contract-seed.iso");
+    hypervisor.create_volume(host, &place.volume(root)).await.unwrap();
+    let medium = VolumeCreate { format: VolumeFormat::Iso, ..place.volume(seed) };
+    hypervisor.create_volume(host, &medium).await.unwrap();
+    let spec = place.domain("ashlar-contract", root, Some(seed));
+
+    assert_eq!(place.seen(&spec).await, None);
+    hypervisor.define_domain(host, &spec).await.unwrap();
+    hypervisor.define_domain(host, &spec).await.unwrap();
+    let seen = place.seen(&spec).await.expect("it is defined");
+    assert_eq!(seen.state, DomainState::ShutOff);
+    assert_eq!(seen.mark, Some(spec.mark.clone()));
+    assert_eq!(seen.disk_paths.iter().collect::<Vec<_>>(), [&place.path(root)]);
+    assert_eq!(seen.medium_path, Some(place.path(seed)));
+
+    hypervisor.start_domain(host, spec.uuid).await.unwrap();
+    hypervisor.start_domain(host, spec.uuid).await.unwrap();
+    assert_eq!(place.seen(&spec).await.unwrap().state, DomainState::Running);
+    let running = hypervisor.undefine_domain(host, spec.uuid).await.unwrap_err();
+    assert_eq!(running.kind, EffectErrorKind::Busy, "{running}");
+
+    // A definition that changed under a running domain counts as what is defined.
+    let newer = DomainSpec { mark: DomainMark { generation: 4, ..spec.mark.clone() }, ..spec.clone() };
+    hypervisor.define_domain(host, &newer).await.unwrap();
+    assert_eq!(place.seen(&spec).await.unwrap().mark, Some(newer.mark.clone()));
+
+    hypervisor.eject_medium(host, spec.uuid).await.unwrap();
+    hypervisor.eject_medium(host, spec.uuid).await.unwrap();
+    assert_eq!(place.seen(&spec).await.unwrap().medium_path, None);
+
+    hypervisor.destroy_domain(host, spec.uuid).await.unwrap();
+    hypervisor.destroy_domain(host, spec.uuid).await.unwrap();
+    let seen = place.seen(&spec).await.unwrap();
+    assert_eq!((seen.state, seen.medium_path), (DomainState::ShutOff, None));
+    hypervisor.shutdown_domain(host, spec.uuid).await.unwrap();
+    hypervisor.undefine_domain(host, spec.uuid).await.unwrap();
+    let gone = hypervisor.undefine_domain(host, spec.uuid).await.unwrap_err();
+    assert_eq!(gone.kind, EffectErrorKind::NotFound, "{gone}");
+    assert_eq!(place.seen(&spec).await, None);
+    place.remove(root).await;
+    place.remove(seed).await;
+}
+
+/// Names that somebody else has.
+pub async fn a_name_that_is_taken_is_left_alone(place: &Place<'_>) {
+    let Place { hypervisor, host, .. } = place;
+    let root = "ashlar-contract-taken.raw";
+    hypervisor.create_volume(host, &place.volume(root)).await.unwrap();
+    let first = place.domain("ashlar-contract-taken", root, None);
+    let second = place.domain("ashlar-contract-taken", root, None);
+    assert_ne!(first.uuid, second.uuid);
+    hypervisor.define_domain(host, &first).await.unwrap();
+    let before = place.seen(&first).await;
+    let taken = hypervisor.define_domain(host, &second).await.unwrap_err();
+    assert_eq!(taken.kind, EffectErrorKind::AlreadyExists, "{taken}");
+    assert_eq!(place.seen(&first).await, before);
+    hypervisor.undefine_domain(host, first.uuid).await.unwrap();
+    place.remove(root).await;
+}
+
+/// Domains that are not there.
+pub async fn an_unknown_domain_is_not_found(place: &Place<'_>) {
+    let Place { hypervisor, host, .. } = place;
+    let unknown = fresh_uuid("nobody");
+    for result in [
+        hypervisor.start_domain(host, unknown).await,
+        hypervisor.shutdown_domain(host, unknown).await,
+        hypervisor.undefine_domain(host, unknown).await,
+        hypervisor.eject_medium(host, unknown).await,
+    ] {
+        assert_eq!(result.unwrap_err().kind, EffectErrorKind::NotFound);
+    }
+    assert_eq!(hypervisor.domain(host, unknown).await.unwrap(), None);
+    assert_eq!(hypervisor.domain_by_name(host, "ashlar-nobody").await.unwrap(), None);
+}

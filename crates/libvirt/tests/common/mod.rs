@@ -1,0 +1,166 @@
+//! A lab of one's own for each test, and the way into its control namespace.
+
+#![allow(dead_code, reason = "each test program uses a part")]
+
+use std::future::Future;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use ashlar_engine::contract::Place;
+use ashlar_engine::effects::{HostTarget, Hypervisor, VolumeCreate, VolumeSource};
+use ashlar_lab::{HostDescription, Lab, LabDescription};
+use ashlar_libvirt::{Hosts, Settings};
+use uuid::{Uuid, uuid};
+
+pub const INSTALLATION: Uuid = uuid!("a5a5a5a5-0000-4000-8000-000000000001");
+
+/// A running lab; it goes with the value.
+pub struct TestLab {
+    pub lab: Lab,
+    pub description: LabDescription,
+    pub dir: tempfile::TempDir,
+}
+
+impl TestLab {
+    pub fn up(hosts: u16) -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        assert!(nix::unistd::geteuid().is_root(), "these tests make namespaces: run them as root");
+        let name = format!("lv-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let dir = tempfile::Builder::new().prefix("ashlar-lv-").tempdir_in("/var/tmp").unwrap();
+        // QEMU runs as a user of its own, and has to get to its disks.
+        std::fs::set_permissions(dir.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        let lab = Lab::with_state_dir(&name, &dir.path().join("lab")).unwrap();
+        lab.up(hosts, &|_| {}).unwrap();
+        let description = lab.description().unwrap().unwrap();
+        TestLab { lab, description, dir }
+    }
+
+    /// A host as an engine with that token sees it.
+    pub fn target(&self, index: usize, token: u64) -> HostTarget {
+        target(&self.description, &self.description.hosts[index], token)
+    }
+
+    /// Runs a future on a thread in the control namespace; the processes and threads that it starts are there too.
+    pub fn inside<F: Future<Output = ()>>(&self, work: impl FnOnce(Arc<Hosts>) -> F + Send) {
+        self.inside_with(self.settings(), work);
+    }
+
+    pub fn settings(&self) -> Settings {
+        Settings::new(self.dir.path().join("run"))
+    }
+
+    pub fn inside_with<F: Future<Output = ()>>(
+        &self,
+        settings: Settings,
+        work: impl FnOnce(Arc<Hosts>) -> F + Send,
+    ) {
+        let namespace = PathBuf::from("/run/netns").join(&self.description.control_namespace);
+        std::thread::scope(|scope| {
+            scope
+                .spawn(|| {
+                    let file = std::fs::File::open(namespace).unwrap();
+                    nix::sched::setns(&file, nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
+                    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+                    runtime.block_on(work(Hosts::new(settings).unwrap()));
+                })
+                .join()
+                .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        });
+    }
+
+    /// Runs a command inside a host, and gives what it prints.
+    pub fn on_host(&self, index: usize, argv: &[&str]) -> String {
+        let place = ashlar_lab::Place::Host(self.description.hosts[index].name.clone());
+        let output = self.lab.output(&place, argv, Duration::from_secs(30)).unwrap();
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(output.status.success(), "{argv:?}: {text}{}", String::from_utf8_lossy(&output.stderr));
+        text
+    }
+}
+
+impl Drop for TestLab {
+    fn drop(&mut self) {
+        if let Err(error) = self.lab.down(&|_| {}) {
+            eprintln!("lab {} is not gone: {error}", self.lab.name());
+        }
+    }
+}
+
+pub fn target(lab: &LabDescription, host: &HostDescription, token: u64) -> HostTarget {
+    HostTarget {
+        name: host.name.clone(),
+        uri: format!("qemu+ssh://{}@{}:{}/system", host.ssh_user, host.ssh_address, host.ssh_port),
+        ssh_host_key: host.known_hosts_line.split_once(' ').unwrap().1.to_owned(),
+        ssh_key_path: Some(lab.client_key.display().to_string()),
+        installation: INSTALLATION,
+        lease_token: token,
+        host_uuid: Some(host.host_uuid),
+    }
+}
+
+/// The busybox test image on the machine.
+pub fn test_image() -> PathBuf {
+    let images = std::fs::read_dir("/var/cache/ashlar/images").into_iter().flatten().flatten();
+    let mut found: Vec<PathBuf> = images
+        .map(|entry| entry.path())
+        .filter(|path| {
+            path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("test-busybox-"))
+        })
+        .filter(|path| path.join("vmlinuz").is_file() && path.join("initrd.img").is_file())
+        .collect();
+    found.sort();
+    found.pop().expect("the busybox test image has to be built first: ashlar image build --test")
+}
+
+/// Puts the test image's kernel and initrd into the host's pool, and gives their paths.
+pub async fn put_kernel(hosts: &Hosts, host: &HostTarget, pool: Uuid, pool_path: &str) -> (String, String) {
+    let image = test_image();
+    let mut paths = Vec::new();
+    for part in ["vmlinuz", "initrd.img"] {
+        let source = image.join(part);
+        let file_name = format!("ashlar-test-{part}.raw");
+        let volume = VolumeCreate {
+            pool,
+            file_name: file_name.clone(),
+            format: ashlar_api::VolumeFormat::Raw,
+            capacity_bytes: source.metadata().unwrap().len(),
+            preallocate: false,
+            backing_path: None,
+        };
+        hosts.create_volume(host, &volume).await.unwrap();
+        hosts.upload_volume(host, pool, &file_name, VolumeSource::File(source)).await.unwrap();
+        paths.push(format!("{pool_path}/{file_name}"));
+    }
+    let initrd = paths.pop().unwrap();
+    (paths.pop().unwrap(), initrd)
+}
+
+/// The place of the contract's cases on a host.
+pub async fn place<'a>(hosts: &'a Hosts, lab: &LabDescription, host: HostTarget) -> Place<'a> {
+    let description = lab.host(&host.name).unwrap();
+    let (pool, seen) = hosts.pool_by_name(&host, &description.pool_name).await.unwrap().unwrap();
+    let (kernel_path, initrd_path) = put_kernel(hosts, &host, pool, &seen.path).await;
+    let machine_type = hosts.probe(&host).await.unwrap().machine_type;
+    Place {
+        hypervisor: hosts,
+        pool,
+        pool_path: seen.path,
+        bridge: description.bridge.clone(),
+        machine_type,
+        kernel_path,
+        initrd_path,
+        command_line: "console=ttyS0 panic=-1 no5lvl tsc=reliable".to_owned(),
+        host,
+    }
+}
+
+/// Waits until it is so; panics with the description after the deadline.
+pub async fn wait_for(what: &str, deadline: Duration, mut done: impl AsyncFnMut() -> bool) {
+    let until = Instant::now() + deadline;
+    while !done().await {
+        assert!(Instant::now() < until, "not within {deadline:?}: {what}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
