@@ -28,6 +28,15 @@ impl HostShell for SimWorld {
         self.host_effect(host, |state| state.host(host).map(|_| BTreeMap::new())).await
     }
 
+    async fn release_lease(&self, host: &HostTarget) -> Result<(), EffectError> {
+        self.effect(|state| {
+            // Asking for the host compares the lease: what is left to release is this caller's.
+            state.host(host)?.lease = None;
+            Ok(())
+        })
+        .await
+    }
+
     async fn address_answers(
         &self,
         host: &HostTarget,
