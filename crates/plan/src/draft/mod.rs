@@ -28,6 +28,8 @@ pub(crate) struct Draft<'a> {
     by_cluster: BTreeMap<NamespacedName, BTreeSet<NamespacedName>>,
     /// Machines that should be and have no host yet, with what would help.
     pub(crate) pending: Vec<Pending>,
+    /// What nobody but a person can decide.
+    pub(crate) blocked: Vec<Blocked>,
     commits: Commits,
     pub(crate) report: Report,
 }
@@ -36,6 +38,13 @@ pub(crate) struct Draft<'a> {
 pub(crate) struct Pending {
     pub(crate) machine: NamespacedName,
     pub(crate) reason: String,
+    pub(crate) message: String,
+}
+
+/// An object that cannot be planned for as it is written.
+pub(crate) struct Blocked {
+    pub(crate) object: ObjectRef,
+    pub(crate) reason: &'static str,
     pub(crate) message: String,
 }
 
@@ -56,6 +65,7 @@ impl<'a> Draft<'a> {
             removed_secrets: BTreeSet::new(),
             by_cluster,
             pending: Vec::new(),
+            blocked: Vec::new(),
             commits: Commits::default(),
             report: Report::default(),
         }
@@ -99,6 +109,11 @@ impl<'a> Draft<'a> {
     /// What comes next is about another cluster, and is committed by itself.
     pub(crate) fn end_commit(&mut self) {
         self.commits.close();
+    }
+
+    /// Says what a person has to change before the object can be planned for.
+    pub(crate) fn block(&mut self, object: ObjectRef, reason: &'static str, message: impl Into<String>) {
+        self.blocked.push(Blocked { object, reason, message: message.into() });
     }
 
     pub(crate) fn note(

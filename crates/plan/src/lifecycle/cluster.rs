@@ -18,9 +18,8 @@ pub(super) fn parts<'s>(draft: &mut Draft<'s>, cluster: &Cluster) -> Option<Part
     let snapshot = draft.snapshot;
     let name = &cluster.spec.network;
     let Some(network) = snapshot.networks.get(name).filter(|network| !network.metadata.is_deleting()) else {
-        draft.note(
+        draft.block(
             cluster.object_ref(),
-            NoteKind::Blocked,
             "NoSuchNetwork",
             format!("network {name} does not exist: create it, or name another one in the cluster"),
         );
@@ -29,7 +28,7 @@ pub(super) fn parts<'s>(draft: &mut Draft<'s>, cluster: &Cluster) -> Option<Part
     let image = match choose_image(draft, cluster) {
         Ok(image) => image,
         Err(message) => {
-            draft.note(cluster.object_ref(), NoteKind::Blocked, "NoImage", message);
+            draft.block(cluster.object_ref(), "NoImage", message);
             return None;
         }
     };
@@ -145,18 +144,16 @@ pub(super) fn class<'s>(
     image: &Image,
 ) -> Option<&'s MachineClass> {
     let Some(class) = draft.snapshot.classes.get(name) else {
-        draft.note(
+        draft.block(
             about,
-            NoteKind::Blocked,
             "NoSuchClass",
             format!("machine class {name} does not exist: create it, or name another one"),
         );
         return None;
     };
     if class.spec.root_disk < image.spec.virtual_size {
-        draft.note(
+        draft.block(
             about,
-            NoteKind::Blocked,
             "RootDiskTooSmall",
             format!(
                 "machine class {name} has a root disk of {}, image {} needs {}: enlarge rootDisk",

@@ -8,6 +8,7 @@ use ipnet::Ipv4Net;
 use super::PoolTier;
 use crate::bootstrap::kernel_arguments;
 use crate::draft::{Draft, Unit, new_metadata, owner_reference};
+use crate::explain::{PLACEMENT_ANNOTATION, verdict_lines};
 use crate::place::{Request, SEED_MIB, image_files, missing_image_mib, soon_mib};
 use crate::{Ids, names};
 
@@ -83,6 +84,12 @@ pub(super) fn create(
     };
     let mut machine = Machine::new(&key.name, spec);
     machine.metadata = new_metadata(key, uid, now, Some(owner_reference(request.cluster)));
+    if let Some(placement) =
+        draft.report.placements.last().filter(|placement| placement.machine == names::machine_ref(key))
+    {
+        let why = verdict_lines(placement, RECORDED_HOSTS).join("\n");
+        machine.metadata.annotations.insert(PLACEMENT_ANNOTATION.to_owned(), why);
+    }
     machine.metadata.labels.insert(CLUSTER_LABEL.to_owned(), request.cluster.metadata.name.clone());
 
     for (role, format, capacity) in volumes {
@@ -125,6 +132,9 @@ pub(super) fn create(
     unit.check(request.class.object_ref(), &request.class.metadata.resource_version);
     Some(unit)
 }
+
+/// Hosts whose verdicts are kept with a machine: it travels in its domain's metadata too.
+const RECORDED_HOSTS: usize = 10;
 
 /// Label of machines with their cluster.
 pub const CLUSTER_LABEL: &str = "ashlar.dev/cluster";

@@ -24,9 +24,8 @@ pub(super) fn ensure_inline(draft: &mut Draft<'_>, ids: &mut dyn Ids, cluster: &
                 draft.commit(unit);
             }
             Some(group) if !is_owned(&group, cluster) => {
-                draft.note(
+                draft.block(
                     cluster.object_ref(),
-                    NoteKind::Blocked,
                     "NameTaken",
                     format!(
                         "{} exists and was not made from this cluster's file: rename one of the two",
@@ -100,9 +99,8 @@ pub(super) fn note_orphans(draft: &mut Draft<'_>) {
         .map(|group| (group.object_ref(), group.spec.cluster.clone()))
         .collect();
     for (group, cluster) in orphans {
-        draft.note(
+        draft.block(
             group,
-            NoteKind::Blocked,
             "NoSuchCluster",
             format!("cluster {cluster} does not exist: create it, or delete the group"),
         );

@@ -58,6 +58,7 @@ pub(super) fn control_plane(
         network: parts.network,
         pool,
         control_plane_hosts: hosts,
+        own_domain: None,
     };
     let prefix = format!("{}-{}", key.name, ashlar_api::names::CONTROL_PLANE_GROUP);
     let numbers = numbers(draft, key, &prefix, cluster.record.last_control_plane_number, wanted - have);
@@ -67,7 +68,7 @@ pub(super) fn control_plane(
     let endpoint = match cluster::endpoint(tier, &cluster, parts.network) {
         Ok(endpoint) => endpoint,
         Err(message) => {
-            draft.note(about, NoteKind::Blocked, "NoEndpoint", message);
+            draft.block(about, "NoEndpoint", message);
             return None;
         }
     };
@@ -155,6 +156,7 @@ pub(super) fn workers(
         network: parts.network,
         pool,
         control_plane_hosts: Vec::new(),
+        own_domain: None,
     };
     let Some(endpoint) = cluster.record.endpoint.clone() else {
         for number in numbers {
@@ -213,7 +215,7 @@ fn pool<'s>(draft: &mut Draft<'s>, about: ObjectRef, class: &MachineClass) -> Op
     match place::pool_of(draft.snapshot, class) {
         Ok(pool) => Some(pool),
         Err(message) => {
-            draft.note(about, NoteKind::Blocked, "NoStoragePool", message);
+            draft.block(about, "NoStoragePool", message);
             None
         }
     }

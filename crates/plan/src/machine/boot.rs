@@ -44,7 +44,10 @@ pub(super) fn steps(
     let domain = match view.map(|view| view.domain(context.draft.snapshot.installation, machine)) {
         Some(Ok(DomainView::Ours(domain))) => Some(domain),
         Some(Err(hold)) => {
-            chain.hold(hold);
+            chain.push_wait(
+                format!("domain {} on {} is its own", machine.spec.domain.name, machine.spec.host),
+                hold,
+            );
             None
         }
         Some(Ok(DomainView::Absent)) | None => None,

@@ -15,7 +15,7 @@ use ashlar_api::*;
 use crate::draft::Draft;
 use crate::{Action, Block, Note, NoteKind, Step, StepState, Wait, names};
 
-use chain::{Chain, wait};
+use chain::{Chain, block, wait};
 use context::ClusterContext;
 use host_view::{DomainView, HostViews};
 
@@ -33,6 +33,11 @@ pub(crate) fn steps(draft: &Draft<'_>) -> Vec<Step> {
         }
         let mut chain = Chain::new(cluster.object_ref(), "");
         cluster::addons(&context, &mut chain);
+        steps.extend(chain.finish());
+    }
+    for blocked in &draft.blocked {
+        let mut chain = Chain::new(blocked.object.clone(), "");
+        chain.push_wait("decide its machines", block(blocked.reason, blocked.message.clone()));
         steps.extend(chain.finish());
     }
     for machine in &draft.pending {

@@ -6,8 +6,6 @@ mod rules;
 mod score;
 mod usage;
 
-use ashlar_api::NamespacedName;
-
 use crate::draft::Draft;
 use crate::names;
 use crate::report::{Placement, Verdict};
@@ -49,4 +47,3 @@ pub(crate) fn place(draft: &Draft<'_>, usage: &Usage, request: &Request<'_>) -> 
 pub(crate) fn usage_of(draft: &Draft<'_>) -> Usage {
     Usage::of(draft.machines.values(), draft.volumes.values())
 }
-

@@ -21,6 +21,8 @@ pub(crate) struct Request<'r> {
     pub(crate) pool: &'r StoragePool,
     /// Hosts of the cluster's other control planes.
     pub(crate) control_plane_hosts: Vec<String>,
+    /// The machine's own domain, if it is there already and only asks again.
+    pub(crate) own_domain: Option<uuid::Uuid>,
 }
 
 impl Request<'_> {

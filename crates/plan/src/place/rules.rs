@@ -117,7 +117,10 @@ fn name(draft: &Draft<'_>, host: &Host, usage: &HostUsage, request: &Request<'_>
         return refuse("NameTaken", format!("another machine's domain is called {wanted} there"));
     }
     if let Some(HostSeen::Seen(world)) = draft.snapshot.observed.hosts.get(&host.metadata.name)
-        && let Some(domain) = world.domains.values().find(|domain| domain.name == *wanted)
+        && let Some(domain) = world
+            .domains
+            .values()
+            .find(|domain| domain.name == *wanted && Some(domain.uuid) != request.own_domain)
     {
         return refuse(
             "NameTaken",

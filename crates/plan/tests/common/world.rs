@@ -95,6 +95,34 @@ impl World {
         }
     }
 
+    /// Performs the ready steps of a plan, once.
+    pub fn act(&mut self, plan: &Plan) {
+        let ready: Vec<Step> =
+            plan.steps.iter().filter(|step| step.state == StepState::Ready).cloned().collect();
+        self.perform_all(&ready);
+        self.snapshot.now += SignedDuration::from_secs(10);
+        self.guests();
+    }
+
+    /// Performs so many ready steps of each object, then crashes.
+    pub fn act_in_part(&mut self, plan: &Plan, steps: usize) {
+        let mut done: BTreeMap<&ObjectRef, usize> = BTreeMap::new();
+        let ready: Vec<Step> = plan
+            .steps
+            .iter()
+            .filter(|step| step.state == StepState::Ready)
+            .filter(|step| {
+                let count = done.entry(&step.object).or_default();
+                *count += 1;
+                *count <= steps
+            })
+            .cloned()
+            .collect();
+        self.perform_all(&ready);
+        self.snapshot.now += SignedDuration::from_secs(1);
+        self.guests();
+    }
+
     fn perform_all(&mut self, steps: &[Step]) {
         for step in steps {
             let action = step.action.clone().unwrap_or_else(|| panic!("ready without an action: {step:?}"));

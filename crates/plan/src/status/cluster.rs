@@ -1,0 +1,126 @@
+//! Counts and conditions of clusters and groups.
+
+use ashlar_api::*;
+
+use super::{Judged, Judgement, hold_text};
+use crate::{ClusterSeen, Step, StepState};
+
+pub(super) fn group(judged: &Judged<'_>, group: &WorkerGroup) -> WorkerGroupStatus {
+    let mut status = group.status.clone();
+    let cluster = NamespacedName::new(&group.metadata.namespace, &group.spec.cluster);
+    let members =
+        || judged.machines_of(&cluster).iter().filter(|machine| machine.spec.group == group.metadata.name);
+    let ready = members().filter(|machine| judged.is_ready(machine)).count();
+    let wanted = group.spec.replicas.map_or_else(|| members().count(), |replicas| replicas as usize);
+    status.ready_replicas = u32::try_from(ready).unwrap_or(u32::MAX);
+    let hold =
+        judged.holds_of(&cluster).iter().copied().find(|step| is_group_member(&step.object, &group.metadata));
+    counted("Ready", ready, wanted, members().count(), hold).set(
+        &mut status.conditions,
+        judged.snapshot.now,
+        group.metadata.generation,
+    );
+    status
+}
+
+/// Machines that have no host yet are only names.
+fn is_group_member(object: &ObjectRef, group: &ObjectMeta) -> bool {
+    object.kind == Kind::Machine
+        && object.namespace == group.namespace
+        && object
+            .name
+            .strip_prefix(&group.name)
+            .and_then(|rest| rest.strip_prefix('-'))
+            .is_some_and(|number| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
+/// A condition about so many of so many.
+fn counted(kind: &'static str, ready: usize, wanted: usize, there: usize, hold: Option<&Step>) -> Judgement {
+    if ready >= wanted && there == ready {
+        return Judgement::new(kind, ConditionStatus::True, "AllReady", "");
+    }
+    let mut message = format!("{ready} of {} machines are ready", wanted.max(there));
+    let mut reason = "MachinesNotReady".to_owned();
+    if let Some(step) = hold {
+        let (hold_reason, hold_message) = hold_text(step);
+        message = format!("{message}; {}: {hold_message}", step.object);
+        if matches!(step.state, StepState::Blocked(_)) || hold_reason == "Unschedulable" {
+            reason = hold_reason.to_owned();
+        }
+    }
+    Judgement::new(kind, ConditionStatus::False, &reason, message)
+}
+
+pub(super) fn cluster(judged: &Judged<'_>, cluster: &Cluster) -> ClusterStatus {
+    let mut status = cluster.status.clone();
+    let (key, now, generation) = (cluster.key(), judged.snapshot.now, cluster.metadata.generation);
+    let machines = judged.machines_of(&key);
+    let ready = machines.iter().filter(|machine| judged.is_ready(machine)).count();
+    status.machines = u32::try_from(machines.len()).unwrap_or(u32::MAX);
+    status.ready_machines = u32::try_from(ready).unwrap_or(u32::MAX);
+    if let Some(judgement) = control_plane(judged, cluster) {
+        judgement.set(&mut status.conditions, now, generation);
+    }
+    overall(judged, cluster, ready).set(&mut status.conditions, now, generation);
+    status
+}
+
+fn control_plane(judged: &Judged<'_>, cluster: &Cluster) -> Option<Judgement> {
+    let kind = "ControlPlaneReady";
+    match judged.snapshot.observed.clusters.get(&cluster.key()) {
+        // Not asked: what was said before stays, unless nothing was.
+        None if cluster.status.conditions.iter().any(|condition| condition.kind == kind) => None,
+        None => Some(Judgement::new(kind, ConditionStatus::Unknown, "NotObserved", "")),
+        Some(ClusterSeen::Unreachable { reason }) => Some(Judgement::new(
+            kind,
+            ConditionStatus::False,
+            "ApiNotAnswering",
+            format!("the API does not answer: {reason}"),
+        )),
+        Some(ClusterSeen::Seen(_)) => {
+            let members = judged
+                .machines_of(&cluster.key())
+                .iter()
+                .filter(|machine| machine.spec.role == MachineRole::ControlPlane);
+            let there = members.clone().count();
+            let ready = members.filter(|machine| judged.is_ready(machine)).count();
+            let wanted = cluster.spec.control_plane.replicas as usize;
+            Some(counted(kind, ready, wanted, there, None))
+        }
+    }
+}
+
+fn overall(judged: &Judged<'_>, cluster: &Cluster, ready: usize) -> Judgement {
+    let key = cluster.key();
+    if cluster.metadata.is_deleting() {
+        return Judgement::new("Ready", ConditionStatus::False, "Deleting", "");
+    }
+    if cluster.record.stopped {
+        return Judgement::new("Ready", ConditionStatus::False, "Stopped", "");
+    }
+    let groups = judged
+        .snapshot
+        .groups
+        .values()
+        .filter(|group| group.metadata.namespace == key.namespace && group.spec.cluster == key.name);
+    let machines = judged.machines_of(&key);
+    let workers: usize = groups
+        .map(|group| {
+            let there = machines.iter().filter(|machine| machine.spec.group == group.metadata.name).count();
+            group.spec.replicas.map_or(there, |replicas| replicas as usize)
+        })
+        .sum();
+    let wanted = cluster.spec.control_plane.replicas as usize + workers;
+    let holds = judged.holds_of(&key);
+    // What only a person can mend comes first.
+    let hold =
+        holds.iter().find(|step| matches!(step.state, StepState::Blocked(_))).or(holds.first()).copied();
+    let judgement = counted("Ready", ready, wanted, machines.len(), hold);
+    match hold {
+        Some(step) if judgement.status == ConditionStatus::True => {
+            let (reason, message) = hold_text(step);
+            Judgement::new("Ready", ConditionStatus::Unknown, reason, message)
+        }
+        _ => judgement,
+    }
+}

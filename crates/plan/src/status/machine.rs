@@ -1,0 +1,169 @@
+//! A machine's phase and conditions.
+
+use ashlar_api::*;
+
+use super::{Judgement, READY, hold_text};
+use crate::{ClusterSeen, DomainSeen, HostSeen, NodeSeen, Snapshot, Step, StepState};
+
+/// The status of a machine; of what was not asked, what was said before stays.
+pub(super) fn status(
+    snapshot: &Snapshot,
+    machine: &Machine,
+    has_steps: bool,
+    hold: Option<&Step>,
+) -> MachineStatus {
+    let mut status = machine.status.clone();
+    let generation = machine.metadata.generation;
+    let domain = domain(snapshot, machine);
+    let node = node(snapshot, machine);
+    if let Some(judgement) = domain_running(snapshot, machine, domain) {
+        judgement.set(&mut status.conditions, snapshot.now, generation);
+    }
+    if let Some(judgement) = node_ready(snapshot, machine, node) {
+        judgement.set(&mut status.conditions, snapshot.now, generation);
+    }
+    if let Some(phase) = phase(snapshot, machine, (domain, node), has_steps, hold) {
+        status.phase = phase;
+    }
+    ready(machine, &status.phase, hold).set(&mut status.conditions, snapshot.now, generation);
+    status
+}
+
+fn domain<'s>(snapshot: &'s Snapshot, machine: &Machine) -> Option<&'s DomainSeen> {
+    match snapshot.observed.hosts.get(&machine.spec.host) {
+        Some(HostSeen::Seen(world)) => world.domains.get(&machine.spec.domain.uuid),
+        _ => None,
+    }
+}
+
+fn seen_cluster<'s>(snapshot: &'s Snapshot, machine: &Machine) -> Option<&'s ClusterSeen> {
+    let cluster = NamespacedName::new(&machine.metadata.namespace, &machine.spec.cluster);
+    snapshot.observed.clusters.get(&cluster)
+}
+
+fn node<'s>(snapshot: &'s Snapshot, machine: &Machine) -> Option<&'s NodeSeen> {
+    match seen_cluster(snapshot, machine) {
+        Some(ClusterSeen::Seen(world)) => world
+            .nodes
+            .get(&machine.spec.node.name)
+            .filter(|node| node.provider_id == machine.spec.node.provider_id),
+        _ => None,
+    }
+}
+
+fn domain_running(snapshot: &Snapshot, machine: &Machine, domain: Option<&DomainSeen>) -> Option<Judgement> {
+    let kind = "DomainRunning";
+    let judgement =
+        |status, reason: &str, message: String| Some(Judgement::new(kind, status, reason, message));
+    match (snapshot.observed.hosts.get(&machine.spec.host)?, domain) {
+        (HostSeen::Unreachable { reason }, _) => judgement(
+            ConditionStatus::Unknown,
+            "HostUnreachable",
+            format!("host {} does not answer: {reason}", machine.spec.host),
+        ),
+        (HostSeen::NotOurs { reason }, _) => judgement(
+            ConditionStatus::Unknown,
+            "HostNotOurs",
+            format!("host {}: {reason}", machine.spec.host),
+        ),
+        (HostSeen::Seen(_), None) => judgement(ConditionStatus::False, "NoDomain", String::new()),
+        (HostSeen::Seen(_), Some(domain)) => {
+            let status =
+                if domain.state.is_active() { ConditionStatus::True } else { ConditionStatus::False };
+            judgement(status, &format!("{:?}", domain.state), String::new())
+        }
+    }
+}
+
+fn node_ready(snapshot: &Snapshot, machine: &Machine, node: Option<&NodeSeen>) -> Option<Judgement> {
+    let kind = "NodeReady";
+    Some(match (seen_cluster(snapshot, machine)?, node) {
+        (ClusterSeen::Unreachable { reason }, _) => Judgement::new(
+            kind,
+            ConditionStatus::Unknown,
+            "ApiNotAnswering",
+            format!("the API does not answer: {reason}"),
+        ),
+        (ClusterSeen::Seen(_), None) => Judgement::new(kind, ConditionStatus::False, "NoNode", ""),
+        (ClusterSeen::Seen(_), Some(node)) if node.ready => {
+            Judgement::new(kind, ConditionStatus::True, "KubeletReady", "")
+        }
+        (ClusterSeen::Seen(_), Some(node)) => {
+            Judgement::new(kind, ConditionStatus::False, "KubeletNotReady", node.message.clone())
+        }
+    })
+}
+
+/// The phase; none if nothing new is known.
+fn phase(
+    snapshot: &Snapshot,
+    machine: &Machine,
+    (domain, node): (Option<&DomainSeen>, Option<&NodeSeen>),
+    has_steps: bool,
+    hold: Option<&Step>,
+) -> Option<String> {
+    let phase = |text: &str| Some(text.to_owned());
+    if machine.metadata.is_deleting() {
+        return phase("Deleting");
+    }
+    if machine.record.failure.is_some() {
+        return phase("Failed");
+    }
+    let host_seen = match snapshot.observed.hosts.get(&machine.spec.host) {
+        None => return machine.status.phase.is_empty().then(|| "Pending".to_owned()),
+        Some(HostSeen::Unreachable { .. } | HostSeen::NotOurs { .. }) => false,
+        Some(HostSeen::Seen(_)) => true,
+    };
+    let started = machine.record.first_started_at.is_some();
+    if !host_seen {
+        return phase(if started { "Unknown" } else { "Pending" });
+    }
+    let stopped = snapshot
+        .clusters
+        .get(&NamespacedName::new(&machine.metadata.namespace, &machine.spec.cluster))
+        .is_some_and(|cluster| cluster.record.stopped);
+    let running = domain.is_some_and(|domain| domain.state.is_active());
+    if matches!(hold.map(|step| &step.state), Some(StepState::Blocked(_))) {
+        return phase("Blocked");
+    }
+    if !started {
+        let waiting = hold.is_some_and(|step| {
+            matches!(&step.state, StepState::Waiting(wait) if wait.reason == "ImageFile" || wait.reason == "HostNotObserved")
+        });
+        return phase(if waiting { "Pending" } else { "Creating" });
+    }
+    if !running {
+        return phase(if stopped { "Stopped" } else { "Off" });
+    }
+    if machine.record.joined_at.is_none() {
+        let console = snapshot.observed.consoles.get(&machine.key());
+        return phase(console.map_or("Booting", |console| console.phase.as_str()));
+    }
+    match (seen_cluster(snapshot, machine), node) {
+        (Some(ClusterSeen::Seen(_)), Some(node)) if node.ready || machine.spec.node.cni == Cni::None => {
+            phase(if has_steps { "Finishing" } else { READY })
+        }
+        (Some(ClusterSeen::Seen(_)), _) => phase("NotReady"),
+        (Some(ClusterSeen::Unreachable { .. }), _) => phase("Unknown"),
+        (None, _) => None,
+    }
+}
+
+fn ready(machine: &Machine, phase: &str, hold: Option<&Step>) -> Judgement {
+    if phase == READY {
+        return Judgement::new("Ready", ConditionStatus::True, "Ready", "");
+    }
+    let status = if phase == "Unknown" { ConditionStatus::Unknown } else { ConditionStatus::False };
+    if let Some(failure) = &machine.record.failure {
+        return Judgement::new("Ready", status, "FirstBootFailed", failure.message.clone());
+    }
+    match hold.map(hold_text) {
+        Some((reason, message)) => Judgement::new("Ready", status, reason, message),
+        None if phase.is_empty() => Judgement::new("Ready", status, "Pending", ""),
+        // Phases of the console are sentences, and a reason is one word.
+        None => {
+            let reason: String = phase.chars().filter(char::is_ascii_alphanumeric).collect();
+            Judgement::new("Ready", status, &reason, "")
+        }
+    }
+}
