@@ -1,4 +1,5 @@
 //! Whole plans as text: what a person reads before anything happens.
+#![allow(clippy::unwrap_used, reason = "a failure here is a failed test")]
 
 mod common;
 

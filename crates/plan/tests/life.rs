@@ -1,4 +1,5 @@
 //! Clusters in a perfect world: they come up, stay as they are, and go without a trace.
+#![allow(clippy::unwrap_used, reason = "a failure here is a failed test")]
 
 mod common;
 

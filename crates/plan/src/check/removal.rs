@@ -37,10 +37,10 @@ pub(super) fn check(snapshot: &Snapshot, plan: &Plan, projected: &Projected<'_>,
                     findings.add("Intent", &group.object_ref(), "its cluster is not being deleted");
                 }
             }
-            Decision::Update(Object::Cluster(cluster)) => {
-                if cluster.metadata.is_deleting() && !goes(snapshot, &cluster.key()) {
-                    findings.add("Intent", &cluster.object_ref(), "only a person deletes a cluster");
-                }
+            Decision::Update(Object::Cluster(cluster))
+                if cluster.metadata.is_deleting() && !goes(snapshot, &cluster.key()) =>
+            {
+                findings.add("Intent", &cluster.object_ref(), "only a person deletes a cluster");
             }
             _ => {}
         }

@@ -135,6 +135,9 @@ fn phase(
     if !running {
         return phase(if stopped { "Stopped" } else { "Off" });
     }
+    if stopped {
+        return phase("Stopping");
+    }
     if machine.record.joined_at.is_none() {
         let console = snapshot.observed.consoles.get(&machine.key());
         return phase(console.map_or("Booting", |console| console.phase.as_str()));

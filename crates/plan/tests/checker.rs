@@ -1,0 +1,199 @@
+//! The checker finds what is wrong: each rule is broken on purpose in a plan that was good.
+#![allow(clippy::unwrap_used, reason = "a failure here is a failed test")]
+
+mod common;
+
+use ashlar_api::*;
+use ashlar_plan::check::check;
+use ashlar_plan::*;
+use common::*;
+
+fn key(name: &str) -> NamespacedName {
+    NamespacedName::new("default", name)
+}
+
+fn create_plan() -> (Snapshot, Plan) {
+    let mut world = World::new(six_machines(), 1);
+    let plan = world.plan();
+    (world.snapshot, plan)
+}
+
+fn rules(snapshot: &Snapshot, plan: &Plan) -> Vec<&'static str> {
+    let mut rules: Vec<_> = check(snapshot, plan).into_iter().map(|violation| violation.rule).collect();
+    rules.dedup();
+    rules
+}
+
+fn machine<'p>(plan: &'p mut Plan, name: &str) -> &'p mut Machine {
+    plan.decisions
+        .iter_mut()
+        .flatten()
+        .find_map(|decision| match decision {
+            Decision::Create(Object::Machine(machine)) if machine.metadata.name == name => {
+                Some(&mut **machine)
+            }
+            _ => None,
+        })
+        .unwrap()
+}
+
+#[test]
+fn a_good_plan_breaks_nothing() {
+    let (snapshot, plan) = create_plan();
+    assert_eq!(check(&snapshot, &plan), vec![]);
+}
+
+#[test]
+fn addresses_macs_and_names_are_held_once() {
+    let (snapshot, mut plan) = create_plan();
+    let other = machine(&mut plan, "prod-ctrl-1").spec.nics[0].clone();
+    machine(&mut plan, "prod-ctrl-2").spec.nics[0].address = other.address;
+    assert_eq!(rules(&snapshot, &plan), ["Uniqueness"]);
+
+    let (snapshot, mut plan) = create_plan();
+    machine(&mut plan, "prod-ctrl-2").spec.nics[0].mac = other.mac;
+    assert_eq!(rules(&snapshot, &plan), ["Uniqueness"]);
+
+    let (snapshot, mut plan) = create_plan();
+    let uuid = machine(&mut plan, "prod-ctrl-1").spec.domain.uuid;
+    machine(&mut plan, "prod-ctrl-2").spec.domain.uuid = uuid;
+    assert_eq!(rules(&snapshot, &plan), ["Uniqueness"]);
+
+    let (mut snapshot, plan) = create_plan();
+    snapshot.foreign_addresses.insert(("lan".to_owned(), other.address.addr()));
+    assert_eq!(rules(&snapshot, &plan), ["Address"]);
+}
+
+#[test]
+fn a_host_is_not_overfilled() {
+    let (mut snapshot, plan) = create_plan();
+    let host = snapshot.hosts.get_mut("host-b").unwrap();
+    host.record.capacity.as_mut().unwrap().memory = Mebibytes::from_gib(81);
+    assert_eq!(rules(&snapshot, &plan), ["Capacity"]);
+    let host = snapshot.hosts.get_mut("host-b").unwrap();
+    host.record.capacity.as_mut().unwrap().memory = Mebibytes::from_gib(82);
+    assert_eq!(check(&snapshot, &plan), vec![], "80 GiB claimed and 2 reserved are 82");
+}
+
+#[test]
+fn a_claim_bumps_the_ledgers() {
+    for kind in [Kind::Host, Kind::Network] {
+        let (snapshot, mut plan) = create_plan();
+        for commit in &mut plan.decisions {
+            commit.retain(|decision| decision.object_ref().kind != kind);
+        }
+        assert_eq!(rules(&snapshot, &plan), ["Ledger"]);
+    }
+}
+
+#[test]
+fn commits_have_a_size() {
+    let (snapshot, mut plan) = create_plan();
+    let many: Vec<Decision> = plan
+        .decisions
+        .iter()
+        .flatten()
+        .filter_map(|decision| match decision {
+            Decision::Create(Object::Volume(volume)) => Some(volume.clone()),
+            _ => None,
+        })
+        .cycle()
+        .take(101)
+        .enumerate()
+        .map(|(index, mut volume)| {
+            volume.metadata.name = format!("v{index}");
+            volume.spec.file_name = format!("{index}.qcow2");
+            volume.spec.capacity = Mebibytes(1);
+            Decision::Create(Object::Volume(volume))
+        })
+        .collect();
+    plan.decisions.push(many);
+    assert_eq!(rules(&snapshot, &plan), ["CommitSize"]);
+}
+
+#[test]
+fn nothing_is_destroyed_without_intent() {
+    let mut world = World::new(one_plus_one(), 1);
+    assert!(world.settle().is_empty());
+    let mut plan = world.plan();
+    let ready = |action: Action, object: &str| Step {
+        object: ObjectRef::new(Kind::Machine, "default", object),
+        host: "lab-1".to_owned(),
+        action: Some(action),
+        state: StepState::Ready,
+        why: "because".to_owned(),
+    };
+    let worker = key("demo-wkr-1");
+    plan.steps = vec![ready(Action::DestroyDomain { machine: worker.clone() }, "demo-wkr-1")];
+    assert_eq!(rules(&world.snapshot, &plan), ["Intent"]);
+    plan.steps = vec![ready(Action::DeleteVolume { volume: key("demo-wkr-1-root") }, "demo-wkr-1")];
+    assert_eq!(rules(&world.snapshot, &plan), ["Intent", "InUse"]);
+    plan.steps = vec![ready(Action::DeleteNode { machine: worker.clone() }, "demo-wkr-1")];
+    assert_eq!(rules(&world.snapshot, &plan), ["Intent"]);
+    plan.steps = vec![ready(Action::ShutdownDomain { machine: key("demo-ctrl-1") }, "demo-ctrl-1")];
+    assert_eq!(rules(&world.snapshot, &plan), ["Quorum"], "one of one is the majority");
+
+    // With the intent, but not on what lost our mark.
+    let machine = world.snapshot.machines.get_mut(&worker).unwrap();
+    machine.metadata.deletion_timestamp = Some(world.snapshot.now);
+    let uuid = machine.spec.domain.uuid;
+    plan.steps = vec![ready(Action::DestroyDomain { machine: worker.clone() }, "demo-wkr-1")];
+    assert_eq!(rules(&world.snapshot, &plan), Vec::<&str>::new());
+    plan.steps = vec![ready(Action::UndefineDomain { machine: worker.clone() }, "demo-wkr-1")];
+    assert_eq!(rules(&world.snapshot, &plan), ["Order"], "it runs");
+    match world.snapshot.observed.hosts.get_mut("lab-1") {
+        Some(HostSeen::Seen(host)) => host.domains.get_mut(&uuid).unwrap().mark = None,
+        other => panic!("{other:?}"),
+    }
+    plan.steps = vec![ready(Action::DestroyDomain { machine: worker }, "demo-wkr-1")];
+    assert_eq!(rules(&world.snapshot, &plan), ["Ours"]);
+}
+
+#[test]
+fn objects_leave_only_when_the_world_was_seen_without_them() {
+    let mut world = World::new(one_plus_one(), 1);
+    assert!(world.settle().is_empty());
+    let mut plan = world.plan();
+    let remove =
+        |object: ObjectRef| vec![vec![Decision::Remove { object, resource_version: "1".to_owned() }]];
+    plan.decisions = remove(ObjectRef::new(Kind::Volume, "default", "demo-wkr-1-root"));
+    assert_eq!(rules(&world.snapshot, &plan), ["Removal"]);
+    assert_eq!(check(&world.snapshot, &plan).len(), 2, "no intent, and the file is there");
+    plan.decisions = remove(ObjectRef::new(Kind::Secret, "default", "demo-pki"));
+    assert_eq!(rules(&world.snapshot, &plan), ["Removal"]);
+    plan.decisions = remove(ObjectRef::new(Kind::Host, "", "lab-1"));
+    assert_eq!(rules(&world.snapshot, &plan), ["Removal"]);
+}
+
+#[test]
+fn two_control_planes_never_join_at_once() {
+    let mut world = World::new(six_machines(), 1);
+    let joined = |world: &World| {
+        let first = world.snapshot.machines.get(&key("prod-ctrl-1"));
+        first.is_some_and(|machine| machine.record.joined_at.is_some())
+    };
+    while !joined(&world) {
+        let plan = world.plan();
+        if plan.decisions.is_empty() { world.act(&plan) } else { world.commit(plan.decisions) }
+    }
+    let mut plan = world.plan();
+    for name in ["prod-ctrl-2", "prod-ctrl-3"] {
+        for step in &mut plan.steps {
+            if step.action == Some(Action::StartDomain { machine: key(name) }) {
+                step.state = StepState::Ready;
+            }
+        }
+    }
+    assert!(rules(&world.snapshot, &plan).contains(&"OneAtATime"));
+}
+
+#[test]
+fn texts_hold_no_secrets() {
+    let (snapshot, mut plan) = create_plan();
+    plan.steps[0].why = "join with ab12cd.0123456789abcdef".to_owned();
+    assert_eq!(rules(&snapshot, &plan), ["Secret"]);
+    let (snapshot, mut plan) = create_plan();
+    let keys = &mut machine(&mut plan, "prod-ctrl-1").spec.node.ssh_authorized_keys;
+    keys.push("-----BEGIN OPENSSH PRIVATE KEY-----".to_owned());
+    assert_eq!(rules(&snapshot, &plan), ["Secret"]);
+}
