@@ -25,11 +25,6 @@ impl Drop for Guard {
     }
 }
 
-/// Whether Ctrl-C was pressed.
-pub(crate) fn is_interrupted() -> bool {
-    INTERRUPTED.load(Ordering::Relaxed)
-}
-
 /// Calls `callback` at the first Ctrl-C (or SIGTERM) from now on, on a thread of its own. A second one ends the
 /// process.
 pub(crate) fn on_interrupt(callback: impl FnMut() + Send + 'static) -> Result<Guard> {

@@ -4,6 +4,7 @@
 //! and everything that is said goes through one printer ([`output`]). What is decided is decided in `ashlar-plan`,
 //! what is done is done by `ashlar-engine`.
 
+mod bundle;
 mod cli;
 mod commands;
 mod confirm;

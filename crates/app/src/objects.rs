@@ -95,11 +95,17 @@ impl Reader {
             Err(StoreError::Missing { .. }) => {
                 let dir = settings.state_dir.display();
                 let hint = format!("{dir} holds no store yet; --state-dir or --lab names another one");
-                settings.printer.note(format!("note: {hint}"));
                 Ok(Reader { store: None, hint })
             }
             Err(error @ StoreError::OlderFormat { .. }) => migrate(&path, error),
             Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Says why nothing is there, where there is no store at all.
+    pub(crate) fn note_if_missing(&self, settings: &Settings) {
+        if self.store.is_none() {
+            settings.printer.note(format!("note: {}", self.hint));
         }
     }
 

@@ -102,6 +102,9 @@ pub(crate) struct ClusterDeleteArgs {
 pub(crate) struct ClusterStopArgs {
     /// Name
     pub(crate) name: String,
+    /// Turn the machines off at once, without asking their systems to shut down
+    #[arg(long)]
+    pub(crate) force: bool,
     #[command(flatten)]
     pub(crate) engine: EngineArgs,
 }

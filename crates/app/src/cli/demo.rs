@@ -35,3 +35,16 @@ pub(crate) struct DemoDownArgs {
     #[arg(long, default_value = "demo")]
     pub(crate) name: String,
 }
+
+/// `ashlar internal demo-cluster`
+#[derive(Debug, Args)]
+pub(crate) struct DemoClusterArgs {
+    /// Lab and cluster name
+    pub(crate) name: String,
+    /// Node image
+    pub(crate) image: String,
+    /// Workers
+    pub(crate) workers: u32,
+    /// When `demo up` began
+    pub(crate) began: String,
+}

@@ -1,7 +1,5 @@
 //! `ashlar image`
 
-use std::path::PathBuf;
-
 use clap::{Args, Subcommand, ValueEnum};
 
 /// `ashlar image …`
@@ -18,6 +16,11 @@ pub(crate) enum ImageCommand {
         /// Read every file and compare its digest
         #[arg(long)]
         verify: bool,
+    },
+    /// Record an image of the cache in the store, so that clusters can use it
+    Register {
+        /// Name
+        name: String,
     },
     /// Remove an image from the cache
     Remove {
@@ -53,9 +56,6 @@ pub(crate) struct ImageBuildArgs {
     /// Build only; do not record it in the store
     #[arg(long)]
     pub(crate) no_register: bool,
-    /// Directory with other sources, for tests of the release path
-    #[arg(long, hide = true)]
-    pub(crate) mirror: Option<PathBuf>,
 }
 
 /// Where Kubernetes comes from.

@@ -50,12 +50,34 @@ pub(crate) struct Cli {
 /// Every command.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    /// Enrol, show, check and remove hosts
+    #[command(subcommand)]
+    Host(HostCommand),
+    /// Make the world as the files say, and wait until it is
+    Apply(ApplyArgs),
+    /// Show what would happen: per VM what, where, why and in which order; changes nothing
+    Plan(PlanArgs),
     /// List objects
     Get(GetArgs),
     /// Show one object with its conditions and events
     Describe(DescribeArgs),
+    /// Delete objects and what they stand for
+    Delete(DeleteArgs),
     /// Explain the fields of a kind, or why a machine is where it is
     Explain(ExplainArgs),
+    /// Create, show, delete, start and stop clusters
+    #[command(subcommand)]
+    Cluster(ClusterCommand),
+    /// Print the administrator's kubeconfig of a cluster, or merge it into yours
+    Kubeconfig(KubeconfigArgs),
+    /// Run kubectl against a cluster, through the tunnel
+    Kubectl(KubectlArgs),
+    /// Listen on 127.0.0.1 and forward to a cluster's API server
+    Proxy(ProxyArgs),
+    /// Show a machine's serial console
+    Console(ConsoleArgs),
+    /// Log in to a machine, through the tunnel, its host key pinned
+    Ssh(SshArgs),
     /// Wait until objects are ready or gone
     Wait(WaitArgs),
     /// Show what happened
@@ -66,10 +88,35 @@ pub(crate) enum Command {
     /// Build, list, inspect and remove node images
     #[command(subcommand)]
     Image(ImageCommand),
+    /// A lab with one real cluster: what `make cluster` and `make down` run
+    #[command(subcommand)]
+    Demo(DemoCommand),
     /// Install the system packages that Ashlar needs on this machine
     Setup(SetupArgs),
     /// Print the version
     Version,
     /// Print a completion script for a shell
     Completions(CompletionsArgs),
+    /// For Ashlar's own use
+    #[command(subcommand, hide = true)]
+    Internal(InternalCommand),
+}
+
+impl Command {
+    /// Whether the command talks to hosts: against a lab it then runs in the lab's control namespace.
+    pub(crate) fn needs_hosts(&self) -> bool {
+        match self {
+            Command::Host(command) => !matches!(command, HostCommand::List | HostCommand::Show(_)),
+            Command::Cluster(command) => !matches!(command, ClusterCommand::List | ClusterCommand::Status(_)),
+            Command::Apply(args) => !args.store_only,
+            Command::Delete(args) => !args.store_only,
+            Command::Plan(args) => !args.offline,
+            Command::Kubectl(_)
+            | Command::Proxy(_)
+            | Command::Console(_)
+            | Command::Ssh(_)
+            | Command::Internal(_) => true,
+            _ => false,
+        }
+    }
 }

@@ -114,4 +114,11 @@ pub(crate) enum InternalCommand {
         /// TCP port
         port: u16,
     },
+    /// The second half of `demo up`, in the lab's control namespace.
+    DemoCluster(super::DemoClusterArgs),
+    /// Runs the smoke test: a pod on a worker reaches a Service by name.
+    Smoke {
+        /// Cluster
+        cluster: String,
+    },
 }

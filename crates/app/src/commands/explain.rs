@@ -5,13 +5,19 @@ use std::io::{self, Write};
 use ashlar_api::schema::{FieldDoc, explain as explain_field, schema};
 use ashlar_api::{Kind, Machine, Object};
 
+use ashlar_engine::Scope;
+use ashlar_plan::explain::{placement, placement_text};
+
 use crate::cli::{ExplainArgs, OutputFormat};
 use crate::commands::get::print_value;
-use crate::failure::{Exit, Failure, Result};
+use crate::failure::{Failure, Result};
 use crate::objects::{Reader, object_ref, parse_kind};
 use crate::output::Table;
 use crate::settings::Settings;
+use crate::wiring::Session;
 
+/// Hosts whose verdicts are shown.
+const HOSTS: usize = 20;
 /// Width of descriptions.
 const WIDTH: usize = 100;
 
@@ -114,31 +120,26 @@ fn explain_object(settings: &Settings, kind: &str, name: &str) -> Result {
     let Object::Machine(machine) = reader.object(&object_ref(kind, name, &settings.namespace))? else {
         return Err(Failure::internal("a Machine in the store is not a Machine"));
     };
-    settings.printer.data(|out| print_machine(out, &machine))?;
-    Ok(Exit::Success)
+    let session = Session::open_to_look(settings)?;
+    let (snapshot, plan) = session.block_on(async { Ok(session.engine.plan(&Scope::StoreOnly).await?) })?;
+    session.progress.finish();
+    let placement = placement(&snapshot, &machine.key());
+    settings.printer.data(|out| {
+        match &placement {
+            Some(placement) => out.write_all(placement_text(placement, HOSTS).as_bytes())?,
+            None => writeln!(out, "machine {} is on host {}", machine.key(), machine.spec.host)?,
+        }
+        print_machine(out, &machine)?;
+        let mut left = plan.steps.iter().filter(|step| step.object == machine.object_ref()).peekable();
+        if left.peek().is_some() {
+            writeln!(out, "left to do, as the store has it:")?;
+        }
+        left.try_for_each(|step| writeln!(out, "  {}", step.why))
+    })
 }
 
 fn print_machine(out: &mut dyn Write, machine: &Machine) -> io::Result<()> {
     let spec = &machine.spec;
-    writeln!(out, "machine {} is on host {}", machine.key(), spec.host)?;
-    let notes: Vec<_> = machine
-        .metadata
-        .annotations
-        .iter()
-        .filter(|(key, _)| key.starts_with(PLACEMENT_ANNOTATION))
-        .collect();
-    if notes.is_empty() {
-        writeln!(
-            out,
-            "  (why was not recorded with the machine; its events may tell: ashlar describe machine {})",
-            machine.metadata.name
-        )?;
-    }
-    for (_, text) in notes {
-        for line in text.lines() {
-            writeln!(out, "  {line}")?;
-        }
-    }
     writeln!(out, "size       {} vCPUs, {} (class {})", spec.vcpus, spec.memory, spec.class)?;
     if let Some(nic) = spec.nics.first() {
         writeln!(
@@ -162,9 +163,6 @@ fn print_machine(out: &mut dyn Write, machine: &Machine) -> io::Result<()> {
     }
     Ok(())
 }
-
-/// Annotations under which the planner leaves the reasons of a placement.
-const PLACEMENT_ANNOTATION: &str = "ashlar.dev/placement";
 
 fn spec_failed(machine: &Machine) -> bool {
     machine.record.failure.is_some()

@@ -17,6 +17,7 @@ pub(crate) fn get(settings: &Settings, args: &GetArgs) -> Result {
     let selector = Selector::parse(args.selector.as_deref().unwrap_or_default())?;
     let wanted = wanted(&args.kinds, &args.names)?;
     let reader = Reader::open(settings)?;
+    reader.note_if_missing(settings);
     let mut found = Vec::new();
     for one in &wanted {
         let mut objects = read(settings, &reader, one, args.all_namespaces)?;

@@ -10,12 +10,16 @@ use ashlar_image as image;
 use ashlar_image::{BuiltImage, Context as BuildContext, Manifest, Purpose};
 use ashlar_store::SqliteStore;
 
-use crate::cli::{ImageBuildArgs, ImageCommand, OutputFormat};
+use crate::cli::{ImageBuildArgs, ImageCommand, ImageSource, OutputFormat};
+use crate::commands::apply::declare;
 use crate::commands::get::print_value;
 use crate::confirm::confirm;
 use crate::failure::{Exit, Failure, Result};
 use crate::output::{Printer, Table, elapsed};
 use crate::settings::Settings;
+
+/// The Kubernetes that is built unless another one is asked for: the newest minor that this version was tested with.
+pub(crate) const DEFAULT_KUBERNETES: &str = "v1.37.2";
 
 /// Runs an image command.
 pub(crate) fn image(settings: &Settings, command: ImageCommand) -> Result {
@@ -30,6 +34,7 @@ pub(crate) fn image(settings: &Settings, command: ImageCommand) -> Result {
             }
             print_value(settings, &serde_json::to_value(&found.manifest)?)
         }
+        ImageCommand::Register { name } => register(settings, &image::inspect(cache, &name)?),
         ImageCommand::Remove { name, yes } => {
             let found = image::inspect(cache, &name)?;
             confirm(
@@ -76,7 +81,10 @@ fn size_mib(manifest: &Manifest) -> u64 {
 fn build_command(settings: &Settings, args: &ImageBuildArgs) -> Result {
     let built = build(settings, args)?;
     settings.printer.line(&built.manifest.name)?;
-    Ok(Exit::Success)
+    if args.no_register {
+        return Ok(Exit::Success);
+    }
+    register(settings, &built)
 }
 
 /// Builds, or finds what was built before.
@@ -86,7 +94,14 @@ pub(crate) fn build(settings: &Settings, args: &ImageBuildArgs) -> Result<BuiltI
             image::build_test_image(ctx, &image::TestImageRequest::default())
         });
     }
-    Err(Failure::new("this version builds the test image only").hint("ashlar image build --test"))
+    let version = args.kubernetes.as_deref().unwrap_or(DEFAULT_KUBERNETES);
+    let mut request = image::BuildRequest::new(version);
+    request.source = match args.source {
+        ImageSource::Auto => image::Source::Auto,
+        ImageSource::Release => image::Source::Release,
+        ImageSource::Modules => image::Source::Modules,
+    };
+    with_context(settings, |ctx| image::build_node_image(ctx, &request))
 }
 
 /// Runs a build so that Ctrl-C ends it cleanly, with its programs; finished stages are kept.
@@ -123,6 +138,14 @@ impl image::Reporter for StageLines {
     fn note(&self, message: &str) {
         self.printer.note(format!("  {message}"));
     }
+}
+
+/// Records an image in the store.
+pub(crate) fn register(settings: &Settings, built: &BuiltImage) -> Result {
+    let object = Object::from(to_object(built)?);
+    let store = SqliteStore::open(settings.store_path()?)?;
+    declare(settings, &store, vec![object], false)?;
+    Ok(Exit::Success)
 }
 
 /// The Image object of an image in the cache.

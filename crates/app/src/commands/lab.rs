@@ -126,7 +126,7 @@ fn enter(lab: &Lab, place: PlaceArgs, command: &[OsString]) -> Result {
 
 /// Goes on inside the lab's control namespace: the hosts are reached from nowhere else. Returns where this process is
 /// inside already; otherwise it becomes the same command there.
-pub(crate) fn enter_control(lab: &str, extra: &[OsString]) -> Result<()> {
+pub(crate) fn enter_control(lab: &str) -> Result<()> {
     let lab = Lab::new(lab)?;
     let description = lab.description()?.ok_or_else(|| no_such_lab(lab.name()))?;
     if is_inside(&description.control_namespace) {
@@ -135,7 +135,6 @@ pub(crate) fn enter_control(lab: &str, extra: &[OsString]) -> Result<()> {
     let program = std::env::current_exe().context("cannot find the ashlar program itself")?;
     let mut command = vec![program.into_os_string()];
     command.extend(std::env::args_os().skip(1));
-    command.extend(extra.iter().cloned());
     match lab.exec(&Place::Control, &command)? {}
 }
 

@@ -1,11 +1,16 @@
 //! One module per noun: settings and arguments in, an exit code out.
 
+mod apply;
 mod cluster;
+mod delete;
+mod demo;
 mod describe;
 mod explain;
 mod get;
+mod host;
 mod image;
 mod lab;
+mod reach;
 mod setup;
 mod wait;
 
@@ -15,7 +20,7 @@ use std::panic;
 
 use clap::{CommandFactory, Parser};
 
-use crate::cli::{Cli, Command};
+use crate::cli::{Cli, Command, InternalCommand};
 use crate::failure::{Exit, Failure, Result};
 use crate::settings::Settings;
 
@@ -58,7 +63,24 @@ fn run() -> Exit {
 }
 
 fn command(settings: &Settings, command: Command) -> Result {
+    if let (Some(lab), true) = (&settings.lab, command.needs_hosts()) {
+        lab::enter_control(lab)?;
+    }
     match command {
+        Command::Host(command) => host::host(settings, command),
+        Command::Apply(args) => apply::apply(settings, &args),
+        Command::Plan(args) => apply::plan(settings, &args),
+        Command::Delete(args) => delete::delete(settings, &args),
+        Command::Cluster(command) => cluster::cluster(settings, command),
+        Command::Kubeconfig(args) => reach::kubeconfig(settings, &args),
+        Command::Kubectl(args) => reach::kubectl(settings, &args),
+        Command::Proxy(args) => reach::proxy(settings, &args),
+        Command::Console(args) => reach::console(settings, &args),
+        Command::Ssh(args) => reach::ssh(settings, &args),
+        Command::Demo(command) => demo::demo(settings, command),
+        Command::Internal(InternalCommand::Dial { machine, port }) => reach::dial(settings, &machine, port),
+        Command::Internal(InternalCommand::Smoke { cluster }) => reach::smoke(settings, &cluster),
+        Command::Internal(InternalCommand::DemoCluster(args)) => demo::cluster(settings, &args),
         Command::Get(args) => get::get(settings, &args),
         Command::Describe(args) => describe::describe(settings, &args),
         Command::Explain(args) => explain::explain(settings, &args),

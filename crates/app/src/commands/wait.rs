@@ -132,6 +132,7 @@ pub(crate) fn events(settings: &Settings, args: &EventsArgs) -> Result {
             && (!args.warnings || event.spec.event_type == EventType::Warning)
     };
     let reader = Reader::open(settings)?;
+    reader.note_if_missing(settings);
     let namespace = (!args.all_namespaces && about.is_empty()).then_some(settings.namespace.as_str());
     let revision = match reader.store() {
         Some(store) => block_on(store.list_raw(Some(Kind::Event.name()), Some("-")))?.revision,

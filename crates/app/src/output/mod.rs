@@ -10,7 +10,7 @@ mod tree;
 
 pub(crate) use columns::{headers, row};
 pub(crate) use describe::describe;
-pub(crate) use plan::{plan, plan_value};
+pub(crate) use plan::plan_value;
 pub(crate) use printer::{Printer, Verbosity};
 pub(crate) use table::Table;
 pub(crate) use text::{age, elapsed, plural, yaml};

@@ -49,6 +49,11 @@ impl Printer {
         self.verbosity == Verbosity::Quiet
     }
 
+    /// Whether colour is used.
+    pub(crate) fn is_colored(&self) -> bool {
+        self.colored
+    }
+
     /// Sets (or ends) what is done around each line, for a live display.
     pub(crate) fn set_around(&self, around: Option<Around>) {
         if let Ok(mut slot) = self.around.lock() {

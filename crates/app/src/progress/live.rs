@@ -26,7 +26,7 @@ impl Live {
     pub(super) fn start(printer: &Printer) -> Arc<Self> {
         let bars = MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(8));
         let above = bars.clone();
-        printer.set_around(Some(Box::new(move |write| above.suspend(|| write()))));
+        printer.set_around(Some(Box::new(move |write| above.suspend(write))));
         Arc::new(Live { bars, lines: Mutex::default() })
     }
 

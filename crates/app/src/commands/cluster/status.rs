@@ -16,6 +16,7 @@ use crate::settings::Settings;
 /// Shows clusters.
 pub(crate) fn status(settings: &Settings, args: &ClusterStatusArgs) -> Result {
     let reader = Reader::open(settings)?;
+    reader.note_if_missing(settings);
     let namespace = settings.namespace.as_str();
     let objects = match &args.name {
         Some(name) => vec![reader.object(&object_ref(Kind::Cluster, name, namespace))?],

@@ -1,0 +1,126 @@
+//! `ashlar apply` and `ashlar plan`.
+
+use ashlar_api::expand::{ObjectMap, object_map};
+use ashlar_api::{Kind, Object};
+use ashlar_engine::declare::{self, Declared, Outcome};
+use ashlar_engine::{Goal, RunSummary, Scope};
+use ashlar_plan::render::plan_text;
+use ashlar_store::Store;
+use futures::executor::block_on;
+
+use crate::cli::{ApplyArgs, OutputFormat, PlanArgs};
+use crate::commands::get::print_value;
+use crate::failure::{Exit, Result};
+use crate::input::{check, read_objects};
+use crate::objects::{Reader, slash_name};
+use crate::output::{elapsed, plan_value, plural};
+use crate::settings::Settings;
+use crate::wiring::{OsEntropy, Session, SystemClock};
+
+/// Applies files.
+pub(crate) fn apply(settings: &Settings, args: &ApplyArgs) -> Result {
+    let objects = read_objects(&args.files.filename, args.files.recursive, &settings.namespace)?;
+    check(&objects, &existing(&Reader::open(settings)?)?)?;
+    let objects: Vec<Object> = objects.into_iter().map(|object| object.object).collect();
+    if args.dry_run {
+        let session = Session::open_to_look(settings)?;
+        declare(settings, &*session.store, objects.clone(), true)?;
+        return show_plan(settings, &session, objects, &Scope::All);
+    }
+    if args.store_only {
+        let store = ashlar_store::SqliteStore::open(settings.store_path()?)?;
+        declare(settings, &store, objects, false)?;
+        return Ok(Exit::Success);
+    }
+    let session = Session::open(settings, &args.engine)?;
+    declare(settings, &*session.store, objects, false)?;
+    let summary = session.run(settings, &Scope::All, &Goal::Settled)?;
+    report(settings, &summary);
+    Ok(Exit::Success)
+}
+
+/// Says what a run did.
+pub(crate) fn report(settings: &Settings, summary: &RunSummary) {
+    let text = if summary.is_unchanged() {
+        format!("nothing to do: the world is as the store says ({})", elapsed(summary.elapsed))
+    } else {
+        format!("done: {} in {}", plural(summary.actions as usize, "action"), elapsed(summary.elapsed))
+    };
+    settings.printer.note(text);
+}
+
+/// Writes objects into the store (or only says what would be written), one line for each.
+pub(crate) fn declare(
+    settings: &Settings,
+    store: &dyn Store,
+    objects: Vec<Object>,
+    dry_run: bool,
+) -> Result<Declared> {
+    let declared = block_on(declare::apply(store, &SystemClock, &OsEntropy, objects, dry_run))?;
+    let suffix = if dry_run { " (dry run)" } else { "" };
+    for one in &declared.applied {
+        let word = match one.outcome {
+            Outcome::Created => "created",
+            Outcome::Configured => "configured",
+            Outcome::Unchanged => "unchanged",
+        };
+        settings.printer.note(format!("{} {word}{suffix}", slash_name(&one.object.object_ref())));
+        for change in &one.changes {
+            settings.printer.note(format!("  {change}"));
+        }
+    }
+    for group in &declared.no_longer_inline {
+        let name = slash_name(group);
+        settings.printer.warn(format!(
+            "{name} is no longer in the file and stays as it is; `{} delete {name}` removes it",
+            settings.command_prefix()
+        ));
+    }
+    Ok(declared)
+}
+
+/// All objects that people write, for checks against them.
+pub(crate) fn existing(reader: &Reader) -> Result<ObjectMap> {
+    let mut objects = Vec::new();
+    for kind in Kind::ALL.into_iter().filter(|kind| !matches!(kind, Kind::Event | Kind::Secret)) {
+        objects.extend(reader.objects(kind, None)?);
+    }
+    Ok(object_map(objects))
+}
+
+/// Shows what would happen.
+pub(crate) fn plan(settings: &Settings, args: &PlanArgs) -> Result {
+    let mut objects = Vec::new();
+    if !args.filename.is_empty() {
+        let read = read_objects(&args.filename, args.recursive, &settings.namespace)?;
+        check(&read, &existing(&Reader::open(settings)?)?)?;
+        objects.extend(read.into_iter().map(|object| object.object));
+    }
+    let session = Session::open_to_look(settings)?;
+    let scope = if args.offline { Scope::StoreOnly } else { Scope::All };
+    show_plan(settings, &session, objects, &scope)
+}
+
+/// Plans with the objects as if they had been applied, and prints it.
+pub(crate) fn show_plan(
+    settings: &Settings,
+    session: &Session,
+    objects: Vec<Object>,
+    scope: &Scope,
+) -> Result {
+    let (snapshot, plan) = session.block_on(async {
+        Ok(if objects.is_empty() {
+            session.engine.plan(scope).await?
+        } else {
+            session.engine.plan_with(objects, scope).await?
+        })
+    })?;
+    session.progress.finish();
+    match settings.output {
+        OutputFormat::Json | OutputFormat::Yaml => print_value(settings, &plan_value(&plan)?),
+        _ => {
+            let text = plan_text(&snapshot, &plan);
+            settings.printer.data(|out| out.write_all(text.as_bytes()))
+        }
+    }
+}
