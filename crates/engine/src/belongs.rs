@@ -47,6 +47,40 @@ impl<'a> Belongings<'a> {
             })
     }
 
+    /// Whether a commit removes an object that is being worked on: that it was seen to be gone may be out of date.
+    pub(crate) fn takes_away(
+        &self,
+        decisions: &[Decision],
+        is_worked_on: impl Fn(&ObjectRef) -> bool,
+    ) -> bool {
+        decisions.iter().any(|decision| match decision {
+            Decision::Remove { object, .. } => {
+                is_worked_on(object) || self.worker_of(object).is_some_and(|worker| is_worked_on(&worker))
+            }
+            _ => false,
+        })
+    }
+
+    /// The machine in whose lane an object's steps are taken, where it is not the object itself.
+    fn worker_of(&self, object: &ObjectRef) -> Option<ObjectRef> {
+        let machine = match object.kind {
+            Kind::Volume => match &self.snapshot.volumes.get(&object.key())?.spec.content {
+                VolumeContent::MachineDisk { machine, .. } => machine,
+                VolumeContent::ImageFile { .. } => return None,
+            },
+            Kind::Secret => match &self.snapshot.secrets.get(&object.key())?.purpose {
+                SecretPurpose::JoinToken { machine } | SecretPurpose::MachineSshHostKey { machine } => {
+                    machine
+                }
+                SecretPurpose::ClusterPki { cluster } => {
+                    return Some(ObjectRef::new(Kind::Cluster, &object.namespace, cluster));
+                }
+            },
+            _ => return None,
+        };
+        Some(ObjectRef::new(Kind::Machine, &object.namespace, machine))
+    }
+
     /// The plan's steps in scope.
     pub(crate) fn steps<'p>(&'p self, plan: &'p Plan) -> impl Iterator<Item = &'p Step> {
         plan.steps.iter().filter(|step| self.has_step(step))

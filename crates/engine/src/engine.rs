@@ -8,6 +8,7 @@ use ashlar_store::Store;
 
 use crate::{
     EngineError, EventSink, Goal, RunSummary, Scope, Settings,
+    addresses::ForeignAddresses,
     effects::World,
     lanes::HostLimits,
     lease::Leases,
@@ -34,6 +35,7 @@ pub struct Engine {
     pub(crate) consoles: Consoles,
     pub(crate) cluster_access: ClusterAccess,
     pub(crate) last_told: LastTold,
+    pub(crate) foreign_addresses: ForeignAddresses,
 }
 
 impl Engine {
@@ -69,6 +71,7 @@ impl Engine {
             consoles: Consoles::default(),
             cluster_access: ClusterAccess::default(),
             last_told: LastTold::default(),
+            foreign_addresses: ForeignAddresses::default(),
         }
     }
 
@@ -85,8 +88,8 @@ impl Engine {
     /// # Errors
     /// The store cannot be read; no plan can be made.
     pub async fn plan(&self, scope: &Scope) -> Result<(Snapshot, Plan), EngineError> {
-        let snapshot = self.snapshot(scope).await?;
-        let plan = self.make_plan(&snapshot)?;
+        let mut snapshot = self.snapshot(scope).await?;
+        let plan = self.plan_with_free_addresses(&mut snapshot, scope).await?;
         Ok((snapshot, plan))
     }
 
@@ -101,7 +104,7 @@ impl Engine {
     ) -> Result<(Snapshot, Plan), EngineError> {
         let mut snapshot = self.snapshot(scope).await?;
         crate::declare::lay_over(&mut snapshot, objects, self.world.entropy.as_ref());
-        let plan = self.make_plan(&snapshot)?;
+        let plan = self.plan_with_free_addresses(&mut snapshot, scope).await?;
         Ok((snapshot, plan))
     }
 

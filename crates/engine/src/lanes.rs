@@ -65,8 +65,8 @@ pub(crate) struct Lanes<'a> {
     busy: BTreeSet<ObjectRef>,
     /// Actions that ended well.
     pub(crate) actions: u32,
-    /// Lanes that ended since it was last reset.
-    pub(crate) ended: u32,
+    /// Objects whose lanes ended since the pass began: what it saw of them may be older than what the lane did.
+    ended: BTreeSet<ObjectRef>,
     failed: Option<EngineError>,
 }
 
@@ -78,9 +78,20 @@ impl<'a> Lanes<'a> {
             running: FuturesUnordered::new(),
             busy: BTreeSet::new(),
             actions: 0,
-            ended: 0,
+            ended: BTreeSet::new(),
             failed: None,
         }
+    }
+
+    /// A new pass looks at the world from now on.
+    pub(crate) fn begin_pass(&mut self) {
+        self.ended.clear();
+    }
+
+    /// Whether a lane of the object is under way, or ended after the pass began to look: what the pass knows about it
+    /// may be out of date.
+    pub(crate) fn is_touched(&self, object: &ObjectRef) -> bool {
+        self.busy.contains(object) || self.ended.contains(object)
     }
 
     /// Whether nothing is under way.
@@ -88,12 +99,12 @@ impl<'a> Lanes<'a> {
         self.running.is_empty()
     }
 
-    /// Begins what is Ready, in the plan's order, for objects without a busy lane.
+    /// Begins what is Ready, in the plan's order, for objects that no lane touched since the pass began.
     pub(crate) fn start(&mut self, snapshot: &Arc<Snapshot>, plan: &Plan, is_wanted: impl Fn(&Step) -> bool) {
         let mut lanes: Vec<(ObjectRef, Vec<Step>)> = Vec::new();
         for step in &plan.steps {
             let is_ready = step.state == StepState::Ready && step.action.is_some();
-            if !is_ready || self.busy.contains(&step.object) || !is_wanted(step) {
+            if !is_ready || self.is_touched(&step.object) || !is_wanted(step) {
                 continue;
             }
             match lanes.iter_mut().find(|(object, _)| *object == step.object) {
@@ -124,7 +135,7 @@ impl<'a> Lanes<'a> {
 
     /// Waits until a lane ends, or the given future does.
     pub(crate) async fn wait(&mut self, other: impl Future<Output = ()>) -> Result<(), EngineError> {
-        if self.ended > 0 {
+        if !self.ended.is_empty() {
             return Ok(());
         }
         if self.running.is_empty() {
@@ -142,7 +153,7 @@ impl<'a> Lanes<'a> {
         if let Some(end) = end {
             self.busy.remove(&end.object);
             self.actions += end.actions;
-            self.ended += 1;
+            self.ended.insert(end.object);
             if let Err(error) = end.result {
                 self.failed.get_or_insert(error);
             }

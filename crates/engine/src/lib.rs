@@ -20,6 +20,7 @@ pub mod vault;
 
 mod access;
 mod addon;
+mod addresses;
 mod belongs;
 mod commit;
 mod deadline;

@@ -37,14 +37,20 @@ impl Engine {
         let mut conflicts = 0;
         loop {
             passes += 1;
-            lanes.ended = 0;
-            let view = lanes.alongside(self.view(scope)).await??;
-            let mut plan = self.make_plan(&view.snapshot)?;
+            lanes.begin_pass();
+            let mut view = lanes.alongside(self.view(scope)).await??;
+            let mut plan =
+                lanes.alongside(self.plan_with_free_addresses(&mut view.snapshot, scope)).await??;
             memory.retries.hold(&mut plan, clock.now());
             let belongings = Belongings::new(&view.snapshot, scope);
             let decisions = std::mem::take(&mut plan.decisions);
-            let wanted: Vec<_> =
-                decisions.into_iter().filter(|commit| belongings.has_commit(commit)).collect();
+            let wanted: Vec<_> = decisions
+                .into_iter()
+                .filter(|commit| {
+                    belongings.has_commit(commit)
+                        && !belongings.takes_away(commit, |object| lanes.is_touched(object))
+                })
+                .collect();
             let undecided = !wanted.is_empty();
             match lanes.alongside(self.commit(&view.snapshot, wanted)).await?? {
                 Committed::Nothing => conflicts = 0,

@@ -50,9 +50,7 @@ pub(super) async fn place(
         let volume = snapshot.volumes.get(&key).ok_or(EngineError::Contended)?;
         if !volume.record.filled {
             let volume = key.clone();
-            take(engine, &snapshot, host, Action::CreateVolume { volume: volume.clone() }).await?;
-            take(engine, &snapshot, host, Action::FillVolume { volume: volume.clone() }).await?;
-            take(engine, &snapshot, host, Action::VerifyVolume { volume }).await?;
+            fill(engine, &snapshot, host, &key).await?;
         }
         paths.push(volume.spec.path());
     }
@@ -61,6 +59,25 @@ pub(super) async fn place(
     let target = engine.leased(object).await?;
     let [kernel_path, initrd_path] = <[String; 2]>::try_from(paths).map_err(|_| EngineError::Contended)?;
     Ok(ProbeFiles { target, kernel_path, initrd_path })
+}
+
+/// Makes, fills and verifies one file. A damaged upload was deleted by the verification: it is made anew.
+async fn fill(
+    engine: &Engine,
+    snapshot: &Snapshot,
+    host: &str,
+    volume: &NamespacedName,
+) -> Result<(), EnrolError> {
+    let mut last = Ok(());
+    for _ in 0..ATTEMPTS {
+        take(engine, snapshot, host, Action::CreateVolume { volume: volume.clone() }).await?;
+        take(engine, snapshot, host, Action::FillVolume { volume: volume.clone() }).await?;
+        last = take(engine, snapshot, host, Action::VerifyVolume { volume: volume.clone() }).await;
+        if last.is_ok() {
+            break;
+        }
+    }
+    last
 }
 
 /// Writes the Volume objects that are missing.

@@ -124,7 +124,7 @@ async fn create(job: Job<'_>, new: NewSecret, check: Option<(ObjectRef, &str)>) 
     let world = &job.engine.world;
     let spec = job.engine.vault.seal(&new.name, new.purpose, &new.values, world.entropy.as_ref())?;
     let mut secret = Secret::new(&new.name.name, spec);
-    secret.metadata.namespace = new.name.namespace;
+    secret.metadata.namespace.clone_from(&new.name.namespace);
     secret.metadata.uid = Some(random_uuid(world.entropy.as_ref()));
     secret.metadata.generation = 1;
     secret.metadata.creation_timestamp = Some(world.clock.now());
@@ -139,6 +139,8 @@ async fn create(job: Job<'_>, new: NewSecret, check: Option<(ObjectRef, &str)>) 
     }
     match job.engine.store.commit(transaction).await {
         Ok(_) => Ok(()),
+        // Whoever was first counts.
+        Err(error) if error.is_conflict() && read(job, &new.name).await?.is_some() => Ok(()),
         Err(error) if error.is_conflict() => {
             Err(Failure::NotNow("the store changed meanwhile; the next pass sees how".to_owned()))
         }
