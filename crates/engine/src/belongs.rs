@@ -1,6 +1,6 @@
 //! Which cluster an object is for: a run for one cluster takes no steps of another.
 
-use ashlar_api::{Kind, NamespacedName, ObjectRef, SecretPurpose, VolumeContent};
+use ashlar_api::{Kind, NamespacedName, Object, ObjectRef, SecretPurpose, VolumeContent};
 use ashlar_plan::{Decision, Plan, Snapshot, Step};
 
 use crate::Scope;
@@ -34,17 +34,35 @@ impl<'a> Belongings<'a> {
         }
     }
 
-    /// Whether a commit is about the scope: one of its writes is, or nobody can tell yet.
+    /// Whether a commit is about the scope: one of its writes is.
     pub(crate) fn has_commit(&self, decisions: &[Decision]) -> bool {
-        matches!(self.scope, Scope::All)
-            || decisions.iter().any(|decision| match decision {
-                Decision::Create(object) | Decision::Update(object) => {
-                    let name = object.object_ref();
-                    is_owned_kind(name.kind) && self.has(&name)
+        let wanted = match self.scope {
+            Scope::All => return true,
+            Scope::Cluster(wanted) => wanted,
+            Scope::Hosts | Scope::StoreOnly => return false,
+        };
+        let is_wanted = |namespace: &str, name: &str| wanted.namespace == namespace && wanted.name == name;
+        decisions.iter().any(|decision| match decision {
+            Decision::Create(object) | Decision::Update(object) => {
+                let namespace = &object.metadata().namespace;
+                match object {
+                    Object::Cluster(cluster) => is_wanted(namespace, &cluster.metadata.name),
+                    Object::WorkerGroup(group) => is_wanted(namespace, &group.spec.cluster),
+                    Object::Machine(machine) => is_wanted(namespace, &machine.spec.cluster),
+                    Object::Volume(_) => {
+                        self.is_known(&object.object_ref()) && self.has(&object.object_ref())
+                    }
+                    // A ledger that is bumped along with them does not say for whom.
+                    _ => false,
                 }
-                Decision::Remove { object, .. } => is_owned_kind(object.kind) && self.has(object),
-                Decision::Check { .. } => false,
-            })
+            }
+            Decision::Remove { object, .. } => is_owned_kind(object.kind) && self.has(object),
+            Decision::Check { .. } => false,
+        })
+    }
+
+    fn is_known(&self, object: &ObjectRef) -> bool {
+        self.clusters_of(object).is_some()
     }
 
     /// Whether a commit removes an object that is being worked on: that it was seen to be gone may be out of date.
@@ -94,26 +112,37 @@ impl<'a> Belongings<'a> {
         match object.kind {
             Kind::Cluster => Some(vec![key]),
             Kind::WorkerGroup => Some(vec![in_namespace(&self.snapshot.groups.get(&key)?.spec.cluster)]),
-            Kind::Machine => Some(vec![in_namespace(&self.snapshot.machines.get(&key)?.spec.cluster)]),
+            Kind::Machine => self.cluster_of_machine(&key).map(|cluster| vec![cluster]),
             Kind::Volume => {
                 let volume = self.snapshot.volumes.get(&key)?;
                 match &volume.spec.content {
                     VolumeContent::ImageFile { .. } => Some(self.users_of_image_file(&volume.metadata.name)),
                     VolumeContent::MachineDisk { machine, .. } => {
-                        let machine = self.snapshot.machines.get(&in_namespace(machine))?;
-                        Some(vec![in_namespace(&machine.spec.cluster)])
+                        self.cluster_of_machine(&in_namespace(machine)).map(|cluster| vec![cluster])
                     }
                 }
             }
             Kind::Secret => match &self.snapshot.secrets.get(&key)?.purpose {
                 SecretPurpose::ClusterPki { cluster } => Some(vec![in_namespace(cluster)]),
                 SecretPurpose::JoinToken { machine } | SecretPurpose::MachineSshHostKey { machine } => {
-                    let machine = self.snapshot.machines.get(&in_namespace(machine))?;
-                    Some(vec![in_namespace(&machine.spec.cluster)])
+                    self.cluster_of_machine(&in_namespace(machine)).map(|cluster| vec![cluster])
                 }
             },
             _ => Some(Vec::new()),
         }
+    }
+
+    /// A machine's cluster. One that is not in the store (yet, or any more) is only a name, which begins with its
+    /// cluster's.
+    fn cluster_of_machine(&self, machine: &NamespacedName) -> Option<NamespacedName> {
+        if let Some(known) = self.snapshot.machines.get(machine) {
+            return Some(NamespacedName::new(&machine.namespace, &known.spec.cluster));
+        }
+        let is_prefix = |cluster: &&NamespacedName| {
+            let rest = machine.name.strip_prefix(&cluster.name);
+            cluster.namespace == machine.namespace && rest.is_some_and(|rest| rest.starts_with('-'))
+        };
+        self.snapshot.clusters.keys().filter(is_prefix).max_by_key(|cluster| cluster.name.len()).cloned()
     }
 
     fn users_of_image_file(&self, volume: &str) -> Vec<NamespacedName> {

@@ -99,6 +99,17 @@ pub struct BlockedStep {
     pub message: String,
 }
 
+/// An error with its sources, in one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text = format!("{text}: {error}");
+        source = error.source();
+    }
+    text
+}
+
 fn human(duration: Duration) -> String {
     match duration.as_secs() {
         seconds if seconds >= 120 => format!("{} minutes", seconds / 60),

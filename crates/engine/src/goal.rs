@@ -46,13 +46,26 @@ impl RunSummary {
     }
 }
 
+impl Goal {
+    /// The cluster that it is about.
+    pub(crate) fn cluster(&self) -> Option<&NamespacedName> {
+        match self {
+            Goal::ClusterReady(cluster)
+            | Goal::ClusterGone(cluster)
+            | Goal::ClusterStopped(cluster)
+            | Goal::ClusterStarted(cluster) => Some(cluster),
+            Goal::Settled | Goal::ObjectsGone(_) => None,
+        }
+    }
+}
+
 /// What a pass means for the goal.
 #[derive(Debug)]
 pub(crate) enum Verdict {
     /// It is met.
     Met,
-    /// Not yet.
-    Open,
+    /// Not yet; what is lacking, where no step of the plan says it.
+    Open(Option<String>),
     /// It cannot be met.
     Failed(EngineError),
 }
@@ -76,7 +89,14 @@ impl Goal {
                         "cluster {cluster} is being deleted"
                     )));
                 }
-                !steps_left && !object.record.stopped && is_up(snapshot, cluster)
+                if !steps_left && !object.record.stopped {
+                    match lack(snapshot, cluster) {
+                        None => true,
+                        lack => return Verdict::Open(lack),
+                    }
+                } else {
+                    false
+                }
             }
             Goal::ClusterStopped(cluster) => {
                 let Some(object) = snapshot.clusters.get(cluster) else { return no_such(cluster) };
@@ -94,9 +114,9 @@ impl Goal {
         }
         match self {
             Goal::Settled | Goal::ClusterReady(_) | Goal::ClusterStarted(_) => {
-                failed_node(snapshot, plan, belongings).map_or(Verdict::Open, Verdict::Failed)
+                failed_node(snapshot, plan, belongings).map_or(Verdict::Open(None), Verdict::Failed)
             }
-            Goal::ClusterStopped(_) | Goal::ClusterGone(_) | Goal::ObjectsGone(_) => Verdict::Open,
+            Goal::ClusterStopped(_) | Goal::ClusterGone(_) | Goal::ObjectsGone(_) => Verdict::Open(None),
         }
     }
 }
@@ -112,21 +132,29 @@ fn machines_of<'a>(snapshot: &'a Snapshot, cluster: &'a NamespacedName) -> impl 
     })
 }
 
-/// All nodes of the cluster are Ready, and so are its system pods. Without a CNI of ours, nodes only have to be there.
-fn is_up(snapshot: &Snapshot, cluster: &NamespacedName) -> bool {
-    let Some(ClusterSeen::Seen(world)) = snapshot.observed.clusters.get(cluster) else { return false };
+/// What the cluster lacks to be up: all of its nodes Ready, and its system pods. Without a CNI of ours, nodes only have
+/// to be there.
+fn lack(snapshot: &Snapshot, cluster: &NamespacedName) -> Option<String> {
+    let Some(ClusterSeen::Seen(world)) = snapshot.observed.clusters.get(cluster) else {
+        return Some(format!("the API of cluster {cluster} does not answer"));
+    };
     let has_cni = snapshot.clusters.get(cluster).is_some_and(|cluster| cluster.spec.cni != Cni::None);
     let mut machines = machines_of(snapshot, cluster).peekable();
-    let is_empty = machines.peek().is_none();
-    let all_there = machines.all(|machine| {
+    if machines.peek().is_none() {
+        return Some(format!("cluster {cluster} has no machines"));
+    }
+    let missing = machines.find(|machine| {
         let node = world.nodes.get(&machine.spec.node.name);
-        machine.record.joined_at.is_some()
-            && node.is_some_and(|node| {
-                node.provider_id == machine.spec.node.provider_id && (node.ready || !has_cni)
-            })
+        let is_up = node.is_some_and(|node| {
+            node.provider_id == machine.spec.node.provider_id && (node.ready || !has_cni)
+        });
+        machine.record.joined_at.is_none() || !is_up
     });
-    let pods_ready = !has_cni || world.system_pods > 0 && world.system_pods_ready == world.system_pods;
-    !is_empty && all_there && pods_ready
+    if let Some(machine) = missing {
+        return Some(format!("node {} is not Ready", machine.spec.node.name));
+    }
+    let (ready, all) = (world.system_pods_ready, world.system_pods);
+    (has_cni && (all == 0 || ready < all)).then(|| format!("{ready} of {all} system pods are Ready"))
 }
 
 /// All domains of the cluster were seen, and none of them runs.

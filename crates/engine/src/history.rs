@@ -25,6 +25,11 @@ pub(crate) struct Told {
 }
 
 impl Told {
+    /// Whether nothing was told yet.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.events.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
+
     /// Whether it is the first time.
     fn is_news(&self, name: &str) -> bool {
         self.events.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned())

@@ -100,11 +100,11 @@ impl<'a> Lanes<'a> {
     }
 
     /// Begins what is Ready, in the plan's order, for objects that no lane touched since the pass began.
-    pub(crate) fn start(&mut self, snapshot: &Arc<Snapshot>, plan: &Plan, is_wanted: impl Fn(&Step) -> bool) {
+    pub(crate) fn start(&mut self, snapshot: &Arc<Snapshot>, plan: &Plan) {
         let mut lanes: Vec<(ObjectRef, Vec<Step>)> = Vec::new();
         for step in &plan.steps {
             let is_ready = step.state == StepState::Ready && step.action.is_some();
-            if !is_ready || self.is_touched(&step.object) || !is_wanted(step) {
+            if !is_ready || self.is_touched(&step.object) {
                 continue;
             }
             match lanes.iter_mut().find(|(object, _)| *object == step.object) {
@@ -213,8 +213,7 @@ async fn take_step(
             .await;
         return Ok(true);
     };
-    let (reason, message, will_retry) = match failure {
-        Failure::Engine(error) => return Err(error),
+    let (reason, message, will_retry) = match settle(failure)? {
         Failure::NotNow(message) => {
             let will_retry = memory.retries.failed(step, &message, now, &engine.settings);
             ("NotNow".to_owned(), message, will_retry)
@@ -225,6 +224,7 @@ async fn take_step(
             (reason.to_owned(), message, false)
         }
         Failure::Effect(error) => note_effect_error(engine, memory, step, error),
+        Failure::Engine(error) => return Err(error),
     };
     tracing::debug!(object = %step.object, reason, message, will_retry, "a step failed");
     engine.sink.event(&EngineEvent::ActionFailed { step: step.clone(), error: message.clone(), will_retry });
@@ -232,6 +232,20 @@ async fn take_step(
         engine.record_event(&memory.told, &step.object, EventType::Warning, &reason, &message).await;
     }
     Ok(false)
+}
+
+/// Failures of the engine that concern this step alone: a secret that cannot be opened stops one cluster, not all.
+fn settle(failure: Failure) -> Result<Failure, EngineError> {
+    match failure {
+        Failure::Engine(error @ (EngineError::Vault(_) | EngineError::Pki(_))) => {
+            Ok(Failure::Blocked { reason: "SecretUnusable", message: crate::error::chain(&error) })
+        }
+        Failure::Engine(error @ (EngineError::Contended | EngineError::NoSuchObject(_))) => {
+            Ok(Failure::NotNow(error.to_string()))
+        }
+        Failure::Engine(error) => Err(error),
+        other => Ok(other),
+    }
 }
 
 /// What a failed call means for the run: reason, message, and whether it is tried again by itself.
@@ -244,7 +258,7 @@ fn note_effect_error(
     let now = engine.world.clock.now();
     let EffectError { kind, message } = error;
     let reason = match kind {
-        EffectErrorKind::Unreachable => "HostUnreachable",
+        EffectErrorKind::Unreachable => "Unreachable",
         EffectErrorKind::Busy => "Busy",
         EffectErrorKind::NotFound => "NotFound",
         EffectErrorKind::AlreadyExists => "AlreadyExists",

@@ -44,6 +44,7 @@ mod retry;
 mod run;
 mod scope;
 mod settings;
+mod statuses;
 
 pub use engine::Engine;
 pub use error::{BlockedStep, EngineError};

@@ -1,11 +1,11 @@
-//! Telling: events to whoever listens, statuses and Event objects into the store.
+//! Telling: events to whoever listens, and Event objects into the store.
 
 use std::collections::BTreeMap;
 
-use ashlar_api::EventType;
+use ashlar_api::{EventType, Kind, ObjectRef};
 use ashlar_plan::{NoteKind, Plan, StepState};
 
-use crate::{Engine, EngineEvent, belongs::Belongings, lanes::RunMemory, read::StoreView};
+use crate::{Engine, EngineEvent, Goal, belongs::Belongings, lanes::RunMemory, read::StoreView};
 
 /// What was told of each object last, so that the same is told once.
 #[derive(Default)]
@@ -61,8 +61,21 @@ impl Engine {
                 self.sink.event(&EngineEvent::Notice(note.clone()));
             }
         }
+        if memory.told.is_empty() {
+            return;
+        }
         if let Err(error) = self.prune_events(&view.events).await {
             tracing::debug!(%error, "old events could not be removed");
+        }
+    }
+
+    /// Tells what a goal lacks that no step of the plan says.
+    pub(crate) fn tell_lack(&self, goal: &Goal, lack: Option<&str>) {
+        let (Some(cluster), Some(lack)) = (goal.cluster(), lack) else { return };
+        let object = ObjectRef::new(Kind::Cluster, &cluster.namespace, &cluster.name);
+        if self.last_told.is_news(format!("{object} lack"), lack) {
+            let (reason, message) = ("NotUp".to_owned(), lack.to_owned());
+            self.sink.event(&EngineEvent::Waiting { object, reason, message });
         }
     }
 }

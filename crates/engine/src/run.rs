@@ -14,6 +14,10 @@ use crate::{
     progress::Progress,
 };
 
+/// Passes in a row that may decide something new. A plan decides all that it can at once, so that a handful suffices:
+/// more means that it never comes to rest.
+const DECIDING_PASSES: u32 = 50;
+
 /// Passes in a row that may lose against other writers. One other writer writes once per command; losing so often
 /// means that somebody works in the store without its lock.
 const CONFLICTS: u32 = 10;
@@ -35,6 +39,7 @@ impl Engine {
         let mut passes = 0;
         let mut commits = 0;
         let mut conflicts = 0;
+        let mut deciding = 0;
         loop {
             passes += 1;
             lanes.begin_pass();
@@ -66,15 +71,22 @@ impl Engine {
                     }
                 }
             }
+            deciding = if undecided { deciding + 1 } else { 0 };
+            if deciding > DECIDING_PASSES {
+                let violations = vec!["the rule that a plan comes to rest (Fixpoint)".to_owned()];
+                return Err(EngineError::Violations { violations });
+            }
             if undecided {
                 if clock.now() >= ends {
-                    return Err(self.too_late(&belongings, &plan, deadline));
+                    return Err(self.too_late(&belongings, &plan, None, deadline));
                 }
                 continue;
             }
+            lanes.alongside(self.write_statuses(&mut view.snapshot, &plan)).await??;
+            let belongings = Belongings::new(&view.snapshot, scope);
             lanes.alongside(self.publish(&memory, &view, &plan, &belongings)).await?;
             progress.look(&view.snapshot, &plan, clock.now());
-            match goal.judge(&view.snapshot, &plan, &belongings, lanes.is_idle()) {
+            let lack = match goal.judge(&view.snapshot, &plan, &belongings, lanes.is_idle()) {
                 Verdict::Met => {
                     return Ok(RunSummary {
                         passes,
@@ -85,22 +97,22 @@ impl Engine {
                     });
                 }
                 Verdict::Failed(error) => return Err(error),
-                Verdict::Open => {}
-            }
+                Verdict::Open(found) => {
+                    self.tell_lack(goal, found.as_deref());
+                    found
+                }
+            };
             if lanes.is_idle()
                 && let Some(error) = self.stuck(&belongings, &plan, &progress)
             {
                 return Err(error);
             }
             if clock.now() >= ends {
-                return Err(self.too_late(&belongings, &plan, deadline));
+                return Err(self.too_late(&belongings, &plan, lack, deadline));
             }
             let pause = self.pause(&memory, ends);
-            let wanted: Vec<bool> = plan.steps.iter().map(|step| belongings.has_step(step)).collect();
-            let mut wanted = wanted.into_iter();
-            plan.steps.retain(|_| wanted.next().unwrap_or(false));
-            let snapshot = Arc::new(view.snapshot);
-            lanes.start(&snapshot, &plan, |_| true);
+            plan.steps.retain(|step| belongings.has_step(step));
+            lanes.start(&Arc::new(view.snapshot), &plan);
             lanes.wait(clock.sleep(pause)).await?;
         }
     }
@@ -147,8 +159,14 @@ impl Engine {
         is_stuck.then_some(EngineError::Blocked { blocks })
     }
 
-    fn too_late(&self, belongings: &Belongings<'_>, plan: &Plan, deadline: Duration) -> EngineError {
-        let mut waiting: Vec<String> = Vec::new();
+    fn too_late(
+        &self,
+        belongings: &Belongings<'_>,
+        plan: &Plan,
+        lack: Option<String>,
+        deadline: Duration,
+    ) -> EngineError {
+        let mut waiting: Vec<String> = lack.into_iter().collect();
         for step in belongings.steps(plan) {
             let told = match &step.state {
                 StepState::Waiting(wait) if wait.reason != "EarlierStep" => {

@@ -49,7 +49,6 @@ pub(super) async fn place(
         let key = names::image_volume(&image.spec.digest, host, part);
         let volume = snapshot.volumes.get(&key).ok_or(EngineError::Contended)?;
         if !volume.record.filled {
-            let volume = key.clone();
             fill(engine, &snapshot, host, &key).await?;
         }
         paths.push(volume.spec.path());

@@ -4,7 +4,7 @@ use ashlar_api::{Object, StoragePool, validate::validate_delete};
 use ashlar_store::Transaction;
 
 use super::{EnrolError, add::host_ref, probe_image};
-use crate::{Engine, EngineError, Scope, objects};
+use crate::{Engine, EngineError, Scope, deadline::within, objects};
 
 /// Gives up a host that holds nothing of ours any more: deletes the image files that lie there, then the Host object
 /// and its entries in the pools' records.
@@ -29,6 +29,15 @@ pub async fn remove(engine: &Engine, name: &str) -> Result<(), EnrolError> {
     if let Some(volume) = snapshot.volumes.values().find(|volume| volume.spec.host == name) {
         return Err(EnrolError::Refused(format!("host {name} still holds {}", volume.object_ref())));
     }
+    // Last of all on the host: from here on another installation may have it. Then the record goes.
+    let target = engine.leased(host).await?;
+    let doing = format!("giving back the lease of host {name}");
+    let call = engine.world.shell.release_lease(&target);
+    within(engine.world.clock.as_ref(), engine.settings.call_deadline, &doing, call)
+        .await
+        .map_err(|source| EngineError::Effect { doing, source })?;
+    let snapshot = engine.snapshot(&Scope::StoreOnly).await?;
+    let Some(host) = snapshot.hosts.get(name) else { return Ok(()) };
     let expect = objects::unchanged_since(&host.metadata.resource_version)?;
     let mut transaction = Transaction::new().delete(objects::key_of(&host.object_ref()), expect);
     for pool in snapshot.pools.values().filter(|pool| pool.record.hosts.contains_key(name)) {

@@ -63,7 +63,7 @@ impl Engine {
         let unreachable = |reason: String| Some((key.clone(), ClusterSeen::Unreachable { reason }));
         let target = match self.kube_target(snapshot, secret, &key) {
             Ok(target) => target?,
-            Err(error) => return unreachable(error.to_string()),
+            Err(error) => return unreachable(crate::error::chain(&error)),
         };
         let references: Vec<_> =
             addon::of_cluster(snapshot, &key).iter().filter_map(addon::digest_reference).collect();

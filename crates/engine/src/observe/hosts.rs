@@ -28,16 +28,16 @@ pub(crate) struct HostHealth {
 }
 
 struct Silence {
-    reason: String,
+    seen: HostSeen,
     ask_again: Timestamp,
     pause: Duration,
 }
 
 impl HostHealth {
-    /// Why a host is not asked now.
-    fn silence(&self, host: &str, now: Timestamp) -> Option<String> {
+    /// What is known of a host that is not asked now.
+    fn silence(&self, host: &str, now: Timestamp) -> Option<HostSeen> {
         let silent = self.silent.lock().unwrap_or_else(PoisonError::into_inner);
-        silent.get(host).filter(|silence| now < silence.ask_again).map(|silence| silence.reason.clone())
+        silent.get(host).filter(|silence| now < silence.ask_again).map(|silence| silence.seen.clone())
     }
 
     /// Remembers an answer; says whether the host was silent before.
@@ -46,13 +46,13 @@ impl HostHealth {
     }
 
     /// Remembers a failure; says whether it is news.
-    fn failed(&self, host: &str, reason: &str, now: Timestamp, first_pause: Duration) -> bool {
+    fn failed(&self, host: &str, seen: &HostSeen, now: Timestamp, first_pause: Duration) -> bool {
         let mut silent = self.silent.lock().unwrap_or_else(PoisonError::into_inner);
         let before = silent.get(host);
-        let is_news = before.is_none_or(|silence| silence.reason != reason);
+        let is_news = before.is_none_or(|silence| silence.seen != *seen);
         let pause = before.map_or(first_pause, |silence| (silence.pause * 2).min(SILENCE_LIMIT));
         let ask_again = now.checked_add(pause).unwrap_or(now);
-        silent.insert(host.to_owned(), Silence { reason: reason.to_owned(), ask_again, pause });
+        silent.insert(host.to_owned(), Silence { seen: seen.clone(), ask_again, pause });
         is_news
     }
 }
@@ -72,8 +72,8 @@ impl Engine {
     async fn observe_host(&self, host: &Host) -> (String, HostSeen) {
         let name = host.metadata.name.clone();
         let clock = self.world.clock.as_ref();
-        if let Some(reason) = self.host_health.silence(&name, clock.now()) {
-            return (name, HostSeen::Unreachable { reason });
+        if let Some(seen) = self.host_health.silence(&name, clock.now()) {
+            return (name, seen);
         }
         let target = self.leases.target(host, &self.settings);
         let what = format!("observing host {name}");
@@ -86,17 +86,15 @@ impl Engine {
                 (name, HostSeen::Seen(world))
             }
             Err(EffectError { kind, message }) => {
-                let first_pause = self.settings.poll_interval;
-                if self.host_health.failed(&name, &message, clock.now(), first_pause) {
-                    let event = EngineEvent::HostUnreachable { host: name.clone(), reason: message.clone() };
-                    self.sink.event(&event);
-                }
                 let seen = match kind {
                     EffectErrorKind::NotOurs | EffectErrorKind::Fenced => {
-                        HostSeen::NotOurs { reason: message }
+                        HostSeen::NotOurs { reason: message.clone() }
                     }
-                    _ => HostSeen::Unreachable { reason: message },
+                    _ => HostSeen::Unreachable { reason: message.clone() },
                 };
+                if self.host_health.failed(&name, &seen, clock.now(), self.settings.poll_interval) {
+                    self.sink.event(&EngineEvent::HostUnreachable { host: name.clone(), reason: message });
+                }
                 (name, seen)
             }
         }
