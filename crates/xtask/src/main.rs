@@ -1,5 +1,6 @@
 //! Developer tasks: `cargo xtask COMMAND`.
 
+mod bench;
 mod e2e;
 
 use clap::{Parser, Subcommand};
@@ -14,12 +15,16 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Ashlar beside what a person would use in its place, in one run
+    #[command(subcommand)]
+    Bench(bench::Bench),
     /// One real cluster in a lab of its own: made with kills in the middle, used, rebooted, deleted
     E2e(e2e::Options),
 }
 
 fn main() -> anyhow::Result<()> {
     match Cli::parse().command {
+        Command::Bench(bench) => bench::run(&bench),
         Command::E2e(options) => e2e::run(&options),
     }
 }
