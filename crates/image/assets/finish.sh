@@ -18,7 +18,20 @@ systemctl mask systemd-firstboot.service systemd-hwdb-update.service systemd-jou
     getty@tty1.service console-getty.service serial-getty@ttyS0.service getty-static.service \
     e2scrub_reap.service e2scrub_all.timer apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer \
     rpcbind.socket rpcbind.service nfs-blkmap.service systemd-networkd-persistent-storage.service \
+    systemd-network-generator.service systemd-udev-load-credentials.service systemd-random-seed.service \
+    modprobe@configfs.service sys-kernel-config.mount systemd-tmpfiles-setup-dev-early.service \
+    cloud-init-main.service cloud-init-local.service cloud-init-network.service cloud-config.service \
+    cloud-final.service cloud-init-hotplugd.socket \
     man-db.timer >/dev/null 2>&1
+# Generators run at every boot and at every reload of units; none of these finds anything here.
+mkdir -p /etc/systemd/system-generators
+for generator in cloud-init-generator rpc-pipefs-generator systemd-getty-generator systemd-gpt-auto-generator \
+    systemd-hibernate-resume-generator systemd-rc-local-generator systemd-ssh-generator \
+    systemd-system-update-generator systemd-sysv-generator systemd-tpm2-generator; do
+    ln -sfn /dev/null /etc/systemd/system-generators/$generator
+done
+# Debian's chrony asks Debian's pool; the cluster's servers come from the seed.
+sed -i '/^pool /d' /etc/chrony/chrony.conf
 systemd-hwdb update
 journalctl --update-catalog >/dev/null 2>&1
 rm -f /etc/ssh/ssh_host_*_key* /etc/hostname /var/lib/systemd/random-seed /var/lib/dbus/machine-id

@@ -92,8 +92,10 @@ pub fn build_test_image(ctx: &Context<'_>, request: &TestImageRequest) -> Result
 /// The kernel and busybox, unpacked: the test image's, and those that a node boots with.
 pub(crate) fn packages(ctx: &Context<'_>, lock: &BuildLock, debian: &Debian) -> Result<PathBuf> {
     const STAGE: &str = "kernel packages";
-    let kept = ctx.stage(lock, STAGE, &(debian, PACKAGES), |dir| {
-        debian.extract(ctx, STAGE, PACKAGES, &dir.join("root"))
+    let kept = ctx.stage(lock, STAGE, &(debian, PACKAGES, "modules unpacked"), |dir| {
+        let root = dir.join("root");
+        debian.extract(ctx, STAGE, PACKAGES, &root)?;
+        kmod::unpack_all(STAGE, &Kernel::find(STAGE, &root)?.modules_dir, ctx.cancel)
     })?;
     Ok(kept.join("root"))
 }

@@ -49,6 +49,8 @@ pub(crate) struct Kernel {
     pub(crate) image: PathBuf,
     pub(crate) modules_dir: PathBuf,
     pub(crate) release: String,
+    /// Its configuration, which kubeadm reads.
+    pub(crate) config: PathBuf,
 }
 
 impl Kernel {
@@ -67,7 +69,8 @@ impl Kernel {
         };
         let release = release.to_string_lossy();
         let image = root.join(format!("boot/vmlinuz-{release}"));
-        Ok(Self { image, modules_dir: dir.join(release.as_ref()), release: release.into_owned() })
+        let config = root.join(format!("boot/config-{release}"));
+        Ok(Self { image, config, modules_dir: dir.join(release.as_ref()), release: release.into_owned() })
     }
 }
 

@@ -62,6 +62,20 @@ fn visit(
     Ok(())
 }
 
+/// Unpacks every compressed module in place. A guest without hardware virtualization spends ten seconds of its boot
+/// on unpacking the fifty that udev loads; on the disk it is 90 MiB.
+pub(crate) fn unpack_all(stage: &str, modules_dir: &Path, cancel: &AtomicBool) -> Result<()> {
+    let mut files = BTreeMap::new();
+    walk(stage, &modules_dir.join("kernel"), &mut files)?;
+    let compressed: Vec<PathBuf> =
+        files.into_values().filter(|path| path.extension().is_some_and(|e| e == "xz")).collect();
+    // Bounded, because a command line is.
+    for some in compressed.chunks(200) {
+        Run::new(stage, "xz", 300, cancel).args(["-d", "--threads=0"]).args(some).output()?;
+    }
+    Ok(())
+}
+
 fn walk(stage: &str, dir: &Path, files: &mut BTreeMap<String, PathBuf>) -> Result<()> {
     for entry in fs::read_dir(dir).map_err(Error::io(stage, "read", dir))? {
         let path = entry.map_err(Error::io(stage, "read", dir))?.path();

@@ -31,7 +31,7 @@ pub use error::{Error, Result};
 pub use manifest::{
     ContainerImage, DISK, INITRD, ImageFile, KERNEL, KubernetesContents, MANIFEST, Manifest, Purpose,
 };
-pub use node::{BuildRequest, build_node_image};
+pub use node::{BuildRequest, CHECK_IMAGE, build_node_image};
 pub use report::{Reporter, Silent};
 pub use source::Source;
 pub use version::Version;

@@ -1,17 +1,19 @@
 //! The node image: Debian, Kubernetes, and every OCI image that a cluster needs.
 
+mod check;
 mod rootfs;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
+pub use check::CHECK_IMAGE;
 use serde::{Deserialize, Serialize};
 
 use crate::cache::{BuildLock, BuiltImage, Context, image_name};
 use crate::debian::{self, Debian, Kernel};
 use crate::error::{Error, Result};
-use crate::manifest::{DISK, INITRD, KERNEL, Manifest, Purpose};
+use crate::manifest::{ContainerImage, DISK, INITRD, KERNEL, Manifest, Purpose};
 use crate::source::{HOST_PROGRAMS, Kubernetes, Source};
 use crate::version::Version;
 use crate::{busybox, digest, disk, initrd, kmod, modules_source, publish};
@@ -50,8 +52,12 @@ impl BuildRequest {
     }
 }
 
+/// Raised when the code below makes something else of the same inputs.
+const RECIPE: u32 = 4;
+
 #[derive(Serialize)]
 struct Inputs<'a> {
+    recipe: u32,
     request: &'a BuildRequest,
     packages: &'a [&'a str],
     excluded: &'a [&'a str],
@@ -95,6 +101,7 @@ pub fn build_node_image(ctx: &Context<'_>, request: &BuildRequest) -> Result<Bui
 
 fn inputs_digest(request: &BuildRequest) -> String {
     digest::of_inputs(&Inputs {
+        recipe: RECIPE,
         request,
         packages: rootfs::PACKAGES,
         excluded: rootfs::EXCLUDED,
@@ -111,10 +118,14 @@ fn assemble(
     request: &BuildRequest,
     name: String,
     inputs_digest: String,
-    kubernetes: Kubernetes,
+    mut kubernetes: Kubernetes,
 ) -> Result<BuiltImage> {
     let debian = &request.debian;
     let kernel_dir = busybox::packages(ctx, lock, debian)?;
+    kubernetes.archives.push(check::archive(ctx, lock, &kernel_dir)?);
+    kubernetes
+        .images
+        .push(ContainerImage { reference: CHECK_IMAGE.to_owned(), version: "stable".to_owned() });
     const BASE: &str = "Debian packages";
     let base = ctx.stage(lock, BASE, &(debian, rootfs::PACKAGES, rootfs::EXCLUDED), |dir| {
         rootfs::install(ctx, BASE, debian, &dir.join("root"))
@@ -128,6 +139,8 @@ fn assemble(
         let modules = root.join("usr/lib/modules");
         fs::create_dir_all(&modules).map_err(Error::io(STAGE, "create", &modules))?;
         rootfs::copy_tree(ctx, STAGE, &kernel.modules_dir, &modules)?;
+        let config = root.join(format!("boot/config-{}", kernel.release));
+        fs::copy(&kernel.config, &config).map_err(Error::io(STAGE, "copy", &kernel.config))?;
         let pause =
             format!("{}/pause:{}", kubernetes.contents.image_repository, kubernetes.contents.pause_tag);
         rootfs::write_files(STAGE, &root, &pause)?;

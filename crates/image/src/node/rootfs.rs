@@ -103,9 +103,24 @@ pub(super) const FILES: &[(&str, u32, &str)] = &[
         include_str!("../../assets/rootfs/etc/systemd/system/ashlar-flannel-cni.service"),
     ),
     (
-        "etc/systemd/system/cloud-init-local.service.d/ashlar.conf",
+        "etc/systemd/system/ashlar-cloud-init.service",
         0o644,
-        include_str!("../../assets/rootfs/etc/systemd/system/cloud-init-local.service.d/ashlar.conf"),
+        include_str!("../../assets/rootfs/etc/systemd/system/ashlar-cloud-init.service"),
+    ),
+    (
+        "etc/systemd/system/chrony.service.d/ashlar.conf",
+        0o644,
+        include_str!("../../assets/rootfs/etc/systemd/system/chrony.service.d/ashlar.conf"),
+    ),
+    (
+        "etc/systemd/system/containerd.service",
+        0o644,
+        include_str!("../../assets/rootfs/etc/systemd/system/containerd.service"),
+    ),
+    (
+        "etc/systemd/system/ssh.service.d/ashlar.conf",
+        0o644,
+        include_str!("../../assets/rootfs/etc/systemd/system/ssh.service.d/ashlar.conf"),
     ),
     (
         "etc/systemd/system/kubelet.service",

@@ -8,8 +8,6 @@ use serde_json::{Value, json};
 /// The daemon's image, without tag.
 pub const FLANNEL_IMAGE: &str = "ghcr.io/flannel-io/flannel";
 const NAMESPACE: &str = "kube-flannel";
-/// What VXLAN takes of each packet, in bytes.
-const VXLAN_OVERHEAD: u16 = 50;
 
 /// What flannel's objects depend on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,10 +24,11 @@ pub struct Flannel<'a> {
 pub fn flannel(config: &Flannel<'_>) -> Vec<Value> {
     let labels = json!({"app.kubernetes.io/name": "flannel"});
     let metadata = |name: &str| json!({"name": name, "namespace": NAMESPACE, "labels": labels});
+    // The MTU is that of the nodes' network; flannel takes VXLAN's 50 bytes off itself.
     let net_conf = json!({
         "Network": config.pod_cidr.to_string(),
         "EnableNFTables": true,
-        "Backend": {"Type": "vxlan", "MTU": config.mtu.saturating_sub(VXLAN_OVERHEAD)},
+        "Backend": {"Type": "vxlan", "MTU": config.mtu},
     });
     vec![
         json!({

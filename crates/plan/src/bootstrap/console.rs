@@ -251,6 +251,10 @@ fn advice(failure: &Failure, out_of_memory: bool) -> String {
         _ if out_of_memory || said("[ERROR Mem]") || said("Cannot allocate memory") => {
             "the machine has too little memory; kubeadm asks 1700 MiB for a control plane: use a larger MachineClass"
         }
+        "kubelet-not-admitted" => {
+            "the cluster did not sign the node's certificate; its join token may have expired (15 minutes), or the \
+             controller manager is not running: see `kubectl get csr`"
+        }
         _ if said("[ERROR NumCPU]") => "kubeadm asks two CPUs for a control plane: use a larger MachineClass",
         _ if said("x509: certificate signed by unknown authority") => {
             "something else answers at the cluster's API address; check for an address used twice"

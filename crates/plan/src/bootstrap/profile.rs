@@ -126,7 +126,8 @@ pub fn kernel_arguments(accelerator: Accelerator) -> &'static str {
     match accelerator {
         Accelerator::Kvm => "",
         Accelerator::Emulated => {
-            "tsc=reliable clocksource=tsc no5lvl transparent_hugepage=madvise audit=0 nowatchdog mitigations=off"
+            "tsc=reliable clocksource=tsc no5lvl transparent_hugepage=madvise audit=0 nowatchdog mitigations=off \
+             module_blacklist=kvm_amd,kvm_intel"
         }
     }
 }

@@ -18,12 +18,11 @@ mkdir -p "$work" "$state/done" "$logs"
 # shellcheck source=/dev/null
 . "$seed/node.env"
 
-# Control planes of a cluster share the console's reader, not the console: no lock is needed.
 say() { printf '%s\n' "$*" >/dev/console; }
 
 # Keys and tokens never reach the console, whatever a program prints.
 scrub() {
-    sed -E -e '/-----BEGIN/,/-----END/d' \
+    sed -E -e '/-----BEGIN/,/-----END/d' -e 's/\x1b\[[0-9;]*m//g' \
         -e 's/\b[a-z0-9]{6}\.[a-z0-9]{16}\b/[token]/g' \
         -e 's/(token|certificate-key|key-data|password)([=: ]+)[^ ]+/\1\2[removed]/gI' \
         -e 's/[A-Za-z0-9+\/=]{120,}/[removed]/g'
@@ -31,7 +30,8 @@ scrub() {
 
 fail() { # phase reason
     if [ -s "$logs/$1.log" ]; then
-        tail -n 24 "$logs/$1.log" | tr -d '\r' | scrub | cut -c 1-400 | while IFS= read -r line; do
+        # Of the last attempt only, which begins after the last line of ours.
+        tac "$logs/$1.log" | sed '/^=== attempt/q' | head -n 24 | tac | tr -d '\r' | scrub | cut -c 1-400 | while IFS= read -r line; do
             say "ASHLAR-LOG $line"
         done
     fi
@@ -83,7 +83,9 @@ until_deadline() {
 }
 
 setup() {
-    hostnamectl set-hostname "$NODE_NAME" || return 1
+    local name patch server
+    echo "$NODE_NAME" >/etc/hostname
+    hostname "$NODE_NAME" || return 1
     printf '127.0.0.1 localhost\n%s %s\n' "$ADDRESS" "$NODE_NAME" >/etc/hosts
     install -d -m 700 /root/.ssh
     if [ -e "$seed/authorized_keys" ]; then install -m 600 "$seed/authorized_keys" /root/.ssh/authorized_keys; fi
@@ -94,10 +96,10 @@ setup() {
     fi
     ssh-keygen -y -f /etc/ssh/ssh_host_ed25519_key >/etc/ssh/ssh_host_ed25519_key.pub || return 1
     chmod 644 /etc/ssh/ssh_host_ed25519_key.pub
-    systemctl enable --now --no-block ssh.service || return 1
+    systemctl start --no-block ssh.service || return 1
     if [ -n "$NTP_SERVERS" ]; then
         for server in $NTP_SERVERS; do echo "server $server iburst"; done >/etc/chrony/sources.d/ashlar.sources
-        systemctl enable --now --no-block chrony.service || return 1
+        systemctl start --no-block chrony.service || return 1
     fi
     install -m 600 "$seed/kubeadm.yaml" "$work/kubeadm.yaml" || return 1
     if [ -e "$seed/discovery.conf" ]; then install -m 600 "$seed/discovery.conf" "$work/discovery.conf" || return 1; fi
@@ -150,7 +152,6 @@ etcd_disk() {
         echo 'LABEL=ashlar-etcd /var/lib/etcd ext4 noatime,nofail,x-systemd.required-by=kubelet.service,x-systemd.before=kubelet.service 0 2' >>/etc/fstab
     mountpoint -q /var/lib/etcd || mount -t ext4 -o noatime "$device" /var/lib/etcd || return 1
     install -d -m 700 /var/lib/etcd/data
-    systemctl daemon-reload
 }
 
 runtime_answers() { ctr --connect-timeout 5s version >/dev/null 2>&1; }
@@ -177,8 +178,6 @@ endpoint() {
     echo "nothing answers at $ENDPOINT_ADDRESS:$ENDPOINT_PORT"
     return 2
 }
-
-vip() { systemctl enable --now keepalived.service; }
 
 before_retry_kubeadm-kubelet-wait-bootstrap() { systemctl restart kubelet.service; }
 before_retry_kubeadm-wait-control-plane() { systemctl is-active -q kubelet.service || systemctl restart kubelet.service; }
@@ -218,9 +217,24 @@ list_control_plane() {
     journalctl -q -u kubelet -n 8 -o cat --no-pager
 }
 
+# kubeadm's phase of this name asks for an admin.conf, which a worker has not. It looks at the same two things.
+kubelet_is_admitted() {
+    [ -s /etc/kubernetes/kubelet.conf ] && [ -s /var/lib/kubelet/pki/kubelet-client-current.pem ] &&
+        curl -sf -o /dev/null --max-time 10 http://127.0.0.1:10248/healthz
+}
+wait_bootstrap() {
+    if until_deadline "$((180 * PATIENCE))" kubelet_is_admitted; then
+        rm -f /etc/kubernetes/bootstrap-kubelet.conf
+        return 0
+    fi
+    echo "kubelet got no certificate from the cluster; it said last:"
+    journalctl -q -u kubelet -n 16 -o cat --no-pager
+    return 1
+}
+
 init_control_plane() {
     VERB=init
-    run_kubeadm preflight 2 120 preflight
+    run_kubeadm preflight 1 120 preflight
     run_kubeadm certs 3 60 certs all
     run_kubeadm kubeconfig 3 60 kubeconfig all
     run_kubeadm etcd 3 60 etcd local
@@ -242,7 +256,7 @@ join_control_plane() {
     run_kubeadm control-plane 3 120 control-plane-prepare control-plane
     phase kubeadm-kubelet-start 5 0 kubeadm kubelet_start_join
     run_kubeadm etcd-join 8 300 etcd-join
-    run_kubeadm kubelet-wait-bootstrap 5 300 kubelet-wait-bootstrap
+    phase kubeadm-kubelet-wait-bootstrap 3 0 kubelet-not-admitted wait_bootstrap
     run_kubeadm control-plane-join 5 120 control-plane-join all
     phase kubeadm-wait-control-plane 2 0 control-plane-unhealthy wait_control_plane
 }
@@ -251,12 +265,11 @@ join_worker() {
     VERB=join
     run_kubeadm preflight 5 120 preflight
     phase kubeadm-kubelet-start 5 0 kubeadm kubelet_start_join
-    run_kubeadm kubelet-wait-bootstrap 5 300 kubelet-wait-bootstrap
+    phase kubeadm-kubelet-wait-bootstrap 3 0 kubelet-not-admitted wait_bootstrap
 }
 
 # From here on a boot is an ordinary one: no cloud-init, no seed, nothing of it left on the disk.
 finish() {
-    systemctl enable kubelet.service || return 1
     touch /etc/cloud/cloud-init.disabled || return 1
     rm -rf /var/lib/cloud/instance /var/lib/cloud/instances /var/lib/cloud/seed
     rm -f "$work/kubeadm.yaml" "$work/discovery.conf" /etc/kubernetes/bootstrap-kubelet.conf
@@ -268,7 +281,7 @@ phase network 1 0 no-network network
 if [ "$ROLE" != worker ]; then phase etcd-disk 2 0 etcd-disk etcd_disk; fi
 phase container-runtime 3 0 container-runtime runtime
 phase images 2 0 image-missing images
-if [ "$ROLE" != worker ]; then phase keepalived 3 60 keepalived vip; fi
+if [ "$ROLE" != worker ]; then phase keepalived 3 60 keepalived systemctl start keepalived.service; fi
 case $ROLE in
 init) init_control_plane ;;
 control-plane)
