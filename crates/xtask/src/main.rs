@@ -1,6 +1,7 @@
 //! Developer tasks: `cargo xtask COMMAND`.
 
 mod bench;
+mod ci;
 mod e2e;
 
 use clap::{Parser, Subcommand};
@@ -18,6 +19,8 @@ enum Command {
     /// Ashlar beside what a person would use in its place, in one run
     #[command(subcommand)]
     Bench(bench::Bench),
+    /// Every check there is, stage by stage: what `make test` runs
+    Ci(ci::Options),
     /// One real cluster in a lab of its own: made with kills in the middle, used, rebooted, deleted
     E2e(e2e::Options),
 }
@@ -25,6 +28,7 @@ enum Command {
 fn main() -> anyhow::Result<()> {
     match Cli::parse().command {
         Command::Bench(bench) => bench::run(&bench),
+        Command::Ci(options) => ci::run(&options),
         Command::E2e(options) => e2e::run(&options),
     }
 }

@@ -1,0 +1,23 @@
+# No logic here: after the build, everything is an `ashlar` subcommand or `cargo xtask`.
+.PHONY: cluster test down build toolchain
+
+# A real Kubernetes cluster in a lab on this machine: system packages, build, node image, lab, cluster, smoke test.
+cluster: build
+	target/release/ashlar setup
+	target/release/ashlar demo up
+
+# Everything that can be checked; `cargo xtask ci --list` shows the stages.
+test: toolchain
+	cargo xtask ci
+
+# Takes the lab of `make cluster` away with all that is in it; images stay in the cache.
+down: build
+	target/release/ashlar demo down
+
+build: toolchain
+	cargo build --release --package ashlar-app
+
+# What apt cannot give is checked; the C compiler that Rust needs, before there is an `ashlar`, it can.
+toolchain:
+	@command -v cargo >/dev/null || { echo "error: there is no Rust toolchain: install rustup (https://rustup.rs), then run the same command"; exit 1; }
+	@command -v cc >/dev/null || { apt-get update -q && apt-get install -y -q --no-install-recommends gcc libc6-dev; }
