@@ -117,15 +117,11 @@ pub(super) fn remove(draft: &mut Draft<'_>) {
     for machine in &machines {
         remove_machine(draft, machine);
     }
-    let joined: Vec<Machine> = draft
-        .snapshot
-        .machines
-        .values()
-        .filter(|machine| machine.record.joined_at.is_some() && !machine.metadata.is_deleting())
-        .cloned()
-        .collect();
-    for machine in &joined {
-        remove_first_boot(draft, machine);
+    let snapshot = draft.snapshot;
+    for machine in snapshot.machines.values() {
+        if machine.record.joined_at.is_some() && !machine.metadata.is_deleting() {
+            remove_first_boot(draft, machine);
+        }
     }
     remove_image_files(draft);
     remove_groups(draft);
