@@ -14,7 +14,7 @@ use ashlar_engine::effects::{
     ConsoleChunk, EffectError, HostProbe, HostTarget, Hypervisor, ProbeSeen, VolumeCreate, VolumeSource,
     probe_name,
 };
-use ashlar_plan::{DomainSeen, DomainSpec, HostWorld, PoolSeen, VolumeSeen};
+use ashlar_plan::{DomainSeen, DomainSpec, DomainState, HostWorld, PoolSeen, VolumeSeen};
 use async_trait::async_trait;
 use uuid::Uuid;
 
@@ -84,7 +84,9 @@ impl Hypervisor for Hosts {
         let seen = self.domain(host, domain).await?;
         let identity = DomainIdentity { uuid: domain, name: probe_name(domain) };
         let (console, qemu) = console::read_tails(self, host, &identity).await?;
-        Ok(probe::seen(seen.is_some_and(|seen| seen.state.is_active()), &console, &qemu))
+        // Paused is how QEMU leaves a guest that the accelerator could not run.
+        let running = seen.is_some_and(|seen| seen.state.is_active() && seen.state != DomainState::Paused);
+        Ok(probe::seen(running, &console, &qemu))
     }
 
     async fn observe(&self, host: &HostTarget) -> Result<HostWorld, EffectError> {

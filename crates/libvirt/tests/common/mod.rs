@@ -114,27 +114,103 @@ pub fn test_image() -> PathBuf {
     found.pop().expect("the busybox test image has to be built first: ashlar image build --test")
 }
 
-/// Puts the test image's kernel and initrd into the host's pool, and gives their paths.
-pub async fn put_kernel(hosts: &Hosts, host: &HostTarget, pool: Uuid, pool_path: &str) -> (String, String) {
+/// Uploads a file into the host's pool, and gives its path there.
+pub async fn put(
+    hosts: &Hosts,
+    host: &HostTarget,
+    pool: Uuid,
+    pool_path: &str,
+    source: &std::path::Path,
+    file_name: &str,
+) -> String {
+    let volume = VolumeCreate {
+        pool,
+        file_name: file_name.to_owned(),
+        format: ashlar_api::VolumeFormat::Raw,
+        capacity_bytes: source.metadata().unwrap().len(),
+        preallocate: false,
+        backing_path: None,
+    };
+    hosts.create_volume(host, &volume).await.unwrap();
+    hosts.upload_volume(host, pool, file_name, VolumeSource::File(source.to_owned())).await.unwrap();
+    format!("{pool_path}/{file_name}")
+}
+
+/// The test image's kernel and initrd, in the host's pool.
+async fn put_kernel(hosts: &Hosts, host: &HostTarget, pool: Uuid, pool_path: &str) -> (String, String) {
     let image = test_image();
-    let mut paths = Vec::new();
-    for part in ["vmlinuz", "initrd.img"] {
-        let source = image.join(part);
-        let file_name = format!("ashlar-test-{part}.raw");
-        let volume = VolumeCreate {
-            pool,
-            file_name: file_name.clone(),
-            format: ashlar_api::VolumeFormat::Raw,
-            capacity_bytes: source.metadata().unwrap().len(),
-            preallocate: false,
-            backing_path: None,
-        };
-        hosts.create_volume(host, &volume).await.unwrap();
-        hosts.upload_volume(host, pool, &file_name, VolumeSource::File(source)).await.unwrap();
-        paths.push(format!("{pool_path}/{file_name}"));
+    let kernel = put(hosts, host, pool, pool_path, &image.join("vmlinuz"), "ashlar-test-vmlinuz.raw").await;
+    let initrd = put(hosts, host, pool, pool_path, &image.join("initrd.img"), "ashlar-test-initrd.raw").await;
+    (kernel, initrd)
+}
+
+/// The test image's initrd with a script of the test's in the place of its init: the kernel unpacks one archive after
+/// the other.
+pub fn guest_initrd(dir: &std::path::Path, script: &str) -> PathBuf {
+    let init = format!(
+        "#!/bin/busybox sh\n/bin/busybox --install -s /bin\nexport PATH=/bin\nmount -t devtmpfs dev /dev\n\
+         mount -t proc proc /proc\nmount -t sysfs sys /sys\nexec </dev/console >/dev/console 2>&1\n\
+         for module in /modules/*.ko; do insmod $module; done\nip link set lo up\n\
+         n=0; until [ -e /sys/class/net/eth0 ] || [ $n -ge 100 ]; do n=$((n + 1)); usleep 100000; done\n{script}"
+    );
+    let tree = dir.join("initrd-tree");
+    std::fs::create_dir_all(&tree).unwrap();
+    std::fs::write(tree.join("init"), init).unwrap();
+    std::fs::set_permissions(tree.join("init"), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let path = dir.join("initrd.img");
+    let status = std::process::Command::new("sh")
+        .args([
+            "-c",
+            "cp \"$1\" \"$2\" && cd \"$3\" && echo init | cpio --quiet -o -H newc >>\"$2\"",
+            "initrd",
+        ])
+        .arg(test_image().join("initrd.img"))
+        .arg(&path)
+        .arg(&tree)
+        .status()
+        .unwrap();
+    assert!(status.success());
+    path
+}
+
+/// tcpdump in a host.
+pub struct Capture {
+    child: std::process::Child,
+}
+
+impl Capture {
+    /// Ends it, and gives what it saw.
+    pub fn stop(mut self) -> String {
+        let pid = nix::unistd::Pid::from_raw(i32::try_from(self.child.id()).unwrap());
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT).unwrap();
+        let mut text = String::new();
+        std::io::Read::read_to_string(&mut self.child.stdout.take().unwrap(), &mut text).unwrap();
+        self.child.wait().unwrap();
+        text
     }
-    let initrd = paths.pop().unwrap();
-    (paths.pop().unwrap(), initrd)
+}
+
+impl TestLab {
+    /// Begins to write down the frames on a device of a host.
+    pub fn capture(&self, index: usize, device: &str) -> Capture {
+        let place = ashlar_lab::Place::Host(self.description.hosts[index].name.clone());
+        let mut command = std::process::Command::new("tcpdump");
+        command.args(["-i", device, "-e", "-n", "-l", "--immediate-mode", "not", "ip6"]);
+        command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
+        let mut child = self.lab.spawn(&place, &mut command).unwrap();
+        // It says so when it listens.
+        let mut line = String::new();
+        let mut stderr = std::io::BufReader::new(child.stderr.take().unwrap());
+        while !line.contains("listening on") {
+            line.clear();
+            assert!(
+                std::io::BufRead::read_line(&mut stderr, &mut line).unwrap() > 0,
+                "tcpdump does not listen"
+            );
+        }
+        std::thread::spawn(move || std::io::copy(&mut stderr, &mut std::io::sink()));
+        Capture { child }
+    }
 }
 
 /// The place of the contract's cases on a host.
