@@ -207,7 +207,14 @@ impl Entry {
                 format!("host {host} cannot {doing}: too many calls wait for its libvirt already"),
             ));
         }
-        let waited = wait(&mut answered, patience).await;
+        let begin = Instant::now();
+        let waited = loop {
+            match wait(&mut answered, &patience).await {
+                Err(_) if lane.is_describing() && begin.elapsed() < self.settings.slow_call_timeout => {}
+                Err(_) => break Err(begin.elapsed()),
+                Ok(result) => break Ok(result),
+            }
+        };
         match waited {
             Ok(result) => {
                 match &result {
@@ -294,7 +301,7 @@ impl Entry {
 /// Waits for the answer, or tells for how long it did.
 async fn wait<T>(
     answered: &mut oneshot::Receiver<Result<T, EffectError>>,
-    patience: Patience,
+    patience: &Patience,
 ) -> Result<Result<T, EffectError>, Duration> {
     let gone = |_| {
         Err(EffectError::new(
@@ -303,16 +310,16 @@ async fn wait<T>(
         ))
     };
     match patience {
-        Patience::Total(limit) => match tokio::time::timeout(limit, answered).await {
+        Patience::Total(limit) => match tokio::time::timeout(*limit, answered).await {
             Ok(result) => Ok(result.unwrap_or_else(gone)),
-            Err(_) => Err(limit),
+            Err(_) => Err(*limit),
         },
         Patience::Stall(limit, steps) => loop {
             let before = steps.load(Ordering::Relaxed);
-            match tokio::time::timeout(limit, &mut *answered).await {
+            match tokio::time::timeout(*limit, &mut *answered).await {
                 Ok(result) => return Ok(result.unwrap_or_else(gone)),
                 Err(_) if steps.load(Ordering::Relaxed) != before => {}
-                Err(_) => return Err(limit),
+                Err(_) => return Err(*limit),
             }
         },
     }

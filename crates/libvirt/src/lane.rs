@@ -39,6 +39,8 @@ pub(crate) struct Lane {
 struct Process {
     child: Mutex<Option<Child>>,
     given_up: AtomicBool,
+    /// libvirt answers, and is asked for the host's capabilities.
+    describing: AtomicBool,
 }
 
 /// What a lane's thread works with.
@@ -74,6 +76,12 @@ impl Lane {
             Ok(()) => true,
             Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => false,
         }
+    }
+
+    /// Whether libvirt answered on a new connection, and now says what the host is. That takes long once: where its
+    /// cache is cold (a new host, a new QEMU) it starts each QEMU to see what it can do.
+    pub(crate) fn is_describing(&self) -> bool {
+        self.process.describing.load(Ordering::SeqCst)
     }
 
     /// Ends its `ssh`: a call that hangs comes back with an error, and the thread ends.
@@ -262,8 +270,12 @@ impl Session {
         };
         connection.set_keep_alive(KEEP_ALIVE.0, KEEP_ALIVE.1).map_err(failed)?;
         let Some(enrolled) = target.host_uuid else { return Ok(()) };
+        connection.libvirt_version().map_err(failed)?;
         self.counters.count(READ);
-        let seen = xml::capabilities(&connection.capabilities().map_err(failed)?)
+        self.process.describing.store(true, Ordering::SeqCst);
+        let capabilities = connection.capabilities();
+        self.process.describing.store(false, Ordering::SeqCst);
+        let seen = xml::capabilities(&capabilities.map_err(failed)?)
             .map_err(|error| EffectError::new(EffectErrorKind::Refused, format!("host {host}: {error}")))?
             .host_uuid;
         if seen == enrolled {

@@ -59,7 +59,14 @@ impl Hosts {
 #[async_trait]
 impl Hypervisor for Hosts {
     async fn probe(&self, host: &HostTarget) -> Result<HostProbe, EffectError> {
-        self.ask(host, "describe itself", |connection, _| probe::host(connection)).await
+        // With a cold cache libvirt starts each QEMU to answer this.
+        let patience = Patience::Total(self.settings.slow_call_timeout);
+        self.entry(host)?
+            .call(Via::Control, patience, "describe itself".to_owned(), |connection, counters, _| {
+                counters.count(READ);
+                probe::host(connection)
+            })
+            .await
     }
 
     async fn start_probe(

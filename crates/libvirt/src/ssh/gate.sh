@@ -55,8 +55,11 @@ older() {
 }
 
 command -v flock >/dev/null 2>&1 || refuse 83 "the program flock is missing on this host: install util-linux"
-mkdir -p "$state" "$sessions" 2>/dev/null || refuse 85 "$state and $sessions cannot be made: is the user root?"
-(: >>"$state/lease.lock") 2>/dev/null || refuse 85 "$state/lease.lock cannot be written: is the file system read-only?"
+# Programs are started only where something is to be done: a session costs one of them, flock.
+[ -d "$state" ] && [ -d "$sessions" ] || mkdir -p "$state" "$sessions" 2>/dev/null ||
+    refuse 85 "$state and $sessions cannot be made: is the user root?"
+[ -w "$state/lease.lock" ] || (: >>"$state/lease.lock") 2>/dev/null ||
+    refuse 85 "$state/lease.lock cannot be written: is the file system read-only?"
 exec 9>>"$state/lease.lock"
 flock -w 10 9 || refuse 82 "the lease of this host has been locked for more than 10 s"
 
@@ -97,23 +100,28 @@ if [ -z "$owner" ] || [ "$token" -gt "$last" ]; then
         refuse 85 "$state/lease cannot be written: is the file system full or read-only?"
 fi
 
-tries=0
-while targets=$(older) && [ -n "$targets" ]; do
-    case $tries in
-    # shellcheck disable=SC2086
-    0) kill -s TERM -- $targets 2>/dev/null ;;
-    # shellcheck disable=SC2086
-    30) kill -s KILL -- $targets 2>/dev/null ;;
-    60) refuse 82 "a session of a previous Ashlar process does not end: $targets" ;;
-    esac
-    tries=$((tries + 1))
-    sleep 0.1
-done
+previous=
 for dir in "$sessions"/*; do
-    [ -d "$dir" ] && [ "${dir##*/}" -lt "$token" ] && rm -rf "$dir"
+    [ -d "$dir" ] && [ "${dir##*/}" -lt "$token" ] && previous="$previous $dir"
 done
+if [ -n "$previous" ]; then
+    tries=0
+    while targets=$(older) && [ -n "$targets" ]; do
+        case $tries in
+        # shellcheck disable=SC2086
+        0) kill -s TERM -- $targets 2>/dev/null ;;
+        # shellcheck disable=SC2086
+        30) kill -s KILL -- $targets 2>/dev/null ;;
+        60) refuse 82 "a session of a previous Ashlar process does not end: $targets" ;;
+        esac
+        tries=$((tries + 1))
+        sleep 0.1
+    done
+    # shellcheck disable=SC2086
+    rm -rf $previous
+fi
 
-mkdir -p "$sessions/$token" || refuse 85 "$sessions/$token cannot be made"
+[ -d "$sessions/$token" ] || mkdir -p "$sessions/$token" || refuse 85 "$sessions/$token cannot be made"
 stale=
 for file in "$sessions/$token"/*; do
     [ -f "$file" ] && [ ! -d "/proc/${file##*/}" ] && stale="$stale $file"

@@ -34,6 +34,9 @@ impl TestLab {
         let lab = Lab::with_state_dir(&name, &dir.path().join("lab")).unwrap();
         lab.up(hosts, &|_| {}).unwrap();
         let description = lab.description().unwrap().unwrap();
+        for host in &description.hosts {
+            copy_files(&known_qemus(), &host.state_dir.join("cache/qemu/capabilities"));
+        }
         TestLab { lab, description, dir }
     }
 
@@ -80,8 +83,26 @@ impl TestLab {
     }
 }
 
+/// What libvirt found out about the machine's QEMUs: finding it out takes seconds of each new lab. libvirt itself
+/// checks whether it is still true.
+fn known_qemus() -> PathBuf {
+    PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("qemu-capabilities")
+}
+
+fn copy_files(from: &std::path::Path, to: &std::path::Path) {
+    for file in std::fs::read_dir(from).into_iter().flatten().flatten() {
+        std::fs::create_dir_all(to).unwrap();
+        let part = to.join(format!(".{}", std::process::id()));
+        std::fs::copy(file.path(), &part).unwrap();
+        std::fs::rename(&part, to.join(file.file_name())).unwrap();
+    }
+}
+
 impl Drop for TestLab {
     fn drop(&mut self) {
+        for host in &self.description.hosts {
+            copy_files(&host.state_dir.join("cache/qemu/capabilities"), &known_qemus());
+        }
         if let Err(error) = self.lab.down(&|_| {}) {
             eprintln!("lab {} is not gone: {error}", self.lab.name());
         }
