@@ -4,6 +4,7 @@
 
 mod common;
 
+use std::io::{Read, Write};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -231,18 +232,19 @@ fn keys_and_identities_that_do_not_fit_are_told_apart() {
 #[test]
 fn tunnels_end_as_their_two_sides_do() {
     let lab = TestLab::up(2);
-    lab.inside(async |hosts| {
+    let settings = Settings { connect_timeout: Duration::from_secs(5), ..lab.settings() };
+    lab.inside_with(settings, async |hosts| {
         let target = lab.target(0, 1);
-        // What the guest would be: an echo in the host's namespace, that answers once its input has ended.
-        let place = ashlar_lab::Place::Host("h1".to_owned());
-        let mut command = std::process::Command::new("sh");
-        command.args(["-c", "nc -l -N 10.88.0.11 7000 >/tmp/got </tmp/answer"]);
-        lab.on_host(0, &["sh", "-c", "head -c 300000 /dev/urandom >/tmp/answer"]);
-        let mut listener = lab.lab.spawn(&place, &mut command).unwrap();
-        wait_for("somebody listens", Duration::from_secs(10), async || {
-            lab.on_host(0, &["sh", "-c", "ss -ltn | grep -c 10.88.0.11:7000 || true"]).trim() == "1"
-        })
-        .await;
+        // What the guest would be: it answers and closes its side, and reads on until the other side is closed too.
+        let listener = lab.on_network(0, || std::net::TcpListener::bind("10.88.0.11:7000").unwrap());
+        let guest = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            stream.write_all(&vec![7; 300_000]).unwrap();
+            stream.shutdown(std::net::Shutdown::Write).unwrap();
+            let mut got = Vec::new();
+            stream.read_to_end(&mut got).unwrap();
+            got.len()
+        });
         let mut tunnel = hosts.dial(&behind(&target, "10.88.0.11", 7000)).await.unwrap();
         let (mut answer, sent) = (Vec::new(), vec![9; 500_000]);
         let (mut reading, mut writing) = tokio::io::split(&mut tunnel);
@@ -252,8 +254,7 @@ fn tunnels_end_as_their_two_sides_do() {
         });
         wrote.unwrap();
         assert_eq!(read.unwrap(), 300_000);
-        assert!(listener.wait().unwrap().success());
-        assert_eq!(lab.on_host(0, &["sh", "-c", "wc -c </tmp/got"]).trim(), "500000");
+        assert_eq!(guest.join().unwrap(), 500_000);
 
         let refused = hosts.dial(&behind(&target, "10.88.0.11", 7001)).await.err().unwrap();
         assert!(refused.message.contains("connection refused"), "{refused}");

@@ -56,6 +56,7 @@ impl std::fmt::Display for SshAddress {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
 

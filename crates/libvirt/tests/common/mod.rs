@@ -14,17 +14,17 @@ use ashlar_lab::{HostDescription, Lab, LabDescription};
 use ashlar_libvirt::{Hosts, Settings};
 use uuid::{Uuid, uuid};
 
-pub const INSTALLATION: Uuid = uuid!("a5a5a5a5-0000-4000-8000-000000000001");
+pub(crate) const INSTALLATION: Uuid = uuid!("a5a5a5a5-0000-4000-8000-000000000001");
 
 /// A running lab; it goes with the value.
-pub struct TestLab {
-    pub lab: Lab,
-    pub description: LabDescription,
-    pub dir: tempfile::TempDir,
+pub(crate) struct TestLab {
+    pub(crate) lab: Lab,
+    pub(crate) description: LabDescription,
+    pub(crate) dir: tempfile::TempDir,
 }
 
 impl TestLab {
-    pub fn up(hosts: u16) -> Self {
+    pub(crate) fn up(hosts: u16) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         assert!(nix::unistd::geteuid().is_root(), "these tests make namespaces: run them as root");
         let name = format!("lv-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
@@ -41,20 +41,20 @@ impl TestLab {
     }
 
     /// A host as an engine with that token sees it.
-    pub fn target(&self, index: usize, token: u64) -> HostTarget {
+    pub(crate) fn target(&self, index: usize, token: u64) -> HostTarget {
         target(&self.description, &self.description.hosts[index], token)
     }
 
     /// Runs a future on a thread in the control namespace; the processes and threads that it starts are there too.
-    pub fn inside<F: Future<Output = ()>>(&self, work: impl FnOnce(Arc<Hosts>) -> F + Send) {
+    pub(crate) fn inside<F: Future<Output = ()>>(&self, work: impl FnOnce(Arc<Hosts>) -> F + Send) {
         self.inside_with(self.settings(), work);
     }
 
-    pub fn settings(&self) -> Settings {
+    pub(crate) fn settings(&self) -> Settings {
         Settings::new(self.dir.path().join("run"))
     }
 
-    pub fn inside_with<F: Future<Output = ()>>(
+    pub(crate) fn inside_with<F: Future<Output = ()>>(
         &self,
         settings: Settings,
         work: impl FnOnce(Arc<Hosts>) -> F + Send,
@@ -73,8 +73,23 @@ impl TestLab {
         });
     }
 
+    /// Runs something on a thread in a host's network namespace.
+    pub(crate) fn on_network<T: Send>(&self, index: usize, work: impl FnOnce() -> T + Send) -> T {
+        let namespace = PathBuf::from("/run/netns").join(&self.description.hosts[index].namespace);
+        std::thread::scope(|scope| {
+            scope
+                .spawn(|| {
+                    let file = std::fs::File::open(namespace).unwrap();
+                    nix::sched::setns(&file, nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
+                    work()
+                })
+                .join()
+                .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })
+    }
+
     /// Runs a command inside a host, and gives what it prints.
-    pub fn on_host(&self, index: usize, argv: &[&str]) -> String {
+    pub(crate) fn on_host(&self, index: usize, argv: &[&str]) -> String {
         let place = ashlar_lab::Place::Host(self.description.hosts[index].name.clone());
         let output = self.lab.output(&place, argv, Duration::from_secs(30)).unwrap();
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -109,7 +124,7 @@ impl Drop for TestLab {
     }
 }
 
-pub fn target(lab: &LabDescription, host: &HostDescription, token: u64) -> HostTarget {
+pub(crate) fn target(lab: &LabDescription, host: &HostDescription, token: u64) -> HostTarget {
     HostTarget {
         name: host.name.clone(),
         uri: format!("qemu+ssh://{}@{}:{}/system", host.ssh_user, host.ssh_address, host.ssh_port),
@@ -122,7 +137,7 @@ pub fn target(lab: &LabDescription, host: &HostDescription, token: u64) -> HostT
 }
 
 /// The busybox test image on the machine.
-pub fn test_image() -> PathBuf {
+pub(crate) fn test_image() -> PathBuf {
     let images = std::fs::read_dir("/var/cache/ashlar/images").into_iter().flatten().flatten();
     let mut found: Vec<PathBuf> = images
         .map(|entry| entry.path())
@@ -136,7 +151,7 @@ pub fn test_image() -> PathBuf {
 }
 
 /// Uploads a file into the host's pool, and gives its path there.
-pub async fn put(
+pub(crate) async fn put(
     hosts: &Hosts,
     host: &HostTarget,
     pool: Uuid,
@@ -167,7 +182,7 @@ async fn put_kernel(hosts: &Hosts, host: &HostTarget, pool: Uuid, pool_path: &st
 
 /// The test image's initrd with a script of the test's in the place of its init: the kernel unpacks one archive after
 /// the other.
-pub fn guest_initrd(dir: &std::path::Path, script: &str) -> PathBuf {
+pub(crate) fn guest_initrd(dir: &std::path::Path, script: &str) -> PathBuf {
     let init = format!(
         "#!/bin/busybox sh\n/bin/busybox --install -s /bin\nexport PATH=/bin\nmount -t devtmpfs dev /dev\n\
          mount -t proc proc /proc\nmount -t sysfs sys /sys\nexec </dev/console >/dev/console 2>&1\n\
@@ -195,13 +210,13 @@ pub fn guest_initrd(dir: &std::path::Path, script: &str) -> PathBuf {
 }
 
 /// tcpdump in a host.
-pub struct Capture {
+pub(crate) struct Capture {
     child: std::process::Child,
 }
 
 impl Capture {
     /// Ends it, and gives what it saw.
-    pub fn stop(mut self) -> String {
+    pub(crate) fn stop(mut self) -> String {
         let pid = nix::unistd::Pid::from_raw(i32::try_from(self.child.id()).unwrap());
         nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT).unwrap();
         let mut text = String::new();
@@ -213,7 +228,7 @@ impl Capture {
 
 impl TestLab {
     /// Begins to write down the frames on a device of a host.
-    pub fn capture(&self, index: usize, device: &str) -> Capture {
+    pub(crate) fn capture(&self, index: usize, device: &str) -> Capture {
         let place = ashlar_lab::Place::Host(self.description.hosts[index].name.clone());
         let mut command = std::process::Command::new("tcpdump");
         command.args(["-i", device, "-e", "-n", "-l", "--immediate-mode", "not", "ip6"]);
@@ -235,7 +250,7 @@ impl TestLab {
 }
 
 /// The place of the contract's cases on a host.
-pub async fn place<'a>(hosts: &'a Hosts, lab: &LabDescription, host: HostTarget) -> Place<'a> {
+pub(crate) async fn place<'a>(hosts: &'a Hosts, lab: &LabDescription, host: HostTarget) -> Place<'a> {
     let description = lab.host(&host.name).unwrap();
     let (pool, seen) = hosts.pool_by_name(&host, &description.pool_name).await.unwrap().unwrap();
     let (kernel_path, initrd_path) = put_kernel(hosts, &host, pool, &seen.path).await;
@@ -254,7 +269,7 @@ pub async fn place<'a>(hosts: &'a Hosts, lab: &LabDescription, host: HostTarget)
 }
 
 /// Waits until it is so; panics with the description after the deadline.
-pub async fn wait_for(what: &str, deadline: Duration, mut done: impl AsyncFnMut() -> bool) {
+pub(crate) async fn wait_for(what: &str, deadline: Duration, mut done: impl AsyncFnMut() -> bool) {
     let until = Instant::now() + deadline;
     while !done().await {
         assert!(Instant::now() < until, "not within {deadline:?}: {what}");

@@ -9,10 +9,10 @@ use ashlar_plan::domain::{DomainDisk, DomainNic};
 use ashlar_plan::{DomainMark, DomainSpec};
 use uuid::{Uuid, uuid};
 
-pub const INSTALLATION: Uuid = uuid!("a5a5a5a5-0000-4000-8000-000000000001");
+pub(crate) const INSTALLATION: Uuid = uuid!("a5a5a5a5-0000-4000-8000-000000000001");
 const MACHINE: Uuid = uuid!("a5a5a5a5-0000-4000-8000-000000000002");
 
-pub fn machine() -> Machine {
+pub(crate) fn machine() -> Machine {
     let mut machine = Machine::new(
         "demo-ctrl-1",
         MachineSpec {
@@ -66,7 +66,7 @@ pub fn machine() -> Machine {
     machine
 }
 
-pub fn control_plane() -> DomainSpec {
+pub(crate) fn control_plane() -> DomainSpec {
     let machine = machine();
     DomainSpec {
         uuid: machine.spec.domain.uuid,
@@ -108,7 +108,7 @@ pub fn control_plane() -> DomainSpec {
     }
 }
 
-pub fn worker() -> DomainSpec {
+pub(crate) fn worker() -> DomainSpec {
     let mut spec = control_plane();
     spec.name = "demo-wkr-1".to_owned();
     spec.accelerator = Accelerator::Emulated;
