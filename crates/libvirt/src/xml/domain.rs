@@ -11,8 +11,9 @@ use super::write::Document;
 use super::{FILTER_NAME, MARK_NAMESPACE, XmlError};
 
 const QEMU_NAMESPACE: &str = "http://libvirt.org/schemas/domain/qemu/1.0";
-/// Target of the CD-ROM drive: the last one on the first virtio-scsi controller, which holds 15 (unit 7 is its own).
-const CDROM_TARGET: &str = "sdo";
+/// Target of the CD-ROM drive. libvirt derives the drive's address from it, seven units a controller: the eighth
+/// letter on would make it add controllers of its own choice, for which a lean guest has no driver.
+const CDROM_TARGET: &str = "sdg";
 /// More queues cost 64 KiB of kernel memory each, and bring nothing to a node.
 const MAX_QUEUES: u32 = 8;
 
