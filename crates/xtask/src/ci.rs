@@ -42,6 +42,12 @@ const STAGES: &[Stage] = &[
         is_vital: true,
     },
     Stage {
+        name: "test-image",
+        what: "the small guest that lab tests boot",
+        command: &["target/debug/ashlar", "image", "build", "--test", "--no-register"],
+        is_vital: true,
+    },
+    Stage {
         name: "format",
         what: "rustfmt",
         command: &["cargo", "fmt", "--all", "--check"],
@@ -73,6 +79,12 @@ const STAGES: &[Stage] = &[
         what: "labs made of namespaces, and real libvirt in them",
         command: &["cargo", "test", "--no-fail-fast", "-p", "ashlar-lab", "-p", "ashlar-libvirt"],
         is_vital: false,
+    },
+    Stage {
+        name: "node-image",
+        what: "the node image: Kubernetes, Debian, every OCI image; from the cache where its inputs are unchanged",
+        command: &["target/debug/ashlar", "image", "build", "--no-register"],
+        is_vital: true,
     },
     Stage {
         name: "e2e",
