@@ -8,6 +8,8 @@ use crate::ffi::{Connection, Domain, LibvirtError, code, state};
 use crate::lane::CallError;
 use crate::xml;
 
+use super::observe::absent;
+
 /// Whether a QEMU process stands behind the state.
 fn is_active(state: i32) -> bool {
     !matches!(state, state::SHUTOFF | state::CRASHED)
@@ -32,13 +34,9 @@ pub(super) fn shutdown(connection: &Connection, counters: &Counters, domain: Uui
 }
 
 pub(super) fn destroy(connection: &Connection, counters: &Counters, domain: Uuid) -> Result<(), CallError> {
-    let domain = match connection.domain_by_uuid(domain) {
-        Ok(domain) => domain,
-        // A transient domain that ended is gone: it is off.
-        Err(error) if error.code == code::NO_DOMAIN => return Ok(()),
-        Err(error) => return Err(error.into()),
-    };
-    if !is_active(domain.state()?) {
+    // A transient domain that ended is gone, between any two of these calls: it is off.
+    let Some(domain) = absent(connection.domain_by_uuid(domain), code::NO_DOMAIN)? else { return Ok(()) };
+    if !absent(domain.state(), code::NO_DOMAIN)?.is_some_and(is_active) {
         return Ok(());
     }
     counters.count("destroy_domain");

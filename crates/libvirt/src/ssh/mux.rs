@@ -18,7 +18,9 @@ const SESSION_OPENED: u32 = 0x8000_0006;
 /// Answers are short; more is not the protocol.
 const MAX_PACKET: u32 = 64 * 1024;
 
-/// A TCP connection behind the host, as two one-way channels: each side's end of file arrives as such.
+/// A TCP connection behind the host, as two one-way channels. Our end of file reaches the other side, and its answer
+/// still comes; once the other side has ended, though, OpenSSH takes nothing from us any more (it does so with every
+/// `ssh -W`), so that a connection which the other side closes by half is closed as a whole.
 #[derive(Debug)]
 pub(crate) struct Forward {
     from_remote: UnixStream,
