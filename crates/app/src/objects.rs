@@ -125,7 +125,8 @@ impl Reader {
             return Ok(found);
         }
         let all = self.list(object.kind, None)?;
-        let near = did_you_mean(&object.name, all.iter().map(|stored| stored.key.name.as_str()));
+        let others = all.iter().map(|stored| stored.key.name.as_str()).filter(|name| *name != object.name);
+        let near = did_you_mean(&object.name, others);
         let mut failure = Failure::new(format!("there is no {object}{near}"));
         let elsewhere: Vec<&str> = all
             .iter()

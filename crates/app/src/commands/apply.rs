@@ -96,9 +96,10 @@ pub(crate) fn plan(settings: &Settings, args: &PlanArgs) -> Result {
         check(&read, &existing(&Reader::open(settings)?)?)?;
         objects.extend(read.into_iter().map(|object| object.object));
     }
-    let session = Session::open_to_look(settings)?;
-    let scope = if args.offline { Scope::StoreOnly } else { Scope::All };
-    show_plan(settings, &session, objects, &scope)
+    if args.offline {
+        return show_plan(settings, &Session::open_offline(settings)?, objects, &Scope::StoreOnly);
+    }
+    show_plan(settings, &Session::open_to_look(settings)?, objects, &Scope::All)
 }
 
 /// Plans with the objects as if they had been applied, and prints it.

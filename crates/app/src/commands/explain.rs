@@ -120,7 +120,7 @@ fn explain_object(settings: &Settings, kind: &str, name: &str) -> Result {
     let Object::Machine(machine) = reader.object(&object_ref(kind, name, &settings.namespace))? else {
         return Err(Failure::internal("a Machine in the store is not a Machine"));
     };
-    let session = Session::open_to_look(settings)?;
+    let session = Session::open_offline(settings)?;
     let (snapshot, plan) = session.block_on(async { Ok(session.engine.plan(&Scope::StoreOnly).await?) })?;
     session.progress.finish();
     let placement = placement(&snapshot, &machine.key());

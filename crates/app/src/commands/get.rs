@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde::Deserialize;
 
 use crate::cli::{GetArgs, OutputFormat};
-use crate::failure::{Exit, Result};
+use crate::failure::{Context, Exit, Result};
 use crate::objects::{Reader, Wanted, object_ref, shown, slash_name, wanted};
 use crate::output::{Table, headers, row, yaml};
 use crate::selector::Selector;
@@ -83,7 +83,8 @@ fn table(settings: &Settings, args: &GetArgs, wanted: &[Wanted], found: Vec<(Kin
         }
         let mut table = Table::new(heads);
         for (_, stored) in found.iter().filter(|(kind, _)| *kind == one.kind) {
-            let mut cells = row(one.kind, &stored.value, wide, now)?;
+            let mut cells = row(one.kind, &stored.value, wide, now)
+                .context(format!("{} in the store cannot be read by this version of Ashlar", stored.key))?;
             if with_namespace {
                 cells.insert(0, stored.key.namespace.clone());
             }

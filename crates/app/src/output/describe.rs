@@ -88,7 +88,7 @@ fn tree(out: &mut dyn Write, name: &str, value: &Value, indent: usize) -> io::Re
             items.iter().try_for_each(|item| list_item(out, item, indent + 2))
         }
         // Log lines and the like: one a line.
-        Value::Array(items) if items.len() > 3 => {
+        Value::Array(items) if items.len() > 3 || items.iter().any(|item| scalar(item).contains(' ')) => {
             writeln!(out, "{:indent$}{title}:", "")?;
             items.iter().try_for_each(|item| writeln!(out, "{:1$}{2}", "", indent + 2, scalar(item)))
         }

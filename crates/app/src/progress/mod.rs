@@ -4,6 +4,7 @@ mod live;
 mod text;
 
 use std::io::IsTerminal;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
@@ -17,6 +18,8 @@ pub(crate) struct Progress {
     printer: Printer,
     began: Instant,
     live: Option<Arc<Live>>,
+    /// Whether this run decided anything.
+    has_committed: AtomicBool,
     /// Everything that was told, for the evidence of a failure.
     told: Mutex<Vec<String>>,
 }
@@ -29,7 +32,13 @@ impl Progress {
     pub(crate) fn new(printer: &Printer) -> Arc<Self> {
         let is_terminal = std::io::stderr().is_terminal() && printer.verbosity() == Verbosity::Normal;
         let live = is_terminal.then(|| Live::start(printer));
-        Arc::new(Progress { printer: printer.clone(), began: Instant::now(), live, told: Mutex::default() })
+        Arc::new(Progress {
+            printer: printer.clone(),
+            began: Instant::now(),
+            live,
+            has_committed: AtomicBool::new(false),
+            told: Mutex::default(),
+        })
     }
 
     /// Ends the live display; what was said stays.
@@ -59,11 +68,16 @@ impl EventSink for Progress {
         if let Some(live) = &self.live {
             live.event(event);
         }
+        if matches!(event, EngineEvent::Committed { .. }) {
+            self.has_committed.store(true, Ordering::Relaxed);
+        }
         let Some(told) = text::line(event) else { return };
         let stamp = elapsed(self.began.elapsed());
         self.keep(format!("[{stamp:>12}] {}", told.text));
+        let is_verbose = matches!(self.printer.verbosity(), Verbosity::Verbose(_));
         match told.weight {
-            text::Weight::Detail if !matches!(self.printer.verbosity(), Verbosity::Verbose(_)) => {}
+            text::Weight::Detail if !is_verbose => {}
+            text::Weight::Notice if !is_verbose && !self.has_committed.load(Ordering::Relaxed) => {}
             // A terminal shows it in the machine's own line.
             text::Weight::Live if self.live.is_some() => {}
             text::Weight::Warning => self.printer.warn(&told.text),

@@ -16,6 +16,8 @@ pub(super) enum Weight {
     Detail,
     /// A step of a machine: a live line where there is one, else a line.
     Live,
+    /// What holds of every cluster of the kind: said when something is decided, not every time.
+    Notice,
     /// Everybody.
     Normal,
     /// Somebody should look.
@@ -31,6 +33,9 @@ pub(super) struct Told {
 
 /// Actions that take longer than this are worth a line when they are done.
 const LONG: Duration = Duration::from_secs(3);
+
+/// The planner's word for a machine whose first boot failed.
+const FIRST_BOOT_FAILED: &str = "FirstBootFailed";
 
 /// What to say about an event.
 pub(super) fn line(event: &EngineEvent) -> Option<Told> {
@@ -56,6 +61,10 @@ pub(super) fn line(event: &EngineEvent) -> Option<Told> {
             told(Weight::Live, format!("machine {machine}: {phase}"))
         }
         EngineEvent::Waiting { object, message, .. } => told(Weight::Live, format!("{object}: {message}")),
+        // The command ends with the same words, with the log and the bundle.
+        EngineEvent::Blocked { object, message, reason } if reason == FIRST_BOOT_FAILED => {
+            told(Weight::Live, format!("{object}: {message}"))
+        }
         EngineEvent::Blocked { object, message, reason } => {
             told(Weight::Warning, format!("{object}: {message} ({reason})"))
         }
@@ -64,7 +73,10 @@ pub(super) fn line(event: &EngineEvent) -> Option<Told> {
         }
         EngineEvent::HostReachable { host } => told(Weight::Normal, format!("host {host} answers again")),
         EngineEvent::Notice(note) => {
-            let weight = if note.kind == NoteKind::Blocked { Weight::Warning } else { Weight::Normal };
+            let weight = match note.kind {
+                NoteKind::Blocked => Weight::Warning,
+                NoteKind::Notice | NoteKind::Waiting => Weight::Notice,
+            };
             told(weight, format!("{}: {}", note.object, note.message))
         }
     }

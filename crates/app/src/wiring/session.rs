@@ -4,13 +4,16 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use ashlar_engine::effects::Entropy;
+use ashlar_engine::vault::Vault;
 use ashlar_engine::{Engine, EngineError, Goal, RunSummary, Scope};
 use ashlar_libvirt::Hosts;
 use ashlar_store::{EngineLock, LockError, SqliteStore, Store};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::Notify;
+use zeroize::Zeroizing;
 
-use super::{installation, open_vault, real_world};
+use super::{OsEntropy, installation, open_vault, real_world};
 use crate::cli::EngineArgs;
 use crate::failure::{Context, Exit, Failure, Result};
 use crate::interrupt::{Guard, on_interrupt};
@@ -46,18 +49,25 @@ impl Session {
         // The path first: it says when a lab is not there.
         settings.store_path()?;
         let lock = acquire(settings, args.no_wait)?;
-        Session::new(settings, Some(lock))
+        Session::new(settings, open_vault(settings)?, Some(lock))
     }
 
     /// A session that only looks: `plan`, `kubectl`, `console`.
     pub(crate) fn open_to_look(settings: &Settings) -> Result<Session> {
-        Session::new(settings, None)
+        Session::new(settings, open_vault(settings)?, None)
     }
 
-    fn new(settings: &Settings, lock: Option<EngineLock>) -> Result<Session> {
+    /// A session that asks nobody, and opens no secret: its vault has a key of the moment.
+    pub(crate) fn open_offline(settings: &Settings) -> Result<Session> {
+        let mut key = Zeroizing::new([0; 32]);
+        OsEntropy.fill(key.as_mut());
+        Session::new(settings, Vault::from_key(key), None)
+    }
+
+    fn new(settings: &Settings, vault: Vault, lock: Option<EngineLock>) -> Result<Session> {
         let store = Arc::new(SqliteStore::open(settings.store_path()?)?);
         let installation = installation(&settings.state_dir)?;
-        let vault = Arc::new(open_vault(settings)?);
+        let vault = Arc::new(vault);
         let interrupted = Arc::new(Notify::new());
         let guard = on_interrupt({
             let interrupted = Arc::clone(&interrupted);

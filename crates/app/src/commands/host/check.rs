@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use ashlar_api::Kind;
+use ashlar_api::{Accelerator, Kind, Object};
 use ashlar_engine::enrol;
 
 use crate::cli::{HostCheckArgs, OutputFormat};
@@ -55,7 +55,11 @@ pub(crate) fn check(settings: &Settings, args: &HostCheckArgs) -> Result {
     for name in &names {
         let facts = session.block_on(async { Ok(enrol::facts(&session.engine, name).await?) });
         let lines = match facts {
-            Ok(facts) => judge(&facts),
+            Ok(facts) => {
+                let mut lines = vec![accelerator(&reader, name)?];
+                lines.extend(judge(&facts));
+                lines
+            }
             Err(failure) => {
                 settings.printer.failure(&failure);
                 worst = Verdict::Bad;
@@ -85,6 +89,33 @@ pub(crate) fn check(settings: &Settings, args: &HostCheckArgs) -> Result {
         print_value(settings, &serde_json::Value::Object(all))?;
     }
     Ok(if worst == Verdict::Bad { Exit::Failure } else { Exit::Success })
+}
+
+/// What the probe VM proved at enrolment: a device that is there may still not work.
+fn accelerator(reader: &Reader, name: &str) -> Result<Line> {
+    let proved = match reader.object(&object_ref(Kind::Host, name, ""))? {
+        Object::Host(host) => host.record.accelerator,
+        _ => None,
+    };
+    let (value, verdict, advice) = match proved {
+        Some(Accelerator::Kvm) => ("kvm", Verdict::Ok, ""),
+        Some(Accelerator::Emulated) => (
+            "emulated",
+            Verdict::Warning,
+            "KVM did not run the probe VM; `ashlar host add` with the same words tries again",
+        ),
+        None => (
+            "unproved",
+            Verdict::Bad,
+            "nothing is placed here: `ashlar host add` with the same words goes on",
+        ),
+    };
+    Ok(Line {
+        check: "accelerator, by probe VM",
+        value: value.to_owned(),
+        verdict,
+        advice: advice.to_owned(),
+    })
 }
 
 /// etcd's own guidance: fdatasync within 10 ms at the 99th percentile (https://etcd.io/docs/latest/op-guide/hardware/).

@@ -153,6 +153,7 @@ struct NetworkSpecRow {
     attachment: AttachmentRow,
     cidrs: Vec<String>,
     gateway: String,
+    #[serde(default)]
     mtu: u16,
     ranges: Vec<AddressRange>,
 }
