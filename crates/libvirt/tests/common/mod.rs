@@ -104,12 +104,20 @@ fn known_qemus() -> PathBuf {
     PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("qemu-capabilities")
 }
 
+/// A cache is all it is: what cannot be copied (another test copies the same) is left out.
 fn copy_files(from: &std::path::Path, to: &std::path::Path) {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
     for file in std::fs::read_dir(from).into_iter().flatten().flatten() {
-        std::fs::create_dir_all(to).unwrap();
-        let part = to.join(format!(".{}", std::process::id()));
-        std::fs::copy(file.path(), &part).unwrap();
-        std::fs::rename(&part, to.join(file.file_name())).unwrap();
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let part = to.join(format!(".part-{}-{number}", std::process::id()));
+        let name = file.file_name();
+        if name.to_string_lossy().starts_with('.') || std::fs::create_dir_all(to).is_err() {
+            continue;
+        }
+        let copied = std::fs::copy(file.path(), &part).and_then(|_| std::fs::rename(&part, to.join(name)));
+        if copied.is_err() {
+            let _ = std::fs::remove_file(&part);
+        }
     }
 }
 
