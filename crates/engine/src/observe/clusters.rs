@@ -5,9 +5,10 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use ashlar_api::{Cluster, Machine, MachineRole, NamespacedName, Secret};
+use ashlar_api::{Bootstrap, Cluster, Machine, MachineRole, NamespacedName, Secret};
 use ashlar_plan::{ClusterSeen, HostSeen, Snapshot, names};
 use futures::{StreamExt, stream::FuturesUnordered};
+use jiff::SignedDuration;
 
 use crate::{
     Engine, EngineError, Scope, addon,
@@ -57,8 +58,9 @@ impl Engine {
         cluster: &Cluster,
     ) -> Option<(NamespacedName, ClusterSeen)> {
         let key = cluster.key();
-        // Nobody can answer before a control plane runs.
-        running_control_planes(snapshot, &key).next()?;
+        // Nobody can answer before a control plane runs, and while kubeadm still starts the first one every question,
+        // and whatever would be done on its answer, slows that down: under emulation until kubeadm gives up.
+        running_control_planes(snapshot, &key).find(|machine| !is_initializing(snapshot, machine))?;
         let secret = secrets.get(&names::pki_secret(&key))?;
         let unreachable = |reason: String| Some((key.clone(), ClusterSeen::Unreachable { reason }));
         let target = match self.kube_target(snapshot, secret, &key) {
@@ -141,6 +143,20 @@ impl Engine {
         kept.insert(cluster.clone(), access.clone());
         Ok(access)
     }
+}
+
+/// Whether `kubeadm init` is at work on a machine, as far as its console tells. Past the deadline the console has
+/// had its time, and the API is asked all the same.
+fn is_initializing(snapshot: &Snapshot, machine: &Machine) -> bool {
+    let limit = SignedDuration::from_secs(machine.spec.node.startup_timeout_s.into());
+    machine.spec.bootstrap == Bootstrap::Init
+        && machine.record.joined_at.is_none()
+        && machine.record.first_started_at.is_some_and(|at| snapshot.now.duration_since(at) < limit)
+        && snapshot
+            .observed
+            .consoles
+            .get(&machine.key())
+            .is_some_and(|console| !console.finished && console.failure.is_none())
 }
 
 /// Control planes whose domains were seen running.

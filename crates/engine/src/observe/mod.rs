@@ -1,4 +1,5 @@
-//! Looking at the world: hosts first, then what the hosts show to be worth asking.
+//! Looking at the world: hosts first, then the consoles of what boots there, then the APIs that these show to be worth
+//! asking.
 
 mod clusters;
 mod consoles;
@@ -17,11 +18,7 @@ impl Engine {
             return;
         }
         view.snapshot.observed.hosts = self.observe_hosts(&view.snapshot).await;
-        let (consoles, clusters) = futures::join!(
-            self.observe_consoles(&view.snapshot, scope),
-            self.observe_clusters(&view.snapshot, &view.secrets, scope),
-        );
-        view.snapshot.observed.consoles = consoles;
-        view.snapshot.observed.clusters = clusters;
+        view.snapshot.observed.consoles = self.observe_consoles(&view.snapshot, scope).await;
+        view.snapshot.observed.clusters = self.observe_clusters(&view.snapshot, &view.secrets, scope).await;
     }
 }

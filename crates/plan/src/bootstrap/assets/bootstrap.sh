@@ -78,7 +78,7 @@ until_deadline() {
     shift
     until "$@"; do
         [ $SECONDS -ge $end ] && return 1
-        sleep 1
+        sleep "${POLL_S:-1}"
     done
 }
 
@@ -204,7 +204,8 @@ control_plane_answers() {
     done
 }
 wait_control_plane() {
-    until_deadline "$((240 * PATIENCE))" control_plane_answers && return 0
+    # Each question is a TLS handshake of a program of its own: a second of work under emulation.
+    POLL_S=$((PATIENCE * 2)) until_deadline "$((240 * PATIENCE))" control_plane_answers && return 0
     echo "the control plane's components do not answer; their containers and what they said last:"
     list_control_plane
     return 1
