@@ -48,7 +48,7 @@ impl Settings {
             backoff_first: Duration::from_secs(1),
             backoff_limit: Duration::from_secs(30),
             attempts: 20,
-            blocked_patience: Duration::from_secs(120),
+            blocked_patience: Duration::from_secs(20),
             events_kept: 1000,
         }
     }
