@@ -145,6 +145,13 @@ impl Engine {
                     reason: block.reason.clone(),
                     message: block.message.clone(),
                 }),
+                // Room comes from a person, or from another command, and this one cannot know of either.
+                StepState::Waiting(wait) if wait.reason == "Unschedulable" => Some(BlockedStep {
+                    object: step.object.clone(),
+                    host: step.host.clone(),
+                    reason: wait.reason.clone(),
+                    message: wait.message.clone(),
+                }),
                 StepState::Ready | StepState::Waiting(_) => None,
             })
             .collect();
