@@ -20,8 +20,8 @@ const LAB: &[&str] = &[
     "qemu-utils",
     "tini",
 ];
-/// What image builds need: a root file system, its disk, its initrd, and certificates for downloads.
-const IMAGE: &[&str] = &["busybox-static", "ca-certificates", "cpio", "e2fsprogs", "mmdebstrap"];
+/// What image builds need: a root file system, its disk, kernel modules unpacked, certificates for downloads.
+const IMAGE: &[&str] = &["ca-certificates", "e2fsprogs", "mmdebstrap", "xz-utils"];
 /// What only the tests need: a registry to serve images locally, and eyes on the network.
 const TESTS: &[&str] = &["arping", "docker-registry", "sqlite3", "tcpdump", "xorriso"];
 

@@ -57,7 +57,8 @@ pub(crate) fn smoke(settings: &Settings, cluster: &str) -> Result {
 fn pod(node: &str, image: &str, url: &str) -> Value {
     let lib = "/host/usr/lib/x86_64-linux-gnu";
     let curl = [
-        "/host/usr/lib64/ld-linux-x86-64.so.2",
+        // /usr/lib64's is a link to an absolute path, which leads nowhere in here.
+        "/host/usr/lib/x86_64-linux-gnu/ld-linux-x86-64.so.2",
         "--library-path",
         lib,
         "/host/usr/bin/curl",
