@@ -53,7 +53,7 @@ const KILLS: [KillPoint; 6] = [
         name: "domain defined",
         seen: |places| Ok(places.definitions.join(format!("{}-ctrl-1.xml", places.cluster)).exists()),
     },
-    KillPoint { name: "domain started", seen: |places| places.console_has("Linux version") },
+    KillPoint { name: "domain started", seen: |places| places.console_has("ASHLAR-BOOT initrd") },
     KillPoint { name: "during kubeadm", seen: |places| places.console_has("ASHLAR-PHASE kubeadm-certs") },
     KillPoint { name: "joined", seen: |places| places.console_has("ASHLAR-PHASE ready ok") },
 ];

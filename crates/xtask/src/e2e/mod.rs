@@ -30,6 +30,9 @@ pub(crate) struct Options {
     /// Run only these checks (in their order; the cluster is made in any case)
     #[arg(long, value_name = "CHECK")]
     only: Vec<String>,
+    /// Work on the lab and cluster that an earlier run with --keep left
+    #[arg(long)]
+    reuse: bool,
     /// Only list the checks
     #[arg(long)]
     list: bool,
@@ -86,7 +89,9 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         |name: &str| options.only.is_empty() || name == "create" || options.only.iter().any(|o| o == name);
     let (mut passed, mut failed) = (0, Vec::new());
     let begin = Instant::now();
-    context.fresh_lab()?;
+    if !options.reuse {
+        context.fresh_lab()?;
+    }
     for (name, what, check) in CHECKS.iter().filter(|(name, _, _)| chosen(name)) {
         let start = Instant::now();
         println!("e2e {name}: {what}");
