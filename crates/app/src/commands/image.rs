@@ -178,7 +178,7 @@ pub(crate) fn to_object(built: &BuiltImage) -> Result<Image> {
                 etcd: inside.map(|inside| inside.etcd_tag.clone()).unwrap_or_default(),
                 coredns: inside.map(|inside| inside.coredns_tag.clone()).unwrap_or_default(),
                 pause: inside.map(|inside| inside.pause_tag.clone()).unwrap_or_default(),
-                flannel: inside.map(|inside| inside.flannel_image.clone()).unwrap_or_default(),
+                flannel: inside.map(|inside| inside.flannel_version.clone()).unwrap_or_default(),
             },
             directory: built.dir.display().to_string(),
             disk: file(image::DISK),
