@@ -189,9 +189,7 @@ fn tail(text: &str) -> String {
 fn install_hint(program: &str) -> String {
     let package = match program {
         "go" => {
-            return "install Go 1.26 or newer from https://go.dev/dl/ and put it on PATH, or build from released \
-                    binaries (`--source release`), which needs no Go"
-                .to_owned();
+            return "install Go 1.26 or newer from https://go.dev/dl/ and put it on PATH".to_owned();
         }
         "mke2fs" => "e2fsprogs",
         "qemu-img" => "qemu-utils",

@@ -17,10 +17,10 @@ pub(crate) const HOST_PROGRAMS: [&str; 3] = ["kubeadm", "kubelet", "kubectl"];
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Source {
-    /// Published binaries and images where they can be reached, else Go modules.
+    /// The first source that can be had: Go modules, while there is no other.
     #[default]
     Auto,
-    /// The project's published binaries and images.
+    /// The project's published binaries and images: refused, not supported yet.
     Release,
     /// Go modules, built here.
     Modules,

@@ -76,8 +76,11 @@ pub fn build_node_image(ctx: &Context<'_>, request: &BuildRequest) -> Result<Bui
     let version: Version = request.kubernetes_version.parse()?;
     let mut request = request.clone();
     request.kubernetes_version = version.to_string();
-    if request.source == Source::Auto {
-        request.source = Source::Modules;
+    match request.source {
+        Source::Modules => {}
+        // The one source there is so far; the image's name and manifest say `modules`.
+        Source::Auto => request.source = Source::Modules,
+        Source::Release => return Err(no_release()),
     }
     let inputs_digest = inputs_digest(&request);
     let name = image_name(&format!("node-{version}"), &inputs_digest);
@@ -97,6 +100,14 @@ pub fn build_node_image(ctx: &Context<'_>, request: &BuildRequest) -> Result<Bui
     let kubernetes =
         modules_source::prepare(ctx, &lock, &version, &request.flannel_version, &request.debian)?;
     assemble(ctx, &lock, &request, name, inputs_digest, kubernetes)
+}
+
+/// Never built from something else in its name: an image that says `release` would be one.
+fn no_release() -> Error {
+    Error::invalid(
+        "node image",
+        "the source `release` (published binaries and images) is not supported yet; use `--source modules`, which needs Go",
+    )
 }
 
 fn inputs_digest(request: &BuildRequest) -> String {
@@ -201,6 +212,17 @@ mod tests {
         let mut other = request.clone();
         other.disk_size_gib += 1;
         assert_ne!(inputs_digest(&request), inputs_digest(&other));
+    }
+
+    #[test]
+    fn released_binaries_are_refused_before_anything_is_touched() {
+        let dir = tempfile::tempdir().unwrap();
+        let cancel = std::sync::atomic::AtomicBool::new(false);
+        let ctx = Context { cache_dir: dir.path(), reporter: &crate::Silent, cancel: &cancel };
+        let request = BuildRequest { source: Source::Release, ..BuildRequest::new("v1.37.2") };
+        let error = build_node_image(&ctx, &request).unwrap_err().to_string();
+        assert!(error.contains("use `--source modules`"), "{error}");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
     }
 
     #[test]
