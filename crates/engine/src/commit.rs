@@ -104,3 +104,7 @@ impl Engine {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "commit_tests.rs"]
+mod tests;

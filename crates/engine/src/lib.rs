@@ -45,6 +45,8 @@ mod run;
 mod scope;
 mod settings;
 mod statuses;
+#[cfg(test)]
+mod testing;
 
 pub use engine::Engine;
 pub use error::{BlockedStep, EngineError};

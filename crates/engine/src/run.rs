@@ -49,13 +49,9 @@ impl Engine {
             memory.retries.hold(&mut plan, clock.now());
             let belongings = Belongings::new(&view.snapshot, scope);
             let decisions = std::mem::take(&mut plan.decisions);
-            let wanted: Vec<_> = decisions
-                .into_iter()
-                .filter(|commit| {
-                    belongings.has_commit(commit)
-                        && !belongings.takes_away(commit, |object| lanes.is_touched(object))
-                })
-                .collect();
+            let in_scope = decisions.into_iter().filter(|commit| belongings.has_commit(commit));
+            let (withheld, wanted): (Vec<_>, Vec<_>) =
+                in_scope.partition(|commit| belongings.takes_away(commit, |object| lanes.is_touched(object)));
             let undecided = !wanted.is_empty();
             match lanes.alongside(self.commit(&view.snapshot, wanted)).await?? {
                 Committed::Nothing => conflicts = 0,
@@ -86,7 +82,8 @@ impl Engine {
             let belongings = Belongings::new(&view.snapshot, scope);
             lanes.alongside(self.publish(&memory, &view, &plan, &belongings)).await?;
             progress.look(&view.snapshot, &plan, clock.now());
-            let lack = match goal.judge(&view.snapshot, &plan, &belongings, lanes.is_idle()) {
+            let is_idle = lanes.is_idle() && withheld.is_empty();
+            let lack = match goal.judge(&view.snapshot, &plan, &belongings, is_idle) {
                 Verdict::Met => {
                     return Ok(RunSummary {
                         passes,
@@ -102,9 +99,7 @@ impl Engine {
                     found
                 }
             };
-            if lanes.is_idle()
-                && let Some(error) = self.stuck(&belongings, &plan, &progress)
-            {
+            if is_idle && let Some(error) = self.stuck(&belongings, &plan, &progress) {
                 return Err(error);
             }
             if clock.now() >= ends {

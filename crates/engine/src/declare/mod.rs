@@ -49,3 +49,6 @@ pub(crate) async fn existing(store: &dyn Store) -> Result<ashlar_api::expand::Ob
 fn spec_differs(old: &Object, new: &Object) -> Result<bool, ashlar_api::ConversionError> {
     Ok(old.to_value()?.get("spec") != new.to_value()?.get("spec"))
 }
+
+#[cfg(test)]
+mod tests;

@@ -150,3 +150,6 @@ where
     crate::objects::update(job.engine.store.as_ref(), object, change).await?;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

@@ -22,3 +22,6 @@ impl Engine {
         view.snapshot.observed.clusters = self.observe_clusters(&view.snapshot, &view.secrets, scope).await;
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,278 @@
+//! A scripted world for unit tests: one host in memory whose calls answer at once, and a clock that jumps.
+//! Whole lives of clusters are played in `ashlar-sim`; here single steps are put into odd situations.
+
+mod objects;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::Ipv4Addr,
+    sync::{Arc, Mutex, MutexGuard},
+    time::Duration,
+};
+
+use ashlar_api::{Accelerator, DomainIdentity, NamespacedName};
+use ashlar_plan::{ClusterWorld, DomainSeen, DomainSpec, DomainState, HostWorld, PoolSeen, VolumeSeen};
+use ashlar_store::{MemoryStore, Store};
+use async_trait::async_trait;
+use jiff::Timestamp;
+use uuid::Uuid;
+use zeroize::Zeroizing;
+
+use crate::{Engine, EngineEvent, EventSink, Settings, effects::*, vault::Vault};
+
+pub(crate) use objects::*;
+
+pub(crate) const INSTALLATION: Uuid = Uuid::from_u128(0x1457);
+
+/// What there is, and what was called.
+#[derive(Default)]
+pub(crate) struct State {
+    pub(crate) now_ms: i64,
+    pub(crate) entropy: u8,
+    pub(crate) domains: BTreeMap<Uuid, DomainSeen>,
+    /// Size and digest by file name.
+    pub(crate) volumes: BTreeMap<String, (u64, String)>,
+    /// Digest that the next upload has on the host.
+    pub(crate) uploaded_digest: String,
+    /// Hosts that never answer.
+    pub(crate) hung: BTreeSet<String>,
+    /// Mutating calls, in order.
+    pub(crate) calls: Vec<String>,
+    /// Bytes of the last seed.
+    pub(crate) seed: Vec<u8>,
+    pub(crate) events: Vec<String>,
+}
+
+#[derive(Clone, Default)]
+pub(crate) struct Fake(Arc<Mutex<State>>);
+
+impl Fake {
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    fn call(&self, name: &str, what: impl std::fmt::Display) {
+        self.state().calls.push(format!("{name} {what}"));
+    }
+
+    /// A store and an engine on this world.
+    pub(crate) fn engine(&self) -> (Arc<MemoryStore>, Engine) {
+        let store = Arc::new(MemoryStore::new());
+        let world = World {
+            hypervisor: Arc::new(self.clone()),
+            shell: Arc::new(self.clone()),
+            kube: Arc::new(self.clone()),
+            clock: Arc::new(self.clone()),
+            entropy: Arc::new(self.clone()),
+        };
+        let vault = Arc::new(Vault::from_key(Zeroizing::new([3; 32])));
+        let shared: Arc<dyn Store> = store.clone();
+        (store, Engine::new(shared, world, vault, Settings::new(INSTALLATION), Arc::new(self.clone())))
+    }
+}
+
+impl EventSink for Fake {
+    fn event(&self, event: &EngineEvent) {
+        self.state().events.push(format!("{event:?}"));
+    }
+}
+
+#[async_trait]
+impl Clock for Fake {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_millisecond(1_767_225_600_000 + self.state().now_ms).unwrap_or_default()
+    }
+    async fn sleep(&self, duration: Duration) {
+        self.state().now_ms += i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
+    }
+}
+
+impl Entropy for Fake {
+    fn fill(&self, buffer: &mut [u8]) {
+        let mut state = self.state();
+        for byte in buffer {
+            state.entropy = state.entropy.wrapping_mul(5).wrapping_add(7);
+            *byte = state.entropy;
+        }
+    }
+}
+
+fn absent<T>(what: impl std::fmt::Display) -> Result<T, EffectError> {
+    Err(EffectError::new(EffectErrorKind::NotFound, format!("there is no {what}")))
+}
+
+#[async_trait]
+impl Hypervisor for Fake {
+    async fn probe(&self, host: &HostTarget) -> Result<HostProbe, EffectError> {
+        absent(&host.name)
+    }
+    async fn start_probe(
+        &self,
+        _: &HostTarget,
+        domain: Uuid,
+        _: Accelerator,
+        _: &str,
+        _: &str,
+    ) -> Result<(), EffectError> {
+        absent(domain)
+    }
+    async fn read_probe(&self, _: &HostTarget, domain: Uuid) -> Result<ProbeSeen, EffectError> {
+        absent(domain)
+    }
+    async fn observe(&self, host: &HostTarget) -> Result<HostWorld, EffectError> {
+        if self.state().hung.contains(&host.name) {
+            return std::future::pending().await;
+        }
+        Ok(HostWorld { domains: self.state().domains.clone(), pools: BTreeMap::new() })
+    }
+    async fn pool(&self, _: &HostTarget, _: Uuid) -> Result<Option<PoolSeen>, EffectError> {
+        Ok(None)
+    }
+    async fn pool_by_name(&self, _: &HostTarget, _: &str) -> Result<Option<(Uuid, PoolSeen)>, EffectError> {
+        Ok(None)
+    }
+    async fn domain(&self, _: &HostTarget, domain: Uuid) -> Result<Option<DomainSeen>, EffectError> {
+        Ok(self.state().domains.get(&domain).cloned())
+    }
+    async fn domain_by_name(&self, _: &HostTarget, name: &str) -> Result<Option<DomainSeen>, EffectError> {
+        Ok(self.state().domains.values().find(|domain| domain.name == name).cloned())
+    }
+    async fn define_domain(&self, host: &HostTarget, spec: &DomainSpec) -> Result<(), EffectError> {
+        self.call("define", format!("{} lease {}", spec.name, host.lease_token));
+        let seen = DomainSeen {
+            uuid: spec.uuid,
+            name: spec.name.clone(),
+            state: DomainState::ShutOff,
+            mark: Some(spec.mark.clone()),
+            disk_paths: spec.disks.iter().map(|disk| disk.path.clone()).collect(),
+            medium_path: spec.seed_path.clone(),
+        };
+        self.state().domains.insert(spec.uuid, seen);
+        Ok(())
+    }
+    async fn start_domain(&self, _: &HostTarget, domain: Uuid) -> Result<(), EffectError> {
+        self.call("start", domain);
+        Ok(())
+    }
+    async fn shutdown_domain(&self, _: &HostTarget, domain: Uuid) -> Result<(), EffectError> {
+        self.call("shutdown", domain);
+        Ok(())
+    }
+    async fn destroy_domain(&self, _: &HostTarget, domain: Uuid) -> Result<(), EffectError> {
+        self.call("destroy", domain);
+        Ok(())
+    }
+    async fn undefine_domain(&self, _: &HostTarget, domain: Uuid) -> Result<(), EffectError> {
+        self.call("undefine", domain);
+        Ok(())
+    }
+    async fn eject_medium(&self, _: &HostTarget, domain: Uuid) -> Result<(), EffectError> {
+        self.call("eject", domain);
+        Ok(())
+    }
+    async fn create_volume(&self, host: &HostTarget, volume: &VolumeCreate) -> Result<(), EffectError> {
+        self.call("create", format!("{} lease {}", volume.file_name, host.lease_token));
+        self.state().volumes.insert(volume.file_name.clone(), (volume.capacity_bytes, String::new()));
+        Ok(())
+    }
+    async fn upload_volume(
+        &self,
+        _: &HostTarget,
+        _: Uuid,
+        file_name: &str,
+        source: VolumeSource,
+    ) -> Result<(), EffectError> {
+        self.call("upload", file_name);
+        let mut state = self.state();
+        if let VolumeSource::Bytes(bytes) = source {
+            state.seed = bytes.to_vec();
+        }
+        let digest = state.uploaded_digest.clone();
+        match state.volumes.get_mut(file_name) {
+            Some(volume) => volume.1 = digest,
+            None => return absent(file_name),
+        }
+        Ok(())
+    }
+    async fn wipe_volume(&self, _: &HostTarget, _: Uuid, file_name: &str) -> Result<(), EffectError> {
+        self.call("wipe", file_name);
+        Ok(())
+    }
+    async fn delete_volume(&self, _: &HostTarget, _: Uuid, file_name: &str) -> Result<(), EffectError> {
+        self.call("delete", file_name);
+        self.state().volumes.remove(file_name).map_or_else(|| absent(file_name), |_| Ok(()))
+    }
+    async fn volume(
+        &self,
+        _: &HostTarget,
+        _: Uuid,
+        file_name: &str,
+    ) -> Result<Option<VolumeSeen>, EffectError> {
+        let seen = |size: &u64| VolumeSeen { capacity_bytes: *size, allocation_bytes: 0 };
+        Ok(self.state().volumes.get(file_name).map(|(size, _)| seen(size)))
+    }
+    async fn read_console(
+        &self,
+        _: &HostTarget,
+        _: &DomainIdentity,
+        offset: u64,
+    ) -> Result<ConsoleChunk, EffectError> {
+        Ok(ConsoleChunk { bytes: Vec::new(), next_offset: offset })
+    }
+}
+
+#[async_trait]
+impl HostShell for Fake {
+    async fn file_sha256(&self, _: &HostTarget, path: &str) -> Result<String, EffectError> {
+        let name = path.rsplit('/').next().unwrap_or_default();
+        self.state().volumes.get(name).map_or_else(|| absent(path), |(_, digest)| Ok(digest.clone()))
+    }
+    async fn check_facts(&self, _: &HostTarget, _: &str) -> Result<BTreeMap<String, String>, EffectError> {
+        Ok(BTreeMap::new())
+    }
+    async fn release_lease(&self, _: &HostTarget) -> Result<(), EffectError> {
+        Ok(())
+    }
+    async fn address_answers(&self, _: &HostTarget, _: &str, _: Ipv4Addr) -> Result<bool, EffectError> {
+        Ok(false)
+    }
+}
+
+#[async_trait]
+impl KubeApi for Fake {
+    async fn observe(
+        &self,
+        target: &KubeTarget,
+        _: &[(String, String, String, String, String)],
+    ) -> Result<ClusterWorld, EffectError> {
+        absent(&target.cluster)
+    }
+    async fn put_bootstrap_token(
+        &self,
+        _: &KubeTarget,
+        id: &str,
+        _: &Zeroizing<String>,
+        _: Timestamp,
+        _: &str,
+    ) -> Result<(), EffectError> {
+        self.call("publish", id);
+        Ok(())
+    }
+    async fn delete_bootstrap_token(&self, _: &KubeTarget, id: &str) -> Result<(), EffectError> {
+        self.call("revoke", id);
+        Ok(())
+    }
+    async fn apply(&self, target: &KubeTarget, _: &serde_json::Value) -> Result<(), EffectError> {
+        self.call("apply", &target.cluster);
+        Ok(())
+    }
+    async fn delete_node(&self, _: &KubeTarget, node: &str) -> Result<(), EffectError> {
+        self.call("delete node", node);
+        Ok(())
+    }
+}
+
+/// A name in the default namespace.
+pub(crate) fn name(name: &str) -> NamespacedName {
+    NamespacedName::new("default", name)
+}
