@@ -85,8 +85,11 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         return Ok(());
     }
     let mut context = Context::new(&options.ashlar, &options.name)?;
-    let chosen =
-        |name: &str| options.only.is_empty() || name == "create" || options.only.iter().any(|o| o == name);
+    let chosen = |name: &str| {
+        let is_made = options.reuse && ["foreign", "create"].contains(&name);
+        let is_wanted = options.only.is_empty() || options.only.iter().any(|only| only == name);
+        !is_made && (is_wanted || name == "create")
+    };
     let (mut passed, mut failed) = (0, Vec::new());
     let begin = Instant::now();
     if !options.reuse {
