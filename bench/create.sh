@@ -2,7 +2,7 @@
 # A Kubernetes cluster in libvirt VMs, one control plane and one worker, as one would make it by hand with virsh,
 # qemu-img, xorriso, openssl, kubeadm and kubectl. `cargo xtask bench create` measures Ashlar against it.
 #
-#   create.sh create     until both nodes are Ready
+#   create.sh create     until both nodes, and then all pods of kube-system, are Ready
 #   create.sh settings   what kubeadm was told and the control plane runs with, as JSON (to compare with Ashlar's)
 #   create.sh delete     removes what `create` made
 #
@@ -249,10 +249,11 @@ say network start
 until ip -4 -o addr show | grep -qF " $ADDRESS/"; do sleep 1; done
 if [ "$VERB" = init ]; then
     say etcd-disk start
-    mkfs.ext4 -q -m 0 -L etcd /dev/disk/by-id/*_etcd
+    until device=$(find /dev/disk/by-id -name '*_etcd' | grep -m 1 .); do sleep 1; done
+    mkfs.ext4 -q -m 0 -L etcd "$device"
     echo 'LABEL=etcd /var/lib/etcd ext4 noatime 0 2' >>/etc/fstab
     mkdir -p /var/lib/etcd
-    mount -t ext4 -o noatime /dev/disk/by-id/*_etcd /var/lib/etcd
+    mount -t ext4 -o noatime "$device" /var/lib/etcd
 fi
 say container-runtime start
 systemctl start containerd.service
@@ -462,6 +463,8 @@ until_deadline() {
 both_are_there() { "$KUBECTL" --request-timeout=30s get node "$CTRL" "$WKR"; }
 both_are_ready() { "$KUBECTL" wait --for=condition=Ready --timeout=300s "node/$CTRL" "node/$WKR"; }
 
+pods_are_ready() { "$KUBECTL" -n kube-system wait --for=condition=Ready --timeout=300s pods --all; }
+
 create() {
     : "${DISK:?path of the root disk of the image, on this host}" "${KERNEL:?path}" "${INITRD:?path}" "${KERNEL_ARGUMENTS:?}"
     : "${KUBERNETES:?version of the image, v1.2.3}" "${ETCD_TAG:?}" "${COREDNS_TAG:?}" "${FLANNEL_TAG:?}"
@@ -497,6 +500,8 @@ create() {
     until_deadline both_are_there
     stage wait-for-ready
     until_deadline both_are_ready
+    stage wait-for-system-pods
+    until_deadline pods_are_ready
     stage ready
 }
 

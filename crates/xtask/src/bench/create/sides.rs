@@ -6,9 +6,11 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
+use jiff::Timestamp;
 use serde_json::Value;
 
 use super::WorkerStart;
+use super::marks::Node;
 use super::scene::{CTRL_MEMORY_MIB, ETCD_MIB, ROOT_MIB, Scene, VCPUS, WKR_MEMORY_MIB, create_arguments};
 use super::watch::{Marks, Watch};
 
@@ -19,7 +21,9 @@ pub(super) const SCRIPT_NAME: &str = "side-b";
 
 /// One run.
 pub(super) struct Run {
-    /// From start to end of the command.
+    /// From the start of the command until both nodes were Ready, as far as the side itself knows.
+    pub(super) nodes_ready: Duration,
+    /// From start to end of the command: all pods of kube-system are Ready, too.
     pub(super) total: Duration,
     /// What was seen on the host.
     pub(super) marks: Marks,
@@ -37,7 +41,15 @@ pub(super) struct Line {
 pub(super) fn create_with_ashlar(scene: &Scene) -> Result<Run> {
     let arguments = create_arguments(&scene.image.kubernetes, scene.timeout_min);
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    watched(scene, scene.lab.command(&arguments), "ashlar")
+    let began = Timestamp::now();
+    let mut run = watched(scene, scene.lab.command(&arguments), "ashlar")?;
+    for node in Node::ALL {
+        let machine = scene.lab.json(&["get", "machine", &format!("{ASHLAR_NAME}{}", node.infix())])?;
+        let joined = machine.pointer("/record/joinedAt").and_then(Value::as_str);
+        let joined: Timestamp = joined.context("a machine without record.joinedAt")?.parse()?;
+        run.nodes_ready = run.nodes_ready.max(Duration::try_from(joined.duration_since(began))?);
+    }
+    Ok(run)
 }
 
 /// `ashlar cluster delete`.
@@ -50,7 +62,10 @@ pub(super) fn delete_with_ashlar(scene: &Scene) -> Result<Duration> {
 /// `create.sh create`.
 pub(super) fn create_with_script(scene: &Scene) -> Result<Run> {
     let command = scene.script("create", &variables(scene)?);
-    watched(scene, command, "script")
+    let mut run = watched(scene, command, "script")?;
+    let next = run.lines.iter().find(|line| line.text == "STAGE wait-for-system-pods");
+    run.nodes_ready = next.context("the script did not say when the nodes were Ready")?.at;
+    Ok(run)
 }
 
 /// `create.sh delete`.
@@ -145,5 +160,5 @@ fn watched(scene: &Scene, mut command: Command, title: &str) -> Result<Run> {
         let end = text.lines().skip(from).collect::<Vec<_>>().join("\n");
         bail!("{title}: {status} after {:.0} s\n{end}\n{}", total.as_secs_f64(), scene.evidence());
     }
-    Ok(Run { total, marks, lines })
+    Ok(Run { nodes_ready: Duration::ZERO, total, marks, lines })
 }
