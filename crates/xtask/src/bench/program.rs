@@ -44,7 +44,7 @@ impl Program {
         let mut command = Command::new(&self.path);
         command.args(arguments).stdin(Stdio::null());
         // Options of the caller's shell must not change what is measured.
-        for variable in ["ASHLAR_LAB", "ASHLAR_STATE_DIR"] {
+        for variable in ["ASHLAR_LAB", "ASHLAR_STATE_DIR", "ASHLAR_KEY"] {
             command.env_remove(variable);
         }
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));

@@ -60,8 +60,9 @@ impl Scene {
         // What an earlier run left would be sealed with a key that is gone.
         ashlar.ok(&["lab", "down", &options.lab, "--yes"])?;
         let directory = tempfile::tempdir()?;
-        let key = format!("file:{}", directory.path().join("key").display());
-        let lab = Lab::up(&ashlar.with_env("ASHLAR_KEY", &key), &options.lab)?;
+        // Keys are made here at first use: those of the developer are not for labs that come and go.
+        let keys = directory.path().to_string_lossy().into_owned();
+        let lab = Lab::up(&ashlar.with_env("XDG_CONFIG_HOME", &keys), &options.lab)?;
         let manifest = node_image(ashlar, options.image.as_deref())?;
         let text = |pointer: &str| -> Result<String> {
             let value = manifest.pointer(pointer).and_then(Value::as_str);
