@@ -27,7 +27,7 @@ pub struct CrashPoint {
     pub moment: Moment,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Crash {
     pub(crate) point: Option<CrashPoint>,
     pub(crate) count: u64,
@@ -35,20 +35,31 @@ pub(crate) struct Crash {
 }
 
 impl SimWorld {
-    /// A call to one host, which may hang.
-    pub(crate) async fn host_effect<T>(
-        &self,
-        host: &HostTarget,
-        call: impl FnOnce(&mut crate::State) -> T,
-    ) -> T {
+    /// A host that hangs answers nothing until it goes on.
+    pub(crate) async fn while_hung(&self, host: &HostTarget) {
         let hangs = || self.state().hosts.get(&host.name).is_some_and(|host| host.hung);
         while hangs() {
             self.sleep(Duration::from_secs(1)).await;
         }
-        self.effect(call).await
     }
 
-    /// Makes one outside call: counts it, and crashes before or after it where the crash point says so.
+    /// A call to one host that changes nothing there. It is no crash point: a crash right before it is one right
+    /// after the last change, and one right after it is one right before the next.
+    pub(crate) async fn look<T>(&self, host: &HostTarget, call: impl FnOnce(&mut crate::State) -> T) -> T {
+        self.while_hung(host).await;
+        let result = call(&mut self.state());
+        YieldOnce(false).await;
+        result
+    }
+
+    /// As [`Self::look`], for an API server.
+    pub(crate) async fn look_at_api<T>(&self, call: impl FnOnce(&mut crate::State) -> T) -> T {
+        let result = call(&mut self.state());
+        YieldOnce(false).await;
+        result
+    }
+
+    /// Makes one outside call that may change something: counts it, and crashes before or after it where the crash point says so.
     /// A crash is a future that never comes back: the executor sees the flag and drops the engine.
     pub(crate) async fn effect<T>(&self, call: impl FnOnce(&mut crate::State) -> T) -> T {
         let moment = {
@@ -60,6 +71,7 @@ impl SimWorld {
             }
             moment
         };
+        self.state().record(Moment::Before);
         if moment == Some(Moment::Before) {
             return std::future::pending().await;
         }
@@ -67,6 +79,7 @@ impl SimWorld {
             let mut state = self.state();
             let result = call(&mut state);
             state.check_step();
+            state.record(Moment::After);
             result
         };
         if moment == Some(Moment::After) {
@@ -96,6 +109,9 @@ impl Future for YieldOnce {
 impl SimWorld {
     /// A crash point that is no outside call: a store commit is about to be made.
     pub(crate) async fn before_commit(&self) {
+        self.state().crash.count += 1;
+        self.state().record(Moment::Before);
+        self.state().crash.count -= 1;
         let crashes = {
             let crash = &mut self.state().crash;
             let point = crash.point.filter(|point| point.effect == crash.count);
@@ -118,6 +134,7 @@ impl SimWorld {
             crash.count += 1;
             crashes
         };
+        self.state().record(Moment::After);
         if crashes {
             std::future::pending::<()>().await;
         }

@@ -71,7 +71,8 @@ impl SimWorld {
         what: String,
         call: impl FnOnce(&mut State) -> Result<(), EffectError>,
     ) -> Result<(), EffectError> {
-        self.host_effect(host, |state| {
+        self.while_hung(host).await;
+        self.effect(|state| {
             state.count_mutation(name);
             let result = call(state);
             match &result {
@@ -87,7 +88,7 @@ impl SimWorld {
 #[async_trait]
 impl Hypervisor for SimWorld {
     async fn probe(&self, host: &HostTarget) -> Result<HostProbe, EffectError> {
-        self.host_effect(host, |state| {
+        self.look(host, |state| {
             let seen = state.host(host)?;
             Ok(HostProbe {
                 host_uuid: seen.host_uuid,
@@ -123,7 +124,7 @@ impl Hypervisor for SimWorld {
     }
 
     async fn read_probe(&self, host: &HostTarget, domain: Uuid) -> Result<ProbeSeen, EffectError> {
-        self.host_effect(host, |state| {
+        self.look(host, |state| {
             let marked = state.host(host)?.probes.get(&domain).copied().unwrap_or(false);
             Ok(ProbeSeen { running: false, marked, log_lines: Vec::new() })
         })
@@ -131,11 +132,11 @@ impl Hypervisor for SimWorld {
     }
 
     async fn observe(&self, host: &HostTarget) -> Result<HostWorld, EffectError> {
-        self.host_effect(host, |state| state.host(host).map(|host| world_of(host))).await
+        self.look(host, |state| state.host(host).map(|host| world_of(host))).await
     }
 
     async fn pool(&self, host: &HostTarget, pool: Uuid) -> Result<Option<PoolSeen>, EffectError> {
-        self.host_effect(host, |state| {
+        self.look(host, |state| {
             Ok(state.host(host)?.pools.get(&pool).filter(|pool| pool.active).map(SimPool::seen))
         })
         .await
@@ -146,7 +147,7 @@ impl Hypervisor for SimWorld {
         host: &HostTarget,
         name: &str,
     ) -> Result<Option<(Uuid, PoolSeen)>, EffectError> {
-        self.host_effect(host, |state| {
+        self.look(host, |state| {
             let pools = &state.host(host)?.pools;
             Ok(pools
                 .iter()
@@ -157,14 +158,12 @@ impl Hypervisor for SimWorld {
     }
 
     async fn domain(&self, host: &HostTarget, domain: Uuid) -> Result<Option<DomainSeen>, EffectError> {
-        self.host_effect(host, |state| {
-            Ok(state.host(host)?.domains.get(&domain).map(|seen| seen.seen(domain)))
-        })
-        .await
+        self.look(host, |state| Ok(state.host(host)?.domains.get(&domain).map(|seen| seen.seen(domain))))
+            .await
     }
 
     async fn domain_by_name(&self, host: &HostTarget, name: &str) -> Result<Option<DomainSeen>, EffectError> {
-        self.host_effect(host, |state| {
+        self.look(host, |state| {
             let domains = &state.host(host)?.domains;
             Ok(domains
                 .iter()
@@ -347,8 +346,12 @@ impl Hypervisor for SimWorld {
     ) -> Result<(), EffectError> {
         self.change(host, "upload_volume", file_name.to_owned(), |state| {
             state.judge_upload(host, pool, file_name);
-            if let VolumeSource::Bytes(bytes) = &source {
-                state.oracle.learn(&SeedFacts::read(bytes));
+            let seed = match &source {
+                VolumeSource::Bytes(bytes) => Some(Arc::new(SeedFacts::read(bytes))),
+                VolumeSource::File(_) => None,
+            };
+            if let Some(seed) = &seed {
+                state.oracle.learn(seed);
             }
             let volume = volume_of(state, host, pool, file_name)?;
             match source {
@@ -362,7 +365,7 @@ impl Hypervisor for SimWorld {
                         return Err(error(EffectErrorKind::Refused, host, &message));
                     }
                     volume.content_sha256 = None;
-                    volume.seed = Some(Arc::new(SeedFacts::read(&bytes)));
+                    volume.seed = seed;
                 }
             }
             Ok(())
@@ -398,10 +401,8 @@ impl Hypervisor for SimWorld {
         pool: Uuid,
         file_name: &str,
     ) -> Result<Option<VolumeSeen>, EffectError> {
-        self.host_effect(host, |state| {
-            Ok(pool_of(state, host, pool)?.volumes.get(file_name).map(SimVolume::seen))
-        })
-        .await
+        self.look(host, |state| Ok(pool_of(state, host, pool)?.volumes.get(file_name).map(SimVolume::seen)))
+            .await
     }
 
     async fn read_console(
@@ -410,7 +411,7 @@ impl Hypervisor for SimWorld {
         domain: &DomainIdentity,
         offset: u64,
     ) -> Result<ConsoleChunk, EffectError> {
-        self.host_effect(host, |state| {
+        self.look(host, |state| {
             let Some(seen) = state.host(host)?.domains.get(&domain.uuid) else {
                 return Ok(ConsoleChunk::default());
             };

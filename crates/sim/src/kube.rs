@@ -39,7 +39,7 @@ impl KubeApi for SimWorld {
         target: &KubeTarget,
         addons: &[(String, String, String, String, String)],
     ) -> Result<ClusterWorld, EffectError> {
-        self.effect(|state| {
+        self.look_at_api(|state| {
             let cluster = api(state, target)?.clone();
             let has_cni = cluster.objects.keys().any(|object| object.starts_with("DaemonSet/"));
             let nodes = cluster.nodes.iter().map(|(name, node)| {

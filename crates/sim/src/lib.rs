@@ -6,6 +6,7 @@
 //!
 //! The world keeps its own truth (which file exists, which domain runs with which disk, which token an API server
 
+mod canonical;
 mod clock;
 pub mod executor;
 mod fault;
@@ -15,6 +16,7 @@ mod host;
 mod hypervisor;
 mod kube;
 mod oracle;
+mod record;
 mod seed;
 mod shell;
 mod simulation;
@@ -23,6 +25,7 @@ mod world;
 
 pub use fault::{CrashPoint, Moment};
 pub use host::{SimDomain, SimHost, SimPool, SimVolume};
+pub use record::Record;
 pub use seed::SeedFacts;
 pub use simulation::{HostOptions, Outcome, POOL, Simulation, SimulationError, error_text};
 pub use store::CrashingStore;

@@ -11,7 +11,7 @@ use crate::SimWorld;
 #[async_trait]
 impl HostShell for SimWorld {
     async fn file_sha256(&self, host: &HostTarget, path: &str) -> Result<String, EffectError> {
-        self.host_effect(host, |state| {
+        self.look(host, |state| {
             let name = &host.name;
             state.host(host)?.volume_at(path).and_then(|volume| volume.content_sha256.clone()).ok_or_else(
                 || EffectError::new(EffectErrorKind::NotFound, format!("host {name}: no file {path}")),
@@ -25,7 +25,7 @@ impl HostShell for SimWorld {
         host: &HostTarget,
         _pool_path: &str,
     ) -> Result<BTreeMap<String, String>, EffectError> {
-        self.host_effect(host, |state| state.host(host).map(|_| BTreeMap::new())).await
+        self.look(host, |state| state.host(host).map(|_| BTreeMap::new())).await
     }
 
     async fn release_lease(&self, host: &HostTarget) -> Result<(), EffectError> {
@@ -43,7 +43,7 @@ impl HostShell for SimWorld {
         bridge: &str,
         address: Ipv4Addr,
     ) -> Result<bool, EffectError> {
-        self.host_effect(host, |state| {
+        self.look(host, |state| {
             state.host(host)?;
             Ok(state.foreign_addresses.contains(&(bridge.to_owned(), address)))
         })

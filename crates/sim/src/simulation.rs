@@ -18,6 +18,7 @@ use uuid::Uuid;
 use zeroize::Zeroizing;
 
 use crate::executor::{self, Ended};
+use crate::record::{Record, Records};
 use crate::{CrashingStore, SimHost, SimWorld};
 
 /// Pool that every simulated host has.
@@ -102,6 +103,31 @@ impl Simulation {
         let store = Arc::new(CrashingStore::new(self.world.clone(), Arc::new(self.store.clone())));
         let sink = Arc::new(Listener { world: self.world.clone() });
         Engine::new(store, self.world.effects(), Arc::clone(&self.vault), self.settings.clone(), sink)
+    }
+
+    /// From now on the world and the store are copied at every crash point, for [`Self::take_records`].
+    pub fn record(&self) {
+        self.world.state().records = Some(Records::new(Arc::new(self.store.clone())));
+    }
+
+    /// The copies made since [`Self::record`]; no more are made.
+    pub fn take_records(&self) -> Vec<Record> {
+        self.world.state().records.take().map(Records::into_vec).unwrap_or_default()
+    }
+
+    /// A simulation that goes on from a copy: Ashlar was killed there, and its process is gone.
+    ///
+    /// # Errors
+    /// The copy cannot be stored.
+    pub fn resume(&self, record: &Record) -> Result<Simulation, SimulationError> {
+        let store = MemoryStore::new();
+        for (key, value) in &record.stored {
+            let transaction = Transaction::new().put(key.clone(), value.clone(), Precondition::Absent);
+            now(store.commit(transaction))?.map_err(failed)?;
+        }
+        let world = SimWorld::from_state(record.state.clone());
+        world.state().oracle.set_truth(Arc::new(store.clone()));
+        Ok(Simulation { world, store, vault: Arc::clone(&self.vault), settings: self.settings.clone() })
     }
 
     /// The store, past all crash points.

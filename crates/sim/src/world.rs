@@ -14,6 +14,7 @@ use uuid::Uuid;
 use crate::fault::{Crash, CrashPoint};
 use crate::host::SimHost;
 use crate::oracle::Oracle;
+use crate::record::Records;
 
 /// A handle on one simulated world; clones share it.
 #[derive(Clone)]
@@ -22,6 +23,7 @@ pub struct SimWorld {
 }
 
 /// The truth about the simulated world.
+#[derive(Clone)]
 pub struct State {
     /// Virtual time.
     pub now: Timestamp,
@@ -41,6 +43,8 @@ pub struct State {
     pub hanging_boots: BTreeSet<String>,
     pub(crate) oracle: Oracle,
     pub(crate) crash: Crash,
+    /// Copies of the world at every crash point, while they are recorded.
+    pub(crate) records: Option<Records>,
     /// Timers by number: when, and whom to wake.
     pub(crate) sleepers: BTreeMap<u64, (Timestamp, std::task::Waker)>,
     pub(crate) last_sleeper: u64,
@@ -108,6 +112,7 @@ impl SimWorld {
             hanging_boots: BTreeSet::new(),
             oracle: Oracle::default(),
             crash: Crash::default(),
+            records: None,
             sleepers: BTreeMap::new(),
             last_sleeper: 0,
             rng: ChaCha12Rng::seed_from_u64(seed),
@@ -129,6 +134,11 @@ impl SimWorld {
             clock: Arc::new(self.clone()),
             entropy: Arc::new(self.clone()),
         }
+    }
+
+    /// Another world in the given state.
+    pub(crate) fn from_state(state: State) -> Self {
+        SimWorld { state: Arc::new(Mutex::new(state)) }
     }
 
     /// From now on the engine crashes at the given point.

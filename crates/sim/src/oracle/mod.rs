@@ -24,7 +24,7 @@ use secrets::Canaries;
 pub(crate) type FileId = (String, Uuid, String);
 
 /// What the judges keep.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct Oracle {
     /// The store behind all engines, read without passing a crash point.
     truth: Option<Arc<dyn Store>>,
@@ -40,12 +40,13 @@ pub(crate) struct Oracle {
     pub(crate) dirty: bool,
 }
 
+#[derive(Clone)]
 struct FileOwner {
     machine: String,
     cluster: NamespacedName,
 }
 
-#[derive(PartialEq)]
+#[derive(Clone, PartialEq)]
 struct ForeignDomain {
     name: String,
     state: ashlar_plan::DomainState,

@@ -3,17 +3,18 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use super::Oracle;
 use crate::seed::SeedFacts;
 
 /// Known secrets, and all that was heard.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct Canaries {
     known: BTreeSet<(String, Vec<u8>)>,
     /// (what it is, how it may be written).
     patterns: Vec<(String, Vec<u8>)>,
-    heard: Vec<(&'static str, String)>,
+    heard: Vec<(&'static str, Arc<str>)>,
     found: Vec<String>,
 }
 
@@ -67,7 +68,7 @@ impl Canaries {
                 self.found.push(format!("{what} stands in {place}"));
             }
         }
-        self.heard.push((place, text));
+        self.heard.push((place, text.into()));
     }
 
     pub(super) fn take_found(&mut self) -> Vec<String> {
