@@ -152,6 +152,18 @@ impl SimPool {
 }
 
 impl SimVolume {
+    /// A file that somebody made by hand.
+    pub fn foreign(capacity_bytes: u64) -> Self {
+        SimVolume {
+            format: VolumeFormat::Raw,
+            capacity_bytes,
+            backing_path: None,
+            content_sha256: Some("somebody else's data".to_owned()),
+            seed: None,
+            joined: None,
+        }
+    }
+
     /// An overlay takes next to nothing at first; the rest counts whole.
     fn allocated_mib(&self) -> u64 {
         if self.backing_path.is_some() { 1 } else { self.capacity_bytes.div_ceil(1 << 20) }

@@ -17,6 +17,7 @@ mod hypervisor;
 mod kube;
 mod oracle;
 mod record;
+pub mod scenario;
 mod seed;
 mod shell;
 mod simulation;

@@ -279,19 +279,16 @@ impl Simulation {
         deleted.map(|_| ()).map_err(failed)
     }
 
-    /// Records that the cluster is to be stopped, or started again.
+    /// What `ashlar cluster stop` does, or `start`.
     ///
     /// # Errors
     /// There is no such cluster.
-    pub fn set_stopped(&self, cluster: &NamespacedName, stopped: bool) -> Result<(), SimulationError> {
-        let name = ObjectRef::new(Kind::Cluster, &cluster.namespace, &cluster.name);
-        let none = || SimulationError(format!("there is no {name}"));
-        let mut value = self.read(&name)?.ok_or_else(none)?;
-        let record =
-            value.as_object_mut().ok_or_else(none)?.entry("record").or_insert_with(|| serde_json::json!({}));
-        record.as_object_mut().ok_or_else(none)?.insert("stopped".to_owned(), stopped.into());
-        now(self.store.commit(Transaction::new().put(key_of(&name), value, Precondition::Any)))?
-            .map_err(failed)?;
+    pub fn set_stopped(&self, cluster: &NamespacedName, stopped: bool, force: bool) -> Result<(), SimulationError> {
+        if stopped {
+            now(declare::stop_cluster(&self.store, cluster, force))?.map_err(failed)?;
+        } else {
+            now(declare::start_cluster(&self.store, cluster))?.map_err(failed)?;
+        }
         Ok(())
     }
 

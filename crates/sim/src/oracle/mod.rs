@@ -122,6 +122,16 @@ impl State {
         }
     }
 
+    /// The world was changed by hand: it is judged again at the next step.
+    pub fn touched(&mut self) {
+        self.oracle.dirty = true;
+    }
+
+    /// A plan that was shown to somebody.
+    pub fn hear_plan(&mut self, text: &str) {
+        self.oracle.hear("a plan", text);
+    }
+
     fn with_host<T>(&mut self, host: &str, change: impl FnOnce(&mut SimHost) -> T) -> Option<T> {
         self.oracle.dirty = true;
         self.hosts.get_mut(host).map(change)

@@ -1,0 +1,363 @@
+//! The commands.
+
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use ashlar_api::{Mebibytes, NamespacedName};
+
+use crate::{CrashPoint, HostOptions, Moment, fixtures};
+
+/// One command of a scenario.
+#[derive(Clone, Debug)]
+#[expect(missing_docs, reason = "the README describes them")]
+pub enum Command {
+    Host(HostOptions),
+    HostIs { host: String, state: HostState },
+    Pool { host: String, state: PoolState },
+    Image(String),
+    Apply(String),
+    Plan(Option<String>),
+    Run { goal: GoalWord, cluster: Option<NamespacedName>, deadline: Duration, engines: u32 },
+    Delete { kind: String, name: NamespacedName },
+    SetStopped { cluster: NamespacedName, stopped: bool, force: bool },
+    Status,
+    Foreign(Foreign),
+    Virsh { host: String, verb: VirshVerb, domain: String },
+    FailBoot { machine: String, phase: String, reason: String },
+    HangBoot(String),
+    MendBoot(String),
+    Crash(CrashPoint),
+    Expect(Expectation),
+    Trace(bool),
+    Wait(Duration),
+}
+
+/// What becomes of a host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the README describes them")]
+pub enum HostState {
+    Down,
+    Up,
+    Off,
+    On,
+    Hung,
+}
+
+/// What becomes of a host's pool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the README describes them")]
+pub enum PoolState {
+    Full,
+    Unmounted,
+    Mounted,
+}
+
+/// What is not Ashlar's.
+#[derive(Clone, Debug)]
+#[expect(missing_docs, reason = "the README describes them")]
+pub enum Foreign {
+    Domain { host: String, name: String },
+    Volume { host: String, file: String },
+    Address { bridge: String, address: Ipv4Addr },
+}
+
+/// What a person does with virsh.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the README describes them")]
+pub enum VirshVerb {
+    Destroy,
+    Undefine,
+    Start,
+    StripMark,
+    Replace,
+}
+
+/// What a run is to bring about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the README describes them")]
+pub enum GoalWord {
+    Ready,
+    Gone,
+    Stopped,
+    Started,
+    Settled,
+}
+
+/// What must hold.
+#[derive(Clone, Debug)]
+#[expect(missing_docs, reason = "the README describes them")]
+pub enum Expectation {
+    Idle,
+    Gone(NamespacedName),
+    Ready(NamespacedName),
+    Domains { host: String, count: usize },
+    Error(String),
+}
+
+/// Reads one command.
+pub(super) fn parse(text: &str, document: Option<String>) -> Result<Command, String> {
+    let words: Vec<&str> = text.split_whitespace().collect();
+    let has_document = document.is_some();
+    let command = match (words.as_slice(), document) {
+        (["apply"], Some(yaml)) => Command::Apply(yaml),
+        (["plan"], yaml) => Command::Plan(yaml),
+        (_, Some(_)) => return Err(format!("`{text}` takes no document after `<<`")),
+        (["host", host, state @ ("down" | "up" | "off" | "on" | "hung")], None) => {
+            let state = match *state {
+                "down" => HostState::Down,
+                "up" => HostState::Up,
+                "off" => HostState::Off,
+                "on" => HostState::On,
+                _ => HostState::Hung,
+            };
+            Command::HostIs { host: (*host).to_owned(), state }
+        }
+        (["host", name, options @ ..], None) => Command::Host(host(name, options)?),
+        (["pool", host, state], None) => {
+            let state = match *state {
+                "full" => PoolState::Full,
+                "unmounted" => PoolState::Unmounted,
+                "mounted" => PoolState::Mounted,
+                other => return Err(unknown("state of a pool", other, "full, unmounted, mounted")),
+            };
+            Command::Pool { host: (*host).to_owned(), state }
+        }
+        (["standard", "objects"], None) => Command::Apply(fixtures::POOL_OBJECTS.to_owned()),
+        (["network", name, cidr, options @ ..], None) => Command::Apply(network(name, cidr, options)?),
+        (["class", name, options @ ..], None) => Command::Apply(class(name, options)?),
+        (["image", version], None) => Command::Image((*version).to_owned()),
+        (["cluster", name, options @ ..], None) => Command::Apply(cluster(name, options)?),
+        (["run", "until", rest @ ..], None) => run(rest)?,
+        (["delete", kind, name], None) => {
+            Command::Delete { kind: (*kind).to_owned(), name: namespaced(name) }
+        }
+        ([verb @ ("stop" | "start"), "cluster", name], None) => {
+            Command::SetStopped { cluster: namespaced(name), stopped: *verb == "stop", force: false }
+        }
+        (["stop", "cluster", name, "by", "force"], None) => {
+            Command::SetStopped { cluster: namespaced(name), stopped: true, force: true }
+        }
+        (["status"], None) => Command::Status,
+        (["foreign", "domain", host, name], None) => {
+            Command::Foreign(Foreign::Domain { host: (*host).to_owned(), name: (*name).to_owned() })
+        }
+        (["foreign", "volume", host, file], None) => {
+            Command::Foreign(Foreign::Volume { host: (*host).to_owned(), file: (*file).to_owned() })
+        }
+        (["foreign", "address", bridge, address], None) => Command::Foreign(Foreign::Address {
+            bridge: (*bridge).to_owned(),
+            address: address.parse().map_err(|_| format!("`{address}` is no IPv4 address"))?,
+        }),
+        (["virsh", host, verb, domain], None) => {
+            let verb = match *verb {
+                "destroy" => VirshVerb::Destroy,
+                "undefine" => VirshVerb::Undefine,
+                "start" => VirshVerb::Start,
+                "strip-mark" => VirshVerb::StripMark,
+                "replace" => VirshVerb::Replace,
+                other => {
+                    return Err(unknown(
+                        "virsh verb",
+                        other,
+                        "destroy, undefine, start, strip-mark, replace",
+                    ));
+                }
+            };
+            Command::Virsh { host: (*host).to_owned(), verb, domain: (*domain).to_owned() }
+        }
+        (["fail", "boot", machine, phase, reason], None) => Command::FailBoot {
+            machine: (*machine).to_owned(),
+            phase: (*phase).to_owned(),
+            reason: (*reason).to_owned(),
+        },
+        (["hang", "boot", machine], None) => Command::HangBoot((*machine).to_owned()),
+        (["mend", "boot", machine], None) => Command::MendBoot((*machine).to_owned()),
+        (["crash", "at", "effect", number, moment @ ("before" | "after")], None) => {
+            let moment = if *moment == "before" { Moment::Before } else { Moment::After };
+            Command::Crash(CrashPoint { effect: count(number)?, moment })
+        }
+        (["expect", "idle"], None) => Command::Expect(Expectation::Idle),
+        (["expect", "gone", "cluster", name], None) => Command::Expect(Expectation::Gone(namespaced(name))),
+        (["expect", "ready", "cluster", name], None) => Command::Expect(Expectation::Ready(namespaced(name))),
+        (["expect", "domains", host, number], None) => {
+            Command::Expect(Expectation::Domains { host: (*host).to_owned(), count: count(number)? as usize })
+        }
+        (["expect", "error", words @ ..], None) if !words.is_empty() => {
+            Command::Expect(Expectation::Error(words.join(" ")))
+        }
+        (["trace", state @ ("on" | "off")], None) => Command::Trace(*state == "on"),
+        (["wait", time], None) => Command::Wait(duration(time)?),
+        _ => return Err(format!("`{text}` is no command; see crates/sim/README.md")),
+    };
+    if matches!(command, Command::Apply(_)) && text == "apply" && !has_document {
+        return Err("`apply <<` takes YAML up to a line `end`".to_owned());
+    }
+    Ok(command)
+}
+
+fn unknown(what: &str, word: &str, known: &str) -> String {
+    format!("`{word}` is no {what}; there are {known}")
+}
+
+fn namespaced(text: &str) -> NamespacedName {
+    match text.split_once('/') {
+        Some((namespace, name)) => NamespacedName::new(namespace, name),
+        None => NamespacedName::new(ashlar_api::DEFAULT_NAMESPACE, text),
+    }
+}
+
+fn count(text: &str) -> Result<u64, String> {
+    text.parse().map_err(|_| format!("`{text}` is no number"))
+}
+
+fn size_mib(text: &str) -> Result<u64, String> {
+    text.parse::<Mebibytes>().map(|size| size.0).map_err(|_| format!("`{text}` is no size (`4Gi`)"))
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let bad = || format!("`{text}` is no time (`30s`, `20m`, `2h`)");
+    let (number, unit) = text.split_at_checked(text.len().saturating_sub(1)).ok_or_else(bad)?;
+    let number: u64 = number.parse().map_err(|_| bad())?;
+    match unit {
+        "s" => Ok(Duration::from_secs(number)),
+        "m" => Ok(Duration::from_secs(number * 60)),
+        "h" => Ok(Duration::from_secs(number * 3600)),
+        _ => Err(bad()),
+    }
+}
+
+fn host(name: &str, words: &[&str]) -> Result<HostOptions, String> {
+    let mut options = HostOptions::big(name);
+    let mut words = words.iter();
+    while let Some(word) = words.next() {
+        let mut value = || words.next().ok_or_else(|| format!("`{word}` takes a value"));
+        match *word {
+            "threads" => {
+                options.threads = u32::try_from(count(value()?)?).map_err(|error| error.to_string())?;
+            }
+            "memory" => options.memory_mib = size_mib(value()?)?,
+            "pool" => options.pool_mib = size_mib(value()?)?,
+            "rack" => options.rack = (*value()?).to_owned(),
+            "no-kvm" => options.kvm = false,
+            other => return Err(unknown("option of a host", other, "threads, memory, pool, rack, no-kvm")),
+        }
+    }
+    Ok(options)
+}
+
+fn network(name: &str, cidr: &str, words: &[&str]) -> Result<String, String> {
+    let net: Vec<&str> = cidr.split('.').collect();
+    let [a, b, ..] = net.as_slice() else { return Err(format!("`{cidr}` is no CIDR")) };
+    let mut bridge = "br0";
+    let mut range = (format!("{a}.{b}.1.1"), format!("{a}.{b}.1.250"));
+    let mut words = words.iter();
+    while let Some(word) = words.next() {
+        let value = words.next().ok_or_else(|| format!("`{word}` takes a value"))?;
+        match *word {
+            "bridge" => bridge = value,
+            "range" => {
+                let (first, last) = value.split_once('-').ok_or("a range is FIRST-LAST")?;
+                range = (first.to_owned(), last.to_owned());
+            }
+            other => return Err(unknown("option of a network", other, "bridge, range")),
+        }
+    }
+    Ok(format!(
+        "apiVersion: ashlar.dev/v1alpha1\nkind: Network\nmetadata: {{name: {name}}}\nspec:\n  \
+         attachment: {{bridge: {bridge}}}\n  cidrs: [{cidr}]\n  gateway: {a}.{b}.0.1\n  \
+         ranges: [{{first: {}, last: {}}}]\n",
+        range.0, range.1
+    ))
+}
+
+fn class(name: &str, words: &[&str]) -> Result<String, String> {
+    let (mut vcpus, mut memory, mut root, mut etcd) = ("2", "2Gi", "10Gi", "4Gi");
+    let mut words = words.iter();
+    while let Some(word) = words.next() {
+        let value = words.next().ok_or_else(|| format!("`{word}` takes a value"))?;
+        match *word {
+            "vcpus" => vcpus = value,
+            "memory" => memory = value,
+            "root-disk" => root = value,
+            "etcd-disk" => etcd = value,
+            other => {
+                return Err(unknown("option of a class", other, "vcpus, memory, root-disk, etcd-disk"));
+            }
+        }
+    }
+    Ok(format!(
+        "apiVersion: ashlar.dev/v1alpha1\nkind: MachineClass\nmetadata: {{name: {name}}}\n\
+         spec: {{vcpus: {vcpus}, memory: {memory}, rootDisk: {root}, etcdDisk: {etcd}}}\n"
+    ))
+}
+
+fn cluster(name: &str, words: &[&str]) -> Result<String, String> {
+    let (mut control_planes, mut workers, mut network) = ("1", "1", "lab");
+    let (mut version, mut spread) = (fixtures::VERSION, "preferred");
+    let (mut class, mut worker_class) = ("small", "small");
+    let (mut address, mut timeout) = (None, None);
+    let mut words = words.iter();
+    while let Some(word) = words.next() {
+        let value = words.next().ok_or_else(|| format!("`{word}` takes a value"))?;
+        match *word {
+            "control-planes" => control_planes = value,
+            "workers" => workers = value,
+            "network" => network = value,
+            "version" => version = value,
+            "spread" => spread = value,
+            "class" => class = value,
+            "worker-class" => worker_class = value,
+            "address" => address = Some(*value),
+            "startup-timeout" => timeout = Some(duration(value)?.as_secs()),
+            other => {
+                let known = "control-planes, workers, network, version, spread, class, worker-class, address, \
+                             startup-timeout";
+                return Err(unknown("option of a cluster", other, known));
+            }
+        }
+    }
+    let named = namespaced(name);
+    let endpoint = address.map(|address| format!("  endpoint: {{address: {address}}}\n")).unwrap_or_default();
+    let timeout = timeout.map(|seconds| format!("  nodeStartupTimeoutS: {seconds}\n")).unwrap_or_default();
+    Ok(format!(
+        "apiVersion: ashlar.dev/v1alpha1\nkind: Cluster\nmetadata: {{name: {}, namespace: {}}}\nspec:\n  \
+         kubernetesVersion: {version}\n  network: {network}\n{endpoint}{timeout}  \
+         controlPlane: {{replicas: {control_planes}, class: {class}, spread: {spread}}}\n  \
+         workers: [{{name: wkr, class: {worker_class}, replicas: {workers}}}]\n",
+        named.name, named.namespace
+    ))
+}
+
+fn run(words: &[&str]) -> Result<Command, String> {
+    let mut deadline = Duration::from_secs(20 * 60);
+    let mut engines = 1;
+    let mut words = words;
+    loop {
+        words = match words {
+            [rest @ .., "within", time] => {
+                deadline = duration(time)?;
+                rest
+            }
+            [rest @ .., "by", "two", "engines"] => {
+                engines = 2;
+                rest
+            }
+            _ => break,
+        };
+    }
+    let (goal, cluster) = match words {
+        ["settled"] => (GoalWord::Settled, None),
+        ["cluster", name, goal] => {
+            let goal = match *goal {
+                "ready" => GoalWord::Ready,
+                "gone" => GoalWord::Gone,
+                "stopped" => GoalWord::Stopped,
+                "started" => GoalWord::Started,
+                other => return Err(unknown("goal", other, "ready, gone, stopped, started")),
+            };
+            (goal, Some(namespaced(name)))
+        }
+        _ => return Err("run until what? `cluster NAME ready|gone|stopped|started` or `settled`".to_owned()),
+    };
+    Ok(Command::Run { goal, cluster, deadline, engines })
+}

@@ -1,0 +1,100 @@
+//! What people and the world do behind Ashlar's back.
+
+use uuid::Uuid;
+
+use ashlar_plan::DomainState;
+
+use super::command::{Foreign, HostState, PoolState, VirshVerb};
+use crate::guest::power_cut;
+use crate::{SimDomain, SimVolume, State};
+
+/// Adds something that is not Ashlar's.
+pub(super) fn add_foreign(state: &mut State, foreign: &Foreign, number: u128) -> Result<(), String> {
+    let uuid = Uuid::from_u128(0xF0E1_0000_0000_0000 + number);
+    match foreign {
+        Foreign::Domain { host, name } => {
+            has_host(state, host)?;
+            let domain = SimDomain::foreign(name, &format!("/srv/{name}.img"));
+            state.add_foreign_domain(host, uuid, domain);
+        }
+        Foreign::Volume { host, file } => {
+            let pool = state.hosts.get(host).and_then(|host| host.pools.keys().next().copied());
+            let pool = pool.ok_or_else(|| format!("there is no host {host}"))?;
+            state.add_foreign_volume(host, pool, file, SimVolume::foreign(1 << 30));
+        }
+        Foreign::Address { bridge, address } => {
+            state.foreign_addresses.insert((bridge.clone(), *address));
+        }
+    }
+    Ok(())
+}
+
+fn has_host(state: &State, host: &str) -> Result<(), String> {
+    state.hosts.contains_key(host).then_some(()).ok_or_else(|| format!("there is no host {host}"))
+}
+
+pub(super) fn set_host(state: &mut State, name: &str, to: HostState) -> Result<(), String> {
+    has_host(state, name)?;
+    if to == HostState::Off {
+        power_cut(state, name);
+    }
+    if let Some(host) = state.hosts.get_mut(name) {
+        host.hung = to == HostState::Hung;
+        host.reachable = matches!(to, HostState::Up | HostState::On | HostState::Hung);
+    }
+    state.touched();
+    Ok(())
+}
+
+pub(super) fn set_pool(state: &mut State, name: &str, to: PoolState) -> Result<(), String> {
+    has_host(state, name)?;
+    let pools = state.hosts.get_mut(name).into_iter().flat_map(|host| host.pools.values_mut());
+    for pool in pools {
+        match to {
+            PoolState::Full => pool.capacity_mib = pool.used_mib(),
+            PoolState::Unmounted => pool.active = false,
+            PoolState::Mounted => pool.active = true,
+        }
+    }
+    state.touched();
+    Ok(())
+}
+
+/// A person at virsh.
+pub(super) fn virsh(state: &mut State, host: &str, verb: VirshVerb, name: &str) -> Result<(), String> {
+    has_host(state, host)?;
+    let now = state.now;
+    let domains = state.hosts.get_mut(host).map(|host| &mut host.domains);
+    let found = domains.and_then(|domains| {
+        let uuid = domains.iter().find(|(_, domain)| domain.name == name).map(|(uuid, _)| *uuid)?;
+        Some((uuid, domains))
+    });
+    let (uuid, domains) = found.ok_or_else(|| format!("there is no domain {name} on {host}"))?;
+    let domain = domains.get_mut(&uuid).ok_or("it went away")?;
+    match verb {
+        VirshVerb::Destroy => domain.power_off(),
+        VirshVerb::Start => {
+            domain.take_definition();
+            domain.state = DomainState::Running;
+            domain.started_at = Some(now);
+        }
+        VirshVerb::Undefine => {
+            domains.remove(&uuid);
+        }
+        VirshVerb::StripMark => {
+            domain.mark = None;
+            domain.spec = None;
+            state.disown_domain(host, uuid);
+        }
+        VirshVerb::Replace => {
+            let path = domain.disk_paths.iter().next().cloned().unwrap_or_default();
+            domains.remove(&uuid);
+            let mut other = SimDomain::foreign(name, &path);
+            other.state = DomainState::ShutOff;
+            let new = Uuid::from_u128(uuid.as_u128() ^ 1);
+            state.add_foreign_domain(host, new, other);
+        }
+    }
+    state.touched();
+    Ok(())
+}

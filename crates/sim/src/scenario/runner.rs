@@ -1,0 +1,339 @@
+//! Running a scenario.
+
+use std::fmt::Write as _;
+
+use ashlar_api::{Kind, NamespacedName, ObjectRef};
+use ashlar_engine::declare::{self, Declared};
+use ashlar_engine::{EngineError, Goal, RunSummary, Scope};
+use ashlar_plan::render::plan_text;
+
+use super::command::{Command, Expectation, GoalWord};
+use super::{Failed, Line, hands};
+use crate::canonical::scrub_text;
+use crate::executor::Ended;
+use crate::{Simulation, SimulationError, error_text};
+
+/// How long a run may take that must find nothing to do.
+const IDLE_DEADLINE: std::time::Duration = std::time::Duration::from_secs(60);
+
+struct Runner {
+    simulation: Simulation,
+    transcript: String,
+    /// Lines of the world's trace that are written down.
+    told: usize,
+    traces: bool,
+    last_error: String,
+    foreign: u128,
+}
+
+pub(super) fn run(lines: &[Line]) -> Result<String, Failed> {
+    let mut runner = Runner {
+        simulation: Simulation::new(1),
+        transcript: String::new(),
+        told: 0,
+        traces: true,
+        last_error: String::new(),
+        foreign: 0,
+    };
+    for line in lines {
+        runner.say(&format!("> {}", line.text));
+        let done = runner.take(&line.command).and_then(|()| runner.judge());
+        runner.tell();
+        if let Err(error) = done {
+            let error = format!("line {}: {error}", line.number);
+            return Err(Failed { transcript: runner.transcript, error });
+        }
+    }
+    runner.simulation.search_store_for_secrets();
+    match runner.judge() {
+        Ok(()) => Ok(runner.transcript),
+        Err(error) => Err(Failed { transcript: runner.transcript, error }),
+    }
+}
+
+fn plain(error: SimulationError) -> String {
+    error.0
+}
+
+impl Runner {
+    fn say(&mut self, text: &str) {
+        // Writing to a String cannot fail.
+        writeln!(self.transcript, "{}", scrub_text(text.trim_end())).ok();
+    }
+
+    /// Writes down what happened in the world since it was last done.
+    fn tell(&mut self) {
+        let trace = self.simulation.world.state().trace.clone();
+        let new = trace.iter().skip(self.told);
+        if self.traces {
+            for line in new {
+                self.transcript.push_str("  ");
+                self.say(line);
+            }
+        }
+        self.told = trace.len();
+    }
+
+    fn judge(&self) -> Result<(), String> {
+        let state = self.simulation.world.state();
+        match state.violations() {
+            [] => Ok(()),
+            violations => Err(format!("an invariant was violated:\n  {}", violations.join("\n  "))),
+        }
+    }
+
+    fn take(&mut self, command: &Command) -> Result<(), String> {
+        let simulation = &self.simulation;
+        match command {
+            Command::Host(options) => simulation.add_host(options).map_err(plain)?,
+            Command::HostIs { host, state } => hands::set_host(&mut simulation.world.state(), host, *state)?,
+            Command::Pool { host, state } => hands::set_pool(&mut simulation.world.state(), host, *state)?,
+            Command::Image(version) => simulation.add_image(version).map_err(plain)?,
+            Command::Apply(yaml) => match simulation.apply(yaml) {
+                Ok(declared) => self.say(&applied(&declared)),
+                Err(error) => self.refused(&error.0),
+            },
+            Command::Plan(yaml) => self.plan(yaml.as_deref())?,
+            Command::Run { goal, cluster, deadline, engines } => {
+                let goal = goal_of(*goal, cluster.as_ref());
+                self.run(&goal, *deadline, *engines)?;
+            }
+            Command::Delete { kind, name } => {
+                let kind = Kind::ALL.into_iter().find(|known| known.name().eq_ignore_ascii_case(kind));
+                let kind = kind.ok_or("there is no such kind")?;
+                let namespace = if kind.is_namespaced() { name.namespace.as_str() } else { "" };
+                match simulation.delete(&ObjectRef::new(kind, namespace, &name.name)) {
+                    Ok(()) => {}
+                    Err(error) => self.refused(&error.0),
+                }
+            }
+            Command::SetStopped { cluster, stopped, force } => {
+                simulation.set_stopped(cluster, *stopped, *force).map_err(plain)?;
+            }
+            Command::Status => self.status()?,
+            Command::Foreign(foreign) => {
+                self.foreign += 1;
+                hands::add_foreign(&mut self.simulation.world.state(), foreign, self.foreign)?;
+            }
+            Command::Virsh { host, verb, domain } => {
+                hands::virsh(&mut simulation.world.state(), host, *verb, domain)?;
+            }
+            Command::FailBoot { machine, phase, reason } => {
+                let failure = (phase.clone(), reason.clone());
+                simulation.world.state().failing_boots.insert(machine.clone(), failure);
+            }
+            Command::HangBoot(machine) => {
+                simulation.world.state().hanging_boots.insert(machine.clone());
+            }
+            Command::MendBoot(machine) => {
+                let mut state = simulation.world.state();
+                state.failing_boots.remove(machine);
+                state.hanging_boots.remove(machine);
+            }
+            Command::Crash(point) => simulation.world.crash_at(Some(*point)),
+            Command::Expect(expectation) => self.expect(expectation)?,
+            Command::Trace(on) => self.traces = *on,
+            Command::Wait(time) => {
+                let time = jiff::SignedDuration::try_from(*time).map_err(|error| error.to_string())?;
+                simulation.world.state().advance(time);
+            }
+        }
+        Ok(())
+    }
+
+    fn refused(&mut self, error: &str) {
+        self.last_error = error.to_owned();
+        for line in error.lines() {
+            self.say(&format!("  error: {line}"));
+        }
+    }
+
+    fn plan(&mut self, yaml: Option<&str>) -> Result<(), String> {
+        let planned = match yaml {
+            None => self.simulation.plan(&Scope::All),
+            Some(yaml) => match self.simulation.plan_with(yaml, &Scope::All) {
+                Ok(planned) => planned,
+                Err(error) => {
+                    self.refused(&error.0);
+                    return Ok(());
+                }
+            },
+        };
+        match planned {
+            Ended::Done(Ok((snapshot, plan))) => {
+                let text = plan_text(&snapshot, &plan);
+                self.simulation.world.state().hear_plan(&text);
+                for line in text.lines() {
+                    self.say(&format!("  {line}"));
+                }
+            }
+            Ended::Done(Err(error)) => self.refused(&error_text(&error)),
+            other => return Err(format!("the plan ended with {other:?}")),
+        }
+        Ok(())
+    }
+
+    fn run(&mut self, goal: &Goal, deadline: std::time::Duration, engines: u32) -> Result<(), String> {
+        if engines == 2 {
+            let ended = self.simulation.run_two(&Scope::All, goal, deadline);
+            self.tell();
+            let Ended::Done(both) = ended else { return self.not_done(&ended) };
+            for (name, outcome) in ["first", "second"].iter().zip(both) {
+                self.say(&format!("  the {name} engine:"));
+                self.summarize(outcome);
+            }
+            return Ok(());
+        }
+        let ended = self.simulation.run(&Scope::All, goal, deadline);
+        self.tell();
+        match ended {
+            Ended::Done(outcome) => {
+                self.summarize(outcome);
+                Ok(())
+            }
+            other => self.not_done(&other),
+        }
+    }
+
+    fn summarize(&mut self, outcome: Result<RunSummary, EngineError>) {
+        match outcome {
+            Ok(summary) => {
+                self.last_error.clear();
+                let changed = if summary.is_unchanged() { ", nothing was changed" } else { "" };
+                self.say(&format!("  done after {} s{changed}", summary.elapsed.as_secs()));
+            }
+            Err(error) => {
+                self.refused(&error_text(&error));
+                if let EngineError::NodeFailed { log_lines, .. } = &error {
+                    for line in log_lines {
+                        self.say(&format!("    | {line}"));
+                    }
+                }
+            }
+        }
+    }
+
+    fn not_done<T>(&mut self, ended: &Ended<T>) -> Result<(), String> {
+        match ended {
+            Ended::Crashed => {
+                self.say("  Ashlar was killed here");
+                self.simulation.world.crash_at(None);
+                Ok(())
+            }
+            Ended::Stuck => Err("the engine waits for something that never comes".to_owned()),
+            // What was violated is told right after.
+            Ended::Violated | Ended::Done(_) => Ok(()),
+        }
+    }
+
+    fn status(&mut self) -> Result<(), String> {
+        let mut lines = Vec::new();
+        for (key, value) in self.simulation.stored().map_err(plain)? {
+            let text =
+                |pointer: &str| value.pointer(pointer).and_then(|value| value.as_str()).unwrap_or_default();
+            if key.starts_with("Machine/") {
+                let (phase, host) = (text("/status/phase"), text("/spec/host"));
+                lines.push(format!("  machine {} on {host}: {phase}", text("/metadata/name")));
+                if let Some(message) = value.pointer("/record/failure/message").and_then(|text| text.as_str())
+                {
+                    lines.push(format!("    {}: {message}", text("/record/failure/phase")));
+                }
+            }
+            if key.starts_with("Cluster/") {
+                let deleting =
+                    if text("/metadata/deletionTimestamp").is_empty() { "" } else { ", being deleted" };
+                lines.push(format!("  cluster {}{deleting}", text("/metadata/name")));
+            }
+        }
+        let state = self.simulation.world.state();
+        for (name, host) in &state.hosts {
+            for domain in host.domains.values() {
+                lines.push(format!("  domain {} on {name}: {:?}", domain.name, domain.state));
+            }
+            let files = host.pools.values().map(|pool| pool.volumes.len()).sum::<usize>();
+            lines.push(format!("  host {name}: {files} files in its pools"));
+        }
+        drop(state);
+        for line in lines {
+            self.say(&line);
+        }
+        Ok(())
+    }
+
+    fn expect(&mut self, expectation: &Expectation) -> Result<(), String> {
+        match expectation {
+            Expectation::Idle => self.expect_idle(),
+            Expectation::Gone(cluster) => nothing(&self.simulation.world.state().remains(cluster)),
+            Expectation::Ready(cluster) => {
+                let state = self.simulation.world.state();
+                nothing(&state.leftover_secrets(cluster))?;
+                let nodes = state.clusters.get(cluster).map(|world| world.nodes.len()).unwrap_or_default();
+                if nodes == 0 { Err(format!("cluster {cluster} has no node")) } else { Ok(()) }
+            }
+            Expectation::Domains { host, count } => {
+                let state = self.simulation.world.state();
+                let found = state.hosts.get(host).map(|host| host.domains.len()).unwrap_or_default();
+                if found == *count { Ok(()) } else { Err(format!("there are {found} domains on {host}")) }
+            }
+            Expectation::Error(words) if self.last_error.contains(words.as_str()) => Ok(()),
+            Expectation::Error(words) => {
+                Err(format!("the last error does not say `{words}`: {}", self.last_error))
+            }
+        }
+    }
+
+    /// 8: another run makes no mutating call, writes nothing, and plans nothing.
+    fn expect_idle(&mut self) -> Result<(), String> {
+        let calls = self.simulation.world.mutating_call_count();
+        let revision = self.simulation.revision().map_err(plain)?;
+        match self.simulation.run(&Scope::All, &Goal::Settled, IDLE_DEADLINE) {
+            Ended::Done(Ok(_)) => {}
+            Ended::Done(Err(error)) => return Err(format!("it is not settled: {}", error_text(&error))),
+            other => return Err(format!("the run ended with {other:?}")),
+        }
+        match self.simulation.plan(&Scope::All) {
+            Ended::Done(Ok((_, plan))) if plan.is_empty() => {}
+            Ended::Done(Ok((snapshot, plan))) => {
+                return Err(format!("the plan is not empty:\n{}", plan_text(&snapshot, &plan)));
+            }
+            other => return Err(format!("the plan ended with {other:?}")),
+        }
+        let made = self.simulation.world.mutating_call_count() - calls;
+        let written = self.simulation.revision().map_err(plain)? - revision;
+        if made != 0 || written != 0 {
+            return Err(format!("an idle pass made {made} mutating calls and {written} commits"));
+        }
+        Ok(())
+    }
+}
+
+fn nothing(left: &[String]) -> Result<(), String> {
+    if left.is_empty() { Ok(()) } else { Err(format!("there is still\n  {}", left.join("\n  "))) }
+}
+
+fn applied(declared: &Declared) -> String {
+    let lines: Vec<String> = declared
+        .applied
+        .iter()
+        .map(|applied| {
+            let outcome = match applied.outcome {
+                declare::Outcome::Created => "created",
+                declare::Outcome::Configured => "configured",
+                declare::Outcome::Unchanged => "unchanged",
+            };
+            format!("  {} {outcome}", applied.object.object_ref())
+        })
+        .collect();
+    lines.join("\n")
+}
+
+fn goal_of(word: GoalWord, cluster: Option<&NamespacedName>) -> Goal {
+    let Some(cluster) = cluster.cloned() else { return Goal::Settled };
+    match word {
+        GoalWord::Settled => Goal::Settled,
+        GoalWord::Ready => Goal::ClusterReady(cluster),
+        GoalWord::Gone => Goal::ClusterGone(cluster),
+        GoalWord::Stopped => Goal::ClusterStopped(cluster),
+        GoalWord::Started => Goal::ClusterStarted(cluster),
+    }
+}
