@@ -63,6 +63,9 @@ impl HostOptions {
 /// How a run of the engine ended.
 pub type Outcome = Ended<Result<RunSummary, EngineError>>;
 
+/// How planning ended.
+pub type Planned = Ended<Result<(Snapshot, Plan), EngineError>>;
+
 /// A world, a store, and engines.
 pub struct Simulation {
     /// The world.
@@ -101,8 +104,17 @@ impl Simulation {
     /// An engine, as a new process of Ashlar would make it.
     pub fn engine(&self) -> Engine {
         let store = Arc::new(CrashingStore::new(self.world.clone(), Arc::new(self.store.clone())));
-        let sink = Arc::new(Listener { world: self.world.clone() });
-        Engine::new(store, self.world.effects(), Arc::clone(&self.vault), self.settings.clone(), sink)
+        Engine::new(store, self.world.effects(), Arc::clone(&self.vault), self.settings.clone(), self.sink())
+    }
+
+    /// Where engines tell what they do.
+    pub fn sink(&self) -> Arc<dyn EventSink> {
+        Arc::new(Listener { world: self.world.clone() })
+    }
+
+    /// The vault of all engines.
+    pub fn vault(&self) -> &Vault {
+        &self.vault
     }
 
     /// From now on the world and the store are copied at every crash point, for [`Self::take_records`].
@@ -283,7 +295,12 @@ impl Simulation {
     ///
     /// # Errors
     /// There is no such cluster.
-    pub fn set_stopped(&self, cluster: &NamespacedName, stopped: bool, force: bool) -> Result<(), SimulationError> {
+    pub fn set_stopped(
+        &self,
+        cluster: &NamespacedName,
+        stopped: bool,
+        force: bool,
+    ) -> Result<(), SimulationError> {
         if stopped {
             now(declare::stop_cluster(&self.store, cluster, force))?.map_err(failed)?;
         } else {
@@ -341,7 +358,7 @@ impl Simulation {
     }
 
     /// Plans as `ashlar plan` does.
-    pub fn plan(&self, scope: &Scope) -> Ended<Result<(Snapshot, Plan), EngineError>> {
+    pub fn plan(&self, scope: &Scope) -> Planned {
         let engine = self.engine();
         executor::run(&self.world, engine.plan(scope))
     }
@@ -350,11 +367,7 @@ impl Simulation {
     ///
     /// # Errors
     /// Everything that is wrong with the file.
-    pub fn plan_with(
-        &self,
-        yaml: &str,
-        scope: &Scope,
-    ) -> Result<Ended<Result<(Snapshot, Plan), EngineError>>, SimulationError> {
+    pub fn plan_with(&self, yaml: &str, scope: &Scope) -> Result<Planned, SimulationError> {
         let engine = self.engine();
         Ok(executor::run(&self.world, engine.plan_with(read_manifest(yaml)?, scope)))
     }

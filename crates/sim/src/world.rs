@@ -158,12 +158,16 @@ impl SimWorld {
 }
 
 impl State {
-    /// Writes a line into the transcript.
-    pub fn note(&mut self, line: impl AsRef<str>) {
+    /// Virtual seconds since the beginning.
+    pub fn elapsed_s(&self) -> i64 {
         #[expect(clippy::expect_used, reason = "a constant that parses")]
         let epoch: Timestamp = EPOCH.parse().expect("a constant");
-        let elapsed = self.now.duration_since(epoch);
-        let line = format!("{:>6}s {}", elapsed.as_secs(), line.as_ref());
+        self.now.duration_since(epoch).as_secs()
+    }
+
+    /// Writes a line into the transcript.
+    pub fn note(&mut self, line: impl AsRef<str>) {
+        let line = format!("{:>6}s {}", self.elapsed_s(), line.as_ref());
         self.oracle.hear("the trace", &line);
         self.trace.push(line);
     }

@@ -1,6 +1,6 @@
 //! Ashlar is killed at every outside call and every store commit, before and after it: the next run ends where an
 //! undisturbed one ends, and nothing is left over.
-#![expect(clippy::expect_used, clippy::unwrap_used, reason = "tests")]
+#![expect(clippy::unwrap_used, reason = "tests")]
 
 mod common;
 

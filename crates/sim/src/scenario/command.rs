@@ -9,8 +9,7 @@ use crate::{CrashPoint, HostOptions, Moment, fixtures};
 
 /// One command of a scenario.
 #[derive(Clone, Debug)]
-#[expect(missing_docs, reason = "the README describes them")]
-pub enum Command {
+pub(crate) enum Command {
     Host(HostOptions),
     HostIs { host: String, state: HostState },
     Pool { host: String, state: PoolState },
@@ -34,8 +33,7 @@ pub enum Command {
 
 /// What becomes of a host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(missing_docs, reason = "the README describes them")]
-pub enum HostState {
+pub(crate) enum HostState {
     Down,
     Up,
     Off,
@@ -45,8 +43,7 @@ pub enum HostState {
 
 /// What becomes of a host's pool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(missing_docs, reason = "the README describes them")]
-pub enum PoolState {
+pub(crate) enum PoolState {
     Full,
     Unmounted,
     Mounted,
@@ -54,8 +51,7 @@ pub enum PoolState {
 
 /// What is not Ashlar's.
 #[derive(Clone, Debug)]
-#[expect(missing_docs, reason = "the README describes them")]
-pub enum Foreign {
+pub(crate) enum Foreign {
     Domain { host: String, name: String },
     Volume { host: String, file: String },
     Address { bridge: String, address: Ipv4Addr },
@@ -63,8 +59,7 @@ pub enum Foreign {
 
 /// What a person does with virsh.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(missing_docs, reason = "the README describes them")]
-pub enum VirshVerb {
+pub(crate) enum VirshVerb {
     Destroy,
     Undefine,
     Start,
@@ -74,8 +69,7 @@ pub enum VirshVerb {
 
 /// What a run is to bring about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(missing_docs, reason = "the README describes them")]
-pub enum GoalWord {
+pub(crate) enum GoalWord {
     Ready,
     Gone,
     Stopped,
@@ -85,8 +79,7 @@ pub enum GoalWord {
 
 /// What must hold.
 #[derive(Clone, Debug)]
-#[expect(missing_docs, reason = "the README describes them")]
-pub enum Expectation {
+pub(crate) enum Expectation {
     Idle,
     Gone(NamespacedName),
     Ready(NamespacedName),

@@ -4,7 +4,7 @@ mod command;
 mod hands;
 mod runner;
 
-pub use command::Command;
+use command::Command;
 
 use crate::SimulationError;
 
@@ -16,7 +16,7 @@ pub struct Line {
     /// As written, without what stands around it.
     pub text: String,
     /// What it means.
-    pub command: Command,
+    command: Command,
 }
 
 /// Reads a scenario.

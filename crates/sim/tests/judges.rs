@@ -1,0 +1,218 @@
+//! The judges notice: each invariant is broken on purpose, and found.
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+mod common;
+
+use ashlar_api::{Kind, ObjectRef, VolumeFormat};
+use ashlar_engine::effects::{HostTarget, Hypervisor as _, VolumeCreate};
+use ashlar_engine::{EngineEvent, Goal};
+use ashlar_plan::{DomainState, Note, NoteKind};
+use ashlar_sim::{SimDomain, Simulation, executor, fixtures};
+use common::{demo, must_run};
+use uuid::Uuid;
+
+fn ready() -> Simulation {
+    let simulation = Simulation::with_pool(1, 1).unwrap();
+    simulation.apply(&fixtures::cluster("demo", 1, 1)).unwrap();
+    must_run(&simulation, Goal::ClusterReady(demo()));
+    simulation
+}
+
+/// A caller that has the lease and knows no rules.
+fn target(simulation: &Simulation) -> HostTarget {
+    let state = simulation.world.state();
+    let host = &state.hosts["h1"];
+    let (installation, lease_token) = host.lease.unwrap();
+    HostTarget {
+        name: "h1".to_owned(),
+        uri: String::new(),
+        ssh_host_key: host.ssh_host_key.clone(),
+        ssh_key_path: None,
+        installation,
+        lease_token,
+        host_uuid: Some(host.host_uuid),
+    }
+}
+
+fn domain(simulation: &Simulation, name: &str) -> Uuid {
+    let state = simulation.world.state();
+    *state.hosts["h1"].domains.iter().find(|(_, domain)| domain.name == name).unwrap().0
+}
+
+/// What the judges say after somebody did something.
+fn judged(simulation: &Simulation, done: impl Future<Output = ()>) -> String {
+    executor::run(&simulation.world, done);
+    simulation.world.state().violations().join("\n")
+}
+
+/// What they say after the world was changed by hand.
+fn judged_after(simulation: &Simulation, change: impl FnOnce(&mut ashlar_sim::State)) -> String {
+    let mut state = simulation.world.state();
+    change(&mut state);
+    state.touched();
+    state.advance(jiff::SignedDuration::from_secs(1));
+    state.violations().join("\n")
+}
+
+#[test]
+fn an_undisturbed_cluster_gives_no_cause() {
+    let simulation = ready();
+    assert_eq!(judged_after(&simulation, |_| ()), "");
+}
+
+#[test]
+fn destroying_undefining_and_deleting_without_intent() {
+    let simulation = ready();
+    let (target, worker, world) =
+        (target(&simulation), domain(&simulation, "demo-wkr-1"), simulation.world.clone());
+    let said = judged(&simulation, async {
+        world.destroy_domain(&target, worker).await.unwrap();
+        world.undefine_domain(&target, worker).await.unwrap();
+    });
+    assert!(said.contains("intent: destroy_domain of demo-wkr-1 without recorded intent"), "{said}");
+
+    let simulation = ready();
+    let (pool, file) = {
+        let state = simulation.world.state();
+        let (uuid, pool) = state.hosts["h1"].pools.iter().next().unwrap();
+        (*uuid, pool.volumes.keys().find(|file| file.contains("wkr-1-root")).unwrap().clone())
+    };
+    let world = simulation.world.clone();
+    let said = judged(&simulation, async {
+        world.delete_volume(&target, pool, &file).await.unwrap();
+    });
+    assert!(said.contains("is deleted without recorded intent"), "{said}");
+    assert!(said.contains("is deleted while demo-wkr-1 runs with it"), "{said}");
+    assert!(said.contains("runs without its file"), "{said}");
+}
+
+#[test]
+fn making_a_file_that_is_not_recorded() {
+    let simulation = ready();
+    let (target, world) = (target(&simulation), simulation.world.clone());
+    let pool = *world.state().hosts["h1"].pools.keys().next().unwrap();
+    let volume = VolumeCreate {
+        pool,
+        file_name: "stray.raw".to_owned(),
+        format: VolumeFormat::Raw,
+        capacity_bytes: 1,
+        preallocate: false,
+        backing_path: None,
+    };
+    let said = judged(&simulation, async { world.create_volume(&target, &volume).await.unwrap() });
+    assert!(said.contains("identity: file stray.raw is made and no Volume is recorded"), "{said}");
+}
+
+#[test]
+fn a_disk_an_address_and_a_machine_used_twice() {
+    let simulation = ready();
+    let said = judged_after(&simulation, |state| {
+        let host = state.hosts.get_mut("h1").unwrap();
+        let mut copy = host.domains.values().find(|domain| domain.name == "demo-wkr-1").unwrap().clone();
+        copy.name = "copy".to_owned();
+        host.domains.insert(Uuid::from_u128(99), copy);
+    });
+    assert!(said.contains("disks: /var/lib/libvirt/images/ashlar-demo-wkr-1-root"), "{said}");
+    assert!(said.contains("disks: one machine runs twice"), "{said}");
+    assert!(said.contains("uniqueness: MAC"), "{said}");
+    assert!(said.contains("uniqueness: address"), "{said}");
+}
+
+#[test]
+fn more_than_a_host_has() {
+    let simulation = ready();
+    let said = judged_after(&simulation, |state| {
+        for domain in state.hosts.get_mut("h1").unwrap().domains.values_mut() {
+            domain.spec.as_mut().unwrap().memory_mib = 400 << 10;
+            domain.spec.as_mut().unwrap().vcpus = 200;
+        }
+    });
+    assert!(said.contains("MiB are more than"), "{said}");
+    assert!(said.contains("vCPUs are more than"), "{said}");
+}
+
+#[test]
+fn touching_what_is_not_ours() {
+    let simulation = ready();
+    let foreign = Uuid::from_u128(77);
+    simulation.world.state().add_foreign_domain(
+        "h1",
+        foreign,
+        SimDomain::foreign("theirs", "/srv/theirs.img"),
+    );
+    let (target, world) = (target(&simulation), simulation.world.clone());
+    let said = judged(&simulation, async { world.destroy_domain(&target, foreign).await.unwrap() });
+    assert!(said.contains("identity: destroy_domain of the foreign domain theirs"), "{said}");
+    assert!(said.contains("the foreign domain theirs on h1 was touched"), "{said}");
+}
+
+#[test]
+fn taking_the_majority_away() {
+    let simulation = Simulation::with_pool(1, 3).unwrap();
+    simulation.apply(&fixtures::cluster("demo", 3, 1)).unwrap();
+    must_run(&simulation, Goal::ClusterReady(demo()));
+    // One of three is down already; recorded intent for another one does not make it right.
+    let second = {
+        let mut state = simulation.world.state();
+        let domains = state.hosts.values_mut().flat_map(|host| &mut host.domains);
+        let mut planes = domains.filter(|(_, domain)| domain.name.contains("-ctrl-"));
+        let (_, first) = planes.next().unwrap();
+        first.state = DomainState::ShutOff;
+        let (uuid, second) = planes.next().unwrap();
+        (*uuid, second.name.clone())
+    };
+    let host = {
+        let state = simulation.world.state();
+        state.hosts.iter().find(|(_, host)| host.domains.contains_key(&second.0)).unwrap().0.clone()
+    };
+    let target = HostTarget { name: host.clone(), ..target(&simulation) };
+    let key = simulation.world.state().hosts[&host].ssh_host_key.clone();
+    let lease = simulation.world.state().hosts[&host].lease.unwrap();
+    let target = HostTarget { ssh_host_key: key, lease_token: lease.1, ..target };
+    let world = simulation.world.clone();
+    let said = judged(&simulation, async { world.destroy_domain(&target, second.0).await.unwrap() });
+    assert!(said.contains("quorum: destroy_domain of"), "{said}");
+}
+
+#[test]
+fn a_planted_leak_is_found_and_nothing_else() {
+    let simulation = ready();
+    assert!(simulation.search_store_for_secrets() >= 7, "CAs, service accounts, host keys, a join token");
+    assert_eq!(simulation.world.state().violations().len(), 0);
+    let secret = {
+        let stored = simulation.stored().unwrap();
+        let sealed = stored.iter().find(|(key, _)| key == "Secret/default/demo-pki").unwrap().1.clone();
+        let secret = serde_json::from_value(sealed).unwrap();
+        simulation.vault().open_secret(&secret).unwrap()["ca.key"].clone()
+    };
+    let pem = String::from_utf8(secret.to_vec()).unwrap();
+    let object = ObjectRef::new(Kind::Cluster, "default", "demo");
+    let note =
+        Note { object, kind: NoteKind::Notice, reason: "Leak".to_owned(), message: format!("key: {pem}") };
+    simulation.sink().event(&EngineEvent::Notice(note));
+    let mut state = simulation.world.state();
+    state.touched();
+    state.advance(jiff::SignedDuration::from_secs(1));
+    assert_eq!(state.violations(), ["secrets: a private key stands in an event"]);
+}
+
+#[test]
+fn a_seed_that_was_not_wiped() {
+    let simulation = Simulation::with_pool(1, 1).unwrap();
+    simulation.apply(&fixtures::cluster("demo", 1, 1)).unwrap();
+    simulation.world.state().hanging_boots.insert("demo-ctrl-1".to_owned());
+    simulation.run(
+        &ashlar_engine::Scope::All,
+        &Goal::ClusterReady(demo()),
+        std::time::Duration::from_secs(60),
+    );
+    let (pool, file) = {
+        let state = simulation.world.state();
+        let (uuid, pool) = state.hosts["h1"].pools.iter().next().unwrap();
+        (*uuid, pool.volumes.keys().find(|file| file.contains("ctrl-1-seed")).unwrap().clone())
+    };
+    assert!(!simulation.world.state().leftover_secrets(&demo()).is_empty());
+    let (target, world) = (target(&simulation), simulation.world.clone());
+    let said = judged(&simulation, async { world.delete_volume(&target, pool, &file).await.unwrap() });
+    assert!(said.contains("secrets: the seed") && said.contains("was not wiped"), "{said}");
+}
