@@ -96,7 +96,7 @@ impl Runner {
             Command::Plan(yaml) => self.plan(yaml.as_deref())?,
             Command::Run { goal, cluster, deadline, engines } => {
                 let goal = goal_of(*goal, cluster.as_ref());
-                self.run(&goal, *deadline, *engines)?;
+                self.run(&goal, cluster.as_ref(), *deadline, *engines)?;
             }
             Command::Delete { kind, name } => {
                 let kind = Kind::ALL.into_iter().find(|known| known.name().eq_ignore_ascii_case(kind));
@@ -173,9 +173,17 @@ impl Runner {
         Ok(())
     }
 
-    fn run(&mut self, goal: &Goal, deadline: std::time::Duration, engines: u32) -> Result<(), String> {
+    fn run(
+        &mut self,
+        goal: &Goal,
+        cluster: Option<&NamespacedName>,
+        deadline: std::time::Duration,
+        engines: u32,
+    ) -> Result<(), String> {
+        // As the commands do: `ashlar cluster create` is about one cluster, `ashlar apply` about all.
+        let scope = cluster.map_or(Scope::All, |cluster| Scope::Cluster(cluster.clone()));
         if engines == 2 {
-            let ended = self.simulation.run_two(&Scope::All, goal, deadline);
+            let ended = self.simulation.run_two(&scope, goal, deadline);
             self.tell();
             let Ended::Done(both) = ended else { return self.not_done(&ended) };
             for (name, outcome) in ["first", "second"].iter().zip(both) {
@@ -184,7 +192,7 @@ impl Runner {
             }
             return Ok(());
         }
-        let ended = self.simulation.run(&Scope::All, goal, deadline);
+        let ended = self.simulation.run(&scope, goal, deadline);
         self.tell();
         match ended {
             Ended::Done(outcome) => {
