@@ -376,6 +376,7 @@ impl Simulation {
         if let Ended::Done(Err(error)) = &outcome {
             self.world.state().oracle.hear("an error", &error_text(error));
         }
+        self.world.state().search_for_secrets();
         outcome
     }
 
@@ -386,7 +387,7 @@ impl Simulation {
         for (_, value) in stored {
             state.oracle.hear("the store", &value.to_string());
         }
-        state.check_step();
+        state.search_for_secrets();
         state.oracle.known_secrets()
     }
 }

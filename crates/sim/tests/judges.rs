@@ -191,8 +191,7 @@ fn a_planted_leak_is_found_and_nothing_else() {
         Note { object, kind: NoteKind::Notice, reason: "Leak".to_owned(), message: format!("key: {pem}") };
     simulation.sink().event(&EngineEvent::Notice(note));
     let mut state = simulation.world.state();
-    state.touched();
-    state.advance(jiff::SignedDuration::from_secs(1));
+    state.search_for_secrets();
     assert_eq!(state.violations(), ["secrets: a private key stands in an event"]);
 }
 

@@ -137,6 +137,13 @@ impl State {
         self.hosts.get_mut(host).map(change)
     }
 
+    /// Looks for secrets in all that was said and stored. Done when a run ends: it is too slow for every step.
+    pub fn search_for_secrets(&mut self) {
+        for what in self.oracle.canaries.search() {
+            self.oracle.violated("secrets", what);
+        }
+    }
+
     /// Judges the world, if anything changed since it was judged last.
     pub(crate) fn check_step(&mut self) {
         if std::mem::take(&mut self.oracle.dirty) {
@@ -144,9 +151,6 @@ impl State {
             for (invariant, what) in found {
                 self.oracle.violated(invariant, what);
             }
-        }
-        for what in self.oracle.canaries.take_found() {
-            self.oracle.violated("secrets", what);
         }
     }
 }
