@@ -145,7 +145,7 @@ impl Engine {
                     object: step.object.clone(),
                     host: step.host.clone(),
                     reason: wait.reason.clone(),
-                    message: wait.message.clone(),
+                    message: format!("{}: {}", step.object, wait.message),
                 }),
                 StepState::Ready | StepState::Waiting(_) => None,
             })
