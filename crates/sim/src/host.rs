@@ -78,9 +78,9 @@ pub struct SimDomain {
     pub spec: Option<DomainSpec>,
     /// State.
     pub state: DomainState,
-    /// Mark in its metadata: of the live domain while it runs, else of the definition. So are the next two.
+    /// Mark in its definition's metadata.
     pub mark: Option<DomainMark>,
-    /// Medium in its drive.
+    /// Medium in its drive: of the live domain while it runs, else of the definition. So is the next.
     pub medium_path: Option<String>,
     /// Files that its disks use.
     pub disk_paths: BTreeSet<String>,

@@ -186,6 +186,7 @@ impl Hypervisor for SimWorld {
             }
             // A running domain goes on as it was started; the new definition counts from the next start.
             if let Some(kept) = seen.domains.get_mut(&domain.uuid) {
+                kept.mark = Some(domain.mark.clone());
                 kept.spec = Some(domain.clone());
                 if !kept.state.is_active() {
                     kept.take_definition();
@@ -249,8 +250,7 @@ impl Hypervisor for SimWorld {
             let now = state.now;
             let seen = domain_of(state, host, domain)?;
             if !seen.state.is_active() {
-                // libvirt's own words.
-                return Err(error(EffectErrorKind::Refused, host, "domain is not running"));
+                return Ok(());
             }
             // A guest that has not come so far does not hear the power button.
             if seen.guest.is_up() && seen.off_at.is_none() {
@@ -282,7 +282,7 @@ impl Hypervisor for SimWorld {
             let seen = domain_of(state, host, domain)?;
             if seen.state.is_active() {
                 // libvirt would make it transient; the engine must never ask for that.
-                return Err(error(EffectErrorKind::Refused, host, "the domain is running"));
+                return Err(error(EffectErrorKind::Busy, host, "the domain is running"));
             }
             state.host(host)?.domains.remove(&domain);
             Ok(())
