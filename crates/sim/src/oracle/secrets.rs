@@ -203,7 +203,8 @@ mod tests {
         canaries.hear("JSON", &serde_json::to_string(&pem).expect("text is JSON"));
         assert!(!canaries.search().is_empty());
         // What is public does not betray it.
-        canaries.hear("a certificate", &String::from_utf8(pki["ca.crt"].to_vec()).expect("PEM is text"));
+        let certificate = std::str::from_utf8(&pki["ca.crt"]).expect("PEM is text");
+        canaries.hear("a certificate", certificate);
         assert!(canaries.search().is_empty());
     }
 }

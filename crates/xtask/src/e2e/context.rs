@@ -19,6 +19,8 @@ pub(crate) struct Context {
     evidence: PathBuf,
     /// Secrets seen while the cluster came up: join tokens.
     pub(crate) tokens: std::collections::BTreeSet<String>,
+    /// Whether creation is killed in the middle.
+    pub(crate) kills: bool,
     /// When tokens were last looked for.
     pub(crate) token_watch: Option<Instant>,
     /// Command lines and environments of all processes, sampled throughout.
@@ -37,6 +39,7 @@ impl Context {
             printed: Vec::new(),
             evidence,
             tokens: Default::default(),
+            kills: true,
             token_watch: None,
             sampler: None,
         })

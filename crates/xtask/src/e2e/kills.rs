@@ -72,7 +72,8 @@ pub(crate) fn create_with_kills(context: &mut Context) -> Result<()> {
     context.sampler = Some(Sampler::start());
     let begin = std::time::Instant::now();
     let mut kills = 0;
-    for point in &KILLS {
+    let points: &[KillPoint] = if context.kills { &KILLS } else { &[] };
+    for point in points {
         let mut child = start(context, &log)?;
         loop {
             if (point.seen)(&places)? {

@@ -30,6 +30,9 @@ pub(crate) struct Options {
     /// Run only these checks (in their order; the cluster is made in any case)
     #[arg(long, value_name = "CHECK")]
     only: Vec<String>,
+    /// Create the cluster in one go, without kills
+    #[arg(long)]
+    no_kills: bool,
     /// Work on the lab and cluster that an earlier run with --keep left
     #[arg(long)]
     reuse: bool,
@@ -85,6 +88,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         return Ok(());
     }
     let mut context = Context::new(&options.ashlar, &options.name)?;
+    context.kills = !options.no_kills;
     let chosen = |name: &str| {
         let is_made = options.reuse && ["foreign", "create"].contains(&name);
         let is_wanted = options.only.is_empty() || options.only.iter().any(|only| only == name);
