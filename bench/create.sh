@@ -362,7 +362,7 @@ define() { # NAME VCPUS MEMORY_MIB MAC ETCD-DISK-OR-NOTHING
 <devices>
 $(disk "$POOL_DIR/$1-root.qcow2" qcow2 sda root $cache $io)
 $(if [ -n "$5" ]; then disk "$5" raw sdb etcd $cache $io; fi)
-<disk type='file' device='cdrom'><driver name='qemu' type='raw'/><source file='$POOL_DIR/$1-seed.iso'/><target dev='sdo' bus='scsi'/><readonly/></disk>
+<disk type='file' device='cdrom'><driver name='qemu' type='raw'/><source file='$POOL_DIR/$1-seed.iso'/><target dev='sdg' bus='scsi'/><readonly/></disk>
 <controller type='scsi' index='0' model='virtio-scsi'><driver iothread='1'/></controller>
 <controller type='usb' index='0' model='none'/>
 <interface type='bridge'><mac address='$4'/><source bridge='$BRIDGE'/><model type='virtio'/><mtu size='$MTU'/></interface>

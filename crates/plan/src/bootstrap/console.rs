@@ -239,8 +239,9 @@ fn advice(failure: &Failure, out_of_memory: bool) -> String {
              whether both are on the same network segment"
         }
         "no-network" => {
-            "the node did not get its static address or default route; check the network's bridge on the host and the \
-             MAC filter"
+            "the node has no working network: it lacks its static address or default route, or nobody on its segment \
+             answers; check that the VM's tap is in the network's bridge on the host, that the bridge has its uplink, \
+             and the MAC filter"
         }
         "etcd-disk" => {
             "etcd's disk is missing or holds other data, and is never formatted over; check the machine's volumes"

@@ -112,40 +112,6 @@ pub(crate) fn no_seed_left(context: &mut Context) -> Result<()> {
     Ok(())
 }
 
-/// A second cluster whose Image names an etcd tag that is not inside: its node must say so.
-pub(crate) fn failing_node(context: &mut Context) -> Result<()> {
-    let images = context.json(&["get", "images"])?;
-    let image = images["items"]
-        .as_array()
-        .and_then(|items| items.iter().find(|item| item["spec"]["kubernetesVersion"] != Value::Null))
-        .cloned()
-        .unwrap_or_default();
-    let version = image["spec"]["kubernetesVersion"].clone();
-    let cluster = context.json(&["get", "cluster", &context.name.clone()])?;
-    let mut broken_spec = image["spec"].clone();
-    broken_spec["tags"]["etcd"] = Value::from("0.0.0-absent");
-    let mut cluster_spec = cluster["spec"].clone();
-    cluster_spec["image"] = Value::from("broken");
-    cluster_spec["kubernetesVersion"] = version;
-    cluster_spec["workers"] = Value::Array(Vec::new());
-    cluster_spec["endpoint"] = serde_json::json!({});
-    let api = &cluster["apiVersion"];
-    let objects = [
-        serde_json::json!({"apiVersion": api, "kind": "Image", "metadata": {"name": "broken"}, "spec": broken_spec}),
-        serde_json::json!({"apiVersion": api, "kind": "Cluster", "metadata": {"name": "broken"}, "spec": cluster_spec}),
-    ];
-    let manifest = std::env::temp_dir().join(format!("ashlar-e2e-{}-broken.yaml", std::process::id()));
-    std::fs::write(&manifest, objects.map(|object| object.to_string()).join("\n---\n"))?;
-    let begin = Instant::now();
-    let stderr = context.fails(context.command(&["apply", "-f", &manifest.display().to_string()]), 1)?;
-    println!("e2e failure: reported after {:.0} s", begin.elapsed().as_secs_f64());
-    for wanted in ["broken-ctrl-1", "images", "0.0.0-absent"] {
-        ensure!(stderr.contains(wanted), "the report does not name «{wanted}»:\n{stderr}");
-    }
-    context.ok(context.command(&["cluster", "delete", "broken", "--yes"]))?;
-    context.ok(context.command(&["delete", "image", "broken", "--yes"])).map(drop)
-}
-
 /// Judged from libvirt and the pool's directory, not from our store.
 pub(crate) fn delete(context: &mut Context) -> Result<()> {
     let name = context.name.clone();

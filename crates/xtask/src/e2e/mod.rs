@@ -4,6 +4,7 @@
 mod canary;
 mod checks;
 mod context;
+mod failure;
 mod kills;
 mod reboot;
 
@@ -74,9 +75,10 @@ const CHECKS: &[Check] = &[
     ),
     (
         "failure",
-        "a node whose image lacks what it needs is reported with phase, cause and lines",
-        checks::failing_node,
+        "nodes whose image lacks what they need, or with too little memory, are reported with phase, cause and lines",
+        failure::of_the_node,
     ),
+    ("network-failure", "so is a node whose tap is cut off the bridge", failure::of_the_network),
     ("delete", "after delete nothing of the cluster is left on the host", checks::delete),
 ];
 

@@ -59,9 +59,13 @@ phase() {
             : >"$state/done/$name"
             return 0
         fi
-        # 124 is timeout's own; a function says 2 when trying again cannot help.
-        [ $code -eq 124 ] && reason=deadline
-        if [ $n -ge "$attempts" ] || [ $code -eq 2 ]; then
+        # 124 is timeout's own; a function says 2 when trying again cannot help, 40 when nor can it
+        # and the network is the reason (a code that neither kubeadm nor timeout uses).
+        case $code in
+        124) reason=deadline ;;
+        40) reason=no-network ;;
+        esac
+        if [ $n -ge "$attempts" ] || [ $code -eq 2 ] || [ $code -eq 40 ]; then
             say "ASHLAR-PHASE $name fail exit=$code"
             fail "$name" "$reason"
         fi
@@ -171,7 +175,23 @@ images() {
 }
 
 endpoint_answers() { timeout 5 bash -c "exec 3<>/dev/tcp/$ENDPOINT_ADDRESS/$ENDPOINT_PORT" 2>/dev/null; }
+# Whether anybody at all is heard on this segment: the gateway or the endpoint has answered an ARP request.
+segment_answers() {
+    local neighbour
+    for neighbour in $(ip -4 route show default | awk '{print $3}') "$ENDPOINT_ADDRESS"; do
+        # Any datagram makes the kernel ask who has the address; an endpoint behind the gateway has no entry of its own.
+        { : >"/dev/udp/$neighbour/9"; } 2>/dev/null
+        ip -4 neigh show to "$neighbour" | grep -q lladdr && return 0
+    done
+    return 1
+}
 endpoint() {
+    if ! until_deadline 120 segment_answers; then
+        ip -s link show
+        ip -4 neigh show
+        echo "nobody answers ARP on this node's network: neither its gateway nor $ENDPOINT_ADDRESS"
+        return 40
+    fi
     until_deadline "$ENDPOINT_DEADLINE_S" endpoint_answers && return 0
     ip -4 route get "$ENDPOINT_ADDRESS"
     ip -4 neigh show
