@@ -1,11 +1,10 @@
 //! Objects of the store, as commands name and read them.
 
 use std::path::Path;
-use std::sync::Arc;
 
 use ashlar_api::names::nearest;
 use ashlar_api::{Kind, NamespacedName, Object, ObjectRef};
-use ashlar_store::{Key, RawStored, RawValue, SqliteStore, Store, StoreError, Stored};
+use ashlar_store::{Key, RawStored, Row, SqliteStore, Store, StoreError};
 use futures::executor::block_on;
 use serde_json::Value;
 
@@ -112,11 +111,7 @@ impl Reader {
     /// One object.
     pub(crate) fn find(&self, object: &ObjectRef) -> Result<Option<RawStored>> {
         let Some(store) = &self.store else { return Ok(None) };
-        Ok(block_on(store.get(&key(object)))?.map(|Stored { key, revision, value }| RawStored {
-            key,
-            revision,
-            value: RawValue::Shared(Arc::new(value)),
-        }))
+        Ok(block_on(store.get_raw(&key(object)))?)
     }
 
     /// One object, which must be there.
@@ -153,6 +148,19 @@ impl Reader {
         let Some(store) = &self.store else { return Ok(Vec::new()) };
         let namespace = if kind.is_namespaced() { namespace } else { None };
         Ok(block_on(store.list_raw(Some(kind.name()), namespace))?.items)
+    }
+
+    /// Shows all objects of a kind to `look`, ordered by namespace and name, without copying them: copying ten
+    /// thousand takes longer than looking at them.
+    pub(crate) fn scan<T: Send + 'static>(
+        &self,
+        kind: Kind,
+        namespace: Option<&str>,
+        look: impl FnMut(Row<'_>) -> T + Send + 'static,
+    ) -> Result<Vec<T>> {
+        let Some(store) = &self.store else { return Ok(Vec::new()) };
+        let namespace = if kind.is_namespaced() { namespace } else { None };
+        Ok(block_on(store.scan(Some(kind.name()), namespace, look))?.1)
     }
 
     /// All objects of a kind, typed.

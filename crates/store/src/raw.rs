@@ -1,5 +1,6 @@
 //! Listings whose values are not parsed yet: for callers that go straight to a type of their own.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use serde::Deserialize;
@@ -37,6 +38,14 @@ impl RawValue {
         match self {
             Self::Text(text) => serde_json::from_str(text),
             Self::Shared(value) => T::deserialize(value.as_ref()),
+        }
+    }
+
+    /// As JSON text.
+    pub fn json(&self) -> Cow<'_, str> {
+        match self {
+            Self::Text(text) => Cow::Borrowed(text),
+            Self::Shared(value) => Cow::Owned(value.to_string()),
         }
     }
 

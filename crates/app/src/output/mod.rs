@@ -12,6 +12,6 @@ pub(crate) use columns::{headers, row};
 pub(crate) use describe::describe;
 pub(crate) use plan::plan_value;
 pub(crate) use printer::{Printer, Verbosity};
-pub(crate) use table::Table;
+pub(crate) use table::{Cells, Table};
 pub(crate) use text::{age, elapsed, plural, yaml};
 pub(crate) use tree::Tree;

@@ -120,6 +120,17 @@ impl SqliteStore {
         self.readers.run(scan).await
     }
 
+    /// One object with its value unparsed.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub async fn get_raw(&self, key: &Key) -> Result<Option<RawStored>, StoreError> {
+        let wanted = key.clone();
+        let found = self.readers.run(move |connection| read::get(connection, &wanted)).await?;
+        let raw = |(revision, text)| RawStored { key: key.clone(), revision, value: RawValue::Text(text) };
+        Ok(found.map(raw))
+    }
+
     /// Reads the whole file and checks that its parts agree. Takes time in proportion to its size.
     ///
     /// # Errors
@@ -147,13 +158,10 @@ impl SqliteStore {
 #[async_trait]
 impl Store for SqliteStore {
     async fn get(&self, key: &Key) -> Result<Option<Stored>, StoreError> {
-        let wanted = key.clone();
-        let found = self.readers.run(move |connection| read::get(connection, &wanted)).await?;
-        let parse = |(revision, text)| {
-            let raw = RawStored { key: key.clone(), revision, value: RawValue::Text(text) };
+        let parse = |raw: RawStored| {
             raw.parse().map_err(|error| fault::corrupt_value(self.readers.path(), key, error))
         };
-        found.map(parse).transpose()
+        self.get_raw(key).await?.map(parse).transpose()
     }
 
     async fn list_raw(&self, kind: Option<&str>, namespace: Option<&str>) -> Result<RawListing, StoreError> {

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
-use super::{ConditionRow, Meta, Row, or_dash, word};
+use super::{ConditionRow, Meta, Row, cells, or_dash, word};
 use crate::output::age;
 
 #[derive(Deserialize)]
@@ -71,26 +71,26 @@ impl<'a> Row<'a> for ClusterRow<'a> {
     fn meta(&self) -> &Meta<'a> {
         &self.metadata
     }
-    fn cells(&self, _: Timestamp) -> Vec<String> {
+    fn cells(&self, _: Timestamp) -> Vec<Cow<'_, str>> {
         let status = match () {
             () if self.metadata.deletion_timestamp.is_some() => "Deleting".to_owned(),
             () if self.record.stopped => "Stopped".to_owned(),
             () => word(&self.status.conditions, "Ready", "Ready").unwrap_or_else(|| "Pending".to_owned()),
         };
         let endpoint = self.record.endpoint.as_ref();
-        vec![
+        cells![
             status,
-            self.spec.kubernetes_version.clone(),
+            &self.spec.kubernetes_version,
             endpoint.map_or_else(|| "-".to_owned(), |at| format!("{}:{}", at.address, at.port)),
             format!("{}/{}", self.status.ready_machines, self.status.machines),
-            self.spec.network.clone(),
-            self.spec.pod_cidr.clone(),
-            self.spec.service_cidr.clone(),
+            &self.spec.network,
+            &self.spec.pod_cidr,
+            &self.spec.service_cidr,
             match self.spec.cni {
-                Cni::Flannel => "flannel".to_owned(),
-                Cni::None => "none".to_owned(),
+                Cni::Flannel => "flannel",
+                Cni::None => "none",
             },
-            or_dash(&*self.record.image),
+            or_dash(&self.record.image),
         ]
     }
 }
@@ -125,10 +125,10 @@ impl<'a> Row<'a> for GroupRow<'a> {
     fn meta(&self) -> &Meta<'a> {
         &self.metadata
     }
-    fn cells(&self, _: Timestamp) -> Vec<String> {
-        vec![
-            self.spec.cluster.clone(),
-            self.spec.class.clone(),
+    fn cells(&self, _: Timestamp) -> Vec<Cow<'_, str>> {
+        cells![
+            &self.spec.cluster,
+            &self.spec.class,
             self.status.ready_replicas.to_string(),
             self.spec.replicas.map_or_else(|| "-".to_owned(), |count| count.to_string()),
         ]
@@ -214,7 +214,7 @@ impl<'a> Row<'a> for MachineRow<'a> {
     fn meta(&self) -> &Meta<'a> {
         &self.metadata
     }
-    fn cells(&self, _: Timestamp) -> Vec<String> {
+    fn cells(&self, _: Timestamp) -> Vec<Cow<'_, str>> {
         let spec = &self.spec;
         let status = match () {
             () if self.metadata.deletion_timestamp.is_some() => "Deleting",
@@ -223,24 +223,24 @@ impl<'a> Row<'a> for MachineRow<'a> {
             () => &self.status.phase,
         };
         let address = spec.nics.first().and_then(|nic| nic.address.split('/').next());
-        vec![
-            spec.cluster.to_string(),
+        cells![
+            &*spec.cluster,
             match spec.role {
-                MachineRole::ControlPlane => "control-plane".to_owned(),
-                MachineRole::Worker => "worker".to_owned(),
+                MachineRole::ControlPlane => "control-plane",
+                MachineRole::Worker => "worker",
             },
-            status.to_owned(),
-            spec.host.to_string(),
+            status,
+            &*spec.host,
             or_dash(address.unwrap_or_default()),
             spec.vcpus.to_string(),
             spec.memory.to_string(),
-            spec.class.to_string(),
+            &*spec.class,
             match spec.accelerator {
-                Accelerator::Kvm => "kvm".to_owned(),
-                Accelerator::Emulated => "emulated".to_owned(),
+                Accelerator::Kvm => "kvm",
+                Accelerator::Emulated => "emulated",
             },
-            spec.image.name.to_string(),
-            spec.domain.name.to_string(),
+            &*spec.image.name,
+            &*spec.domain.name,
         ]
     }
 }
@@ -266,13 +266,13 @@ impl<'a> Row<'a> for SecretRow<'a> {
     fn meta(&self) -> &Meta<'a> {
         &self.metadata
     }
-    fn cells(&self, _: Timestamp) -> Vec<String> {
+    fn cells(&self, _: Timestamp) -> Vec<Cow<'_, str>> {
         let (purpose, owner) = match &self.spec.purpose {
             SecretPurpose::ClusterPki { cluster } => ("ClusterPki", format!("cluster/{cluster}")),
             SecretPurpose::JoinToken { machine } => ("JoinToken", format!("machine/{machine}")),
             SecretPurpose::MachineSshHostKey { machine } => ("SshHostKey", format!("machine/{machine}")),
         };
-        vec![purpose.to_owned(), owner, self.spec.sealed.len().to_string(), self.spec.key_id.clone()]
+        cells![purpose, owner, self.spec.sealed.len().to_string(), &self.spec.key_id]
     }
 }
 
@@ -310,15 +310,15 @@ impl<'a> Row<'a> for EventRow<'a> {
     fn meta(&self) -> &Meta<'a> {
         &self.metadata
     }
-    fn cells(&self, now: Timestamp) -> Vec<String> {
+    fn cells(&self, now: Timestamp) -> Vec<Cow<'_, str>> {
         let about = &self.spec.about;
-        vec![
+        cells![
             age(now, Some(self.spec.last_time)),
             match self.spec.event_type {
-                EventType::Normal => "Normal".to_owned(),
-                EventType::Warning => "Warning".to_owned(),
+                EventType::Normal => "Normal",
+                EventType::Warning => "Warning",
             },
-            self.spec.reason.to_string(),
+            &*self.spec.reason,
             format!("{}/{}", about.kind.name().to_ascii_lowercase(), about.key()),
             self.spec.count.to_string(),
             self.spec.message.replace('\n', " "),

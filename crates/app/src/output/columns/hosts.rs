@@ -10,7 +10,7 @@ use ashlar_api::{
 use jiff::Timestamp;
 use serde::Deserialize;
 
-use super::{ConditionRow, Meta, Row, or_dash, word};
+use super::{ConditionRow, Meta, Row, cells, or_dash, word};
 
 #[derive(Deserialize)]
 pub(super) struct HostRow<'a> {
@@ -71,7 +71,7 @@ impl<'a> Row<'a> for HostRow<'a> {
     fn meta(&self) -> &Meta<'a> {
         &self.metadata
     }
-    fn cells(&self, _: Timestamp) -> Vec<String> {
+    fn cells(&self, _: Timestamp) -> Vec<Cow<'_, str>> {
         let mut status = word(&self.status.conditions, "Ready", "Ready").unwrap_or_else(|| {
             if self.record.capacity.is_some() { "Enrolled".to_owned() } else { "NotEnrolled".to_owned() }
         });
@@ -79,12 +79,12 @@ impl<'a> Row<'a> for HostRow<'a> {
             status.push_str(",Cordoned");
         }
         let capacity = self.record.capacity.as_ref();
-        vec![
+        cells![
             if self.metadata.deletion_timestamp.is_some() { "Removing".to_owned() } else { status },
             match self.record.accelerator {
-                Some(Accelerator::Kvm) => "kvm".to_owned(),
-                Some(Accelerator::Emulated) => "emulated".to_owned(),
-                None => "-".to_owned(),
+                Some(Accelerator::Kvm) => "kvm",
+                Some(Accelerator::Emulated) => "emulated",
+                None => "-",
             },
             capacity.map_or_else(|| "-".to_owned(), |capacity| capacity.threads.to_string()),
             capacity.map_or_else(|| "-".to_owned(), |capacity| capacity.memory.to_string()),
@@ -92,7 +92,7 @@ impl<'a> Row<'a> for HostRow<'a> {
             or_dash(&*self.spec.rack),
             or_dash(&*self.record.libvirt_version),
             or_dash(&*self.record.qemu_version),
-            self.spec.uri.to_string(),
+            &*self.spec.uri,
         ]
     }
 }
@@ -126,14 +126,14 @@ impl<'a> Row<'a> for PoolRow<'a> {
     fn meta(&self) -> &Meta<'a> {
         &self.metadata
     }
-    fn cells(&self, _: Timestamp) -> Vec<String> {
+    fn cells(&self, _: Timestamp) -> Vec<Cow<'_, str>> {
         let hosts = &self.record.hosts;
         let capacity_gib = hosts.values().map(|pool| pool.capacity_mib).sum::<u64>() / 1024;
-        vec![
+        cells![
             match self.spec.pool_type {
-                PoolType::Dir => "dir".to_owned(),
+                PoolType::Dir => "dir",
             },
-            self.spec.libvirt_name.clone(),
+            &self.spec.libvirt_name,
             hosts.len().to_string(),
             format!("{capacity_gib}Gi"),
             or_dash(hosts.keys().map(String::as_str).collect::<Vec<_>>().join(",")),
@@ -169,13 +169,13 @@ impl<'a> Row<'a> for NetworkRow<'a> {
     fn meta(&self) -> &Meta<'a> {
         &self.metadata
     }
-    fn cells(&self, _: Timestamp) -> Vec<String> {
+    fn cells(&self, _: Timestamp) -> Vec<Cow<'_, str>> {
         let ranges: Vec<String> =
             self.spec.ranges.iter().map(|range| format!("{}-{}", range.first, range.last)).collect();
-        vec![
-            self.spec.attachment.bridge.clone(),
+        cells![
+            &self.spec.attachment.bridge,
             self.spec.cidrs.join(","),
-            self.spec.gateway.clone(),
+            &self.spec.gateway,
             self.spec.mtu.to_string(),
             ranges.join(","),
         ]
@@ -214,15 +214,15 @@ impl<'a> Row<'a> for ImageRow<'a> {
     fn meta(&self) -> &Meta<'a> {
         &self.metadata
     }
-    fn cells(&self, _: Timestamp) -> Vec<String> {
+    fn cells(&self, _: Timestamp) -> Vec<Cow<'_, str>> {
         let spec = &self.spec;
-        vec![
+        cells![
             or_dash(&*spec.kubernetes_version),
-            spec.architecture.clone(),
+            &spec.architecture,
             spec.virtual_size.to_string(),
-            spec.os.clone(),
-            spec.digest.clone(),
-            spec.directory.clone(),
+            &spec.os,
+            &spec.digest,
+            &spec.directory,
         ]
     }
 }
@@ -246,16 +246,16 @@ impl<'a> Row<'a> for ClassRow<'a> {
     fn meta(&self) -> &Meta<'a> {
         &self.metadata
     }
-    fn cells(&self, _: Timestamp) -> Vec<String> {
+    fn cells(&self, _: Timestamp) -> Vec<Cow<'_, str>> {
         let spec = &self.spec;
-        vec![
+        cells![
             spec.vcpus.to_string(),
             spec.memory.to_string(),
             spec.root_disk.to_string(),
             spec.etcd_disk.to_string(),
             match spec.cpu_policy {
-                CpuPolicy::Shared => "shared".to_owned(),
-                CpuPolicy::Dedicated => "dedicated".to_owned(),
+                CpuPolicy::Shared => "shared",
+                CpuPolicy::Dedicated => "dedicated",
             },
             or_dash(&*spec.storage_pool),
         ]
@@ -299,7 +299,7 @@ impl<'a> Row<'a> for VolumeRow<'a> {
     fn meta(&self) -> &Meta<'a> {
         &self.metadata
     }
-    fn cells(&self, _: Timestamp) -> Vec<String> {
+    fn cells(&self, _: Timestamp) -> Vec<Cow<'_, str>> {
         let (what, needs_filling) = match &self.spec.content {
             VolumeContent::ImageFile { image, .. } => (format!("image/{image}"), true),
             VolumeContent::MachineDisk { machine, role, .. } => (
@@ -314,18 +314,18 @@ impl<'a> Row<'a> for VolumeRow<'a> {
             () if needs_filling => "Empty",
             () => "Disk",
         };
-        vec![
-            self.spec.host.to_string(),
+        cells![
+            &*self.spec.host,
             self.spec.capacity.to_string(),
             what,
-            state.to_owned(),
-            self.spec.pool.to_string(),
+            state,
+            &*self.spec.pool,
             match self.spec.format {
-                VolumeFormat::Qcow2 => "qcow2".to_owned(),
-                VolumeFormat::Raw => "raw".to_owned(),
-                VolumeFormat::Iso => "iso".to_owned(),
+                VolumeFormat::Qcow2 => "qcow2",
+                VolumeFormat::Raw => "raw",
+                VolumeFormat::Iso => "iso",
             },
-            self.spec.file_name.to_string(),
+            &*self.spec.file_name,
         ]
     }
 }

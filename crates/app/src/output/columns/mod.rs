@@ -9,12 +9,11 @@ mod hosts;
 use std::borrow::Cow;
 
 use ashlar_api::Kind;
-use ashlar_store::RawValue;
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
-use super::age;
+use super::{Cells, age};
 
 /// What every row shows of the metadata.
 #[derive(Debug, Deserialize)]
@@ -46,8 +45,14 @@ trait Row<'a>: Deserialize<'a> {
     /// The metadata.
     fn meta(&self) -> &Meta<'a>;
     /// The cells under [`Row::HEADERS`].
-    fn cells(&self, now: Timestamp) -> Vec<String>;
+    fn cells(&self, now: Timestamp) -> Vec<Cow<'_, str>>;
 }
+
+/// Texts, borrowed where they can be.
+macro_rules! cells {
+    ($($cell:expr),* $(,)?) => { vec![$(std::borrow::Cow::from($cell)),*] };
+}
+use cells;
 
 macro_rules! for_kind {
     ($kind:expr, $call:ident $(, $argument:expr)*) => {
@@ -76,26 +81,28 @@ pub(crate) fn headers(kind: Kind, wide: bool) -> Vec<&'static str> {
     for_kind!(kind, of, wide)
 }
 
-/// The cells of one object.
+/// Adds the cells of one object, from its JSON.
 pub(crate) fn row(
     kind: Kind,
-    value: &RawValue,
+    json: &str,
     wide: bool,
     now: Timestamp,
-) -> Result<Vec<String>, serde_json::Error> {
+    out: &mut Cells,
+) -> Result<(), serde_json::Error> {
     fn of<'a, R: Row<'a>>(
-        value: &'a RawValue,
+        json: &'a str,
         wide: bool,
         now: Timestamp,
-    ) -> Result<Vec<String>, serde_json::Error> {
-        let row: R = value.decode()?;
-        let mut out = vec![row.meta().name.to_string()];
+        out: &mut Cells,
+    ) -> Result<(), serde_json::Error> {
+        let row: R = serde_json::from_str(json)?;
+        out.push(&row.meta().name);
         let cells = R::HEADERS.iter().zip(row.cells(now));
-        out.extend(cells.filter(|((_, only_wide), _)| wide || !only_wide).map(|(_, cell)| cell));
-        out.push(age(now, row.meta().creation_timestamp));
-        Ok(out)
+        cells.filter(|((_, only_wide), _)| wide || !only_wide).for_each(|(_, cell)| out.push(&cell));
+        out.push(&age(now, row.meta().creation_timestamp));
+        Ok(())
     }
-    for_kind!(kind, of, value, wide, now)
+    for_kind!(kind, of, json, wide, now, out)
 }
 
 /// The word for a condition: its type where it holds, its reason where it does not.
@@ -108,7 +115,7 @@ fn word(conditions: &[ConditionRow<'_>], kind: &str, holds: &str) -> Option<Stri
 }
 
 /// A dash for what is empty.
-fn or_dash(text: impl Into<String>) -> String {
+fn or_dash<'a>(text: impl Into<Cow<'a, str>>) -> Cow<'a, str> {
     let text = text.into();
-    if text.is_empty() { "-".to_owned() } else { text }
+    if text.is_empty() { Cow::Borrowed("-") } else { text }
 }
