@@ -30,7 +30,7 @@ exit 1
 const RELEASE: &str = r#"state=/var/lib/libvirt/ashlar
 exec 9>>"$state/lease.lock"
 flock -w 10 9 || { echo "the lease is locked" >&2; exit 1; }
-read -r owner token <"$state/lease" || exit 0
+read -r owner token _ <"$state/lease" || exit 0
 [ "$owner" = "$1" ] && [ "$token" = "$2" ] || { echo "the lease is another's now" >&2; exit 1; }
 rm -f "$state/lease" && sync "$state"
 "#;

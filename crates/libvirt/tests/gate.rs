@@ -84,7 +84,10 @@ fn a_newer_token_takes_over_and_ends_what_the_older_one_runs() {
         ] {
             let error = error.unwrap();
             assert_eq!(error.kind, EffectErrorKind::Fenced, "{error}");
-            assert!(error.message.contains("token 6") && error.message.contains("token 5"), "{error}");
+            let who = format!("another Ashlar (process {} on ", std::process::id());
+            for part in [&*who, ") took this host over at 20", " UTC (its token is 6, ours 5)"] {
+                assert!(error.message.contains(part), "{part}: {error}");
+            }
         }
         // The new one is undisturbed by all that.
         new.observe(&lab.target(0, 6)).await.unwrap();

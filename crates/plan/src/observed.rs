@@ -13,8 +13,10 @@ pub struct Observed {
     /// Hosts by name. A host that is not in here was not asked.
     pub hosts: BTreeMap<String, HostSeen>,
     /// Clusters. A cluster that is not in here was not asked.
+    #[serde(with = "crate::pairs")]
     pub clusters: BTreeMap<NamespacedName, ClusterSeen>,
     /// Consoles of machines that have not joined yet.
+    #[serde(with = "crate::pairs")]
     pub consoles: BTreeMap<NamespacedName, ConsoleSeen>,
 }
 
@@ -31,6 +33,11 @@ pub enum HostSeen {
         /// Why, for people.
         reason: String,
     },
+    /// It is ours, and another process of this installation took it over: nothing may be done here any more.
+    Fenced {
+        /// Who did, when, for people.
+        reason: String,
+    },
     /// It answered completely.
     Seen(HostWorld),
 }
@@ -42,6 +49,9 @@ pub struct HostWorld {
     pub domains: BTreeMap<Uuid, DomainSeen>,
     /// Active pools by UUID. A pool that is missing here is not mounted or not active: a reason to wait.
     pub pools: BTreeMap<Uuid, PoolSeen>,
+    /// Pools that answer and are not believed, with the reason, for people. They are not among `pools`.
+    #[serde(default)]
+    pub distrusted_pools: BTreeMap<Uuid, String>,
 }
 
 /// A domain.

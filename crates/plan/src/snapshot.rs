@@ -22,11 +22,16 @@ pub struct Snapshot {
     pub networks: BTreeMap<String, Network>,
     pub images: BTreeMap<String, Image>,
     pub classes: BTreeMap<String, MachineClass>,
+    #[serde(with = "crate::pairs")]
     pub clusters: BTreeMap<NamespacedName, Cluster>,
+    #[serde(with = "crate::pairs")]
     pub groups: BTreeMap<NamespacedName, WorkerGroup>,
+    #[serde(with = "crate::pairs")]
     pub machines: BTreeMap<NamespacedName, Machine>,
+    #[serde(with = "crate::pairs")]
     pub volumes: BTreeMap<NamespacedName, Volume>,
     /// Secrets that exist: names and purposes, never values.
+    #[serde(with = "crate::pairs")]
     pub secrets: BTreeMap<NamespacedName, SecretFacts>,
     /// Addresses on a network's segment that answered a probe although nobody here holds them.
     pub foreign_addresses: BTreeSet<(String, std::net::Ipv4Addr)>,

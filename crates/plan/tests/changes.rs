@@ -252,7 +252,7 @@ fn a_node_that_does_not_come_up_fails_at_its_deadline() {
     world.snapshot.observed.hosts.insert("lab-1".to_owned(), host.unwrap());
     let failure = pass(&mut world).failure.unwrap();
     assert_eq!(failure.phase, "kubeadm init: certs");
-    insta::assert_snapshot!(failure.message, @"not Ready 1800 s after power-on, last seen in phase kubeadm init: certs; the cluster's API does not answer. See `ashlar console demo-ctrl-1`; delete the machine to have another made in its place");
+    insta::assert_snapshot!(failure.message, @"not Ready 1800 s after power-on, last seen in phase kubeadm init: certs; the cluster's API does not answer. See `ashlar console demo-ctrl-1`. It is kept as it is, to be looked at. Once the cause is gone: first `ashlar delete machine demo-ctrl-1`, then `ashlar cluster create demo`, which makes another in its place");
     // A failed machine that a person deletes is replaced, under a new number.
     let now = world.snapshot.now;
     world.snapshot.machines.get_mut(&key("demo-ctrl-1")).unwrap().metadata.deletion_timestamp = Some(now);
@@ -303,4 +303,12 @@ fn a_store_that_contradicts_itself_is_not_planned_from() {
     world.snapshot.clusters.clear();
     let error = plan(&world.snapshot, &mut SeededIds(1)).unwrap_err();
     insta::assert_snapshot!(error, @"the store contradicts itself: machine prod-ctrl-1 belongs to cluster prod, which is not there");
+}
+
+#[test]
+fn a_snapshot_can_be_saved_and_read_again() {
+    let world = living();
+    assert!(!world.snapshot.machines.is_empty() && !world.snapshot.observed.clusters.is_empty());
+    let text = serde_json::to_string(&world.snapshot).unwrap();
+    assert_eq!(serde_json::from_str::<Snapshot>(&text).unwrap(), world.snapshot);
 }

@@ -25,8 +25,8 @@ pub struct SimHost {
     pub capacity: HostCapacity,
     /// Whether KVM works there; libvirt always claims that it does.
     pub kvm_works: bool,
-    /// Who holds the host lease: installation and highest token seen.
-    pub lease: Option<(Uuid, u64)>,
+    /// Who holds the host lease: installation, highest token seen, since when.
+    pub lease: Option<(Uuid, u64, Timestamp)>,
     /// Bridges.
     pub bridges: BTreeSet<String>,
     /// Pools by UUID.
@@ -48,6 +48,8 @@ pub struct SimPool {
     pub capacity_mib: u64,
     /// Active (mounted, started).
     pub active: bool,
+    /// Active over a directory whose file system is not mounted: libvirt remembers the files, and finds none.
+    pub hidden: bool,
     /// Volumes by file name.
     pub volumes: BTreeMap<String, SimVolume>,
 }
@@ -102,6 +104,7 @@ impl SimHost {
             path: "/var/lib/libvirt/images".to_owned(),
             capacity_mib: pool_mib,
             active: true,
+            hidden: false,
             volumes: BTreeMap::new(),
         };
         SimHost {
@@ -140,13 +143,21 @@ impl SimPool {
         self.volumes.values().map(SimVolume::allocated_mib).sum()
     }
 
+    pub(crate) fn seen_volume(&self, volume: &SimVolume) -> VolumeSeen {
+        if self.hidden { VolumeSeen { capacity_bytes: 0, allocation_bytes: 0 } } else { volume.seen() }
+    }
+
     pub(crate) fn seen(&self) -> PoolSeen {
         PoolSeen {
             name: self.name.clone(),
             path: self.path.clone(),
             capacity_mib: self.capacity_mib,
             available_mib: self.capacity_mib.saturating_sub(self.used_mib()),
-            volumes: self.volumes.iter().map(|(name, volume)| (name.clone(), volume.seen())).collect(),
+            volumes: self
+                .volumes
+                .iter()
+                .map(|(name, volume)| (name.clone(), self.seen_volume(volume)))
+                .collect(),
         }
     }
 }

@@ -51,6 +51,7 @@ fn world_of(host: &SimHost) -> HostWorld {
             .filter(|(_, pool)| pool.active)
             .map(|(uuid, pool)| (*uuid, pool.seen()))
             .collect(),
+        ..HostWorld::default()
     }
 }
 
@@ -401,8 +402,11 @@ impl Hypervisor for SimWorld {
         pool: Uuid,
         file_name: &str,
     ) -> Result<Option<VolumeSeen>, EffectError> {
-        self.look(host, |state| Ok(pool_of(state, host, pool)?.volumes.get(file_name).map(SimVolume::seen)))
-            .await
+        self.look(host, |state| {
+            let pool = pool_of(state, host, pool)?;
+            Ok(pool.volumes.get(file_name).map(|volume| pool.seen_volume(volume)))
+        })
+        .await
     }
 
     async fn read_console(

@@ -178,7 +178,7 @@ impl State {
 
     /// The host behind a target, if it is there, answers and is ours.
     pub(crate) fn host(&mut self, target: &HostTarget) -> Result<&mut SimHost, EffectError> {
-        let name = &target.name;
+        let (name, now) = (&target.name, self.now);
         let Some(host) = self.hosts.get_mut(name).filter(|host| host.reachable) else {
             return Err(EffectError::new(
                 EffectErrorKind::Unreachable,
@@ -191,7 +191,7 @@ impl State {
                 format!("host {name}: its SSH host key is not the pinned one"),
             ));
         }
-        if let Some((owner, token)) = host.lease {
+        if let Some((owner, token, since)) = host.lease {
             if owner != target.installation {
                 return Err(EffectError::new(
                     EffectErrorKind::NotOurs,
@@ -201,11 +201,16 @@ impl State {
             if token > target.lease_token {
                 return Err(EffectError::new(
                     EffectErrorKind::Fenced,
-                    format!("host {name}: lease token {} is older than {token}", target.lease_token),
+                    format!(
+                        "host {name}: another Ashlar took this host over at {since} (its token is {token}, ours {})",
+                        target.lease_token
+                    ),
                 ));
             }
         }
-        host.lease = Some((target.installation, target.lease_token));
+        if host.lease.is_none_or(|(_, token, _)| token < target.lease_token) {
+            host.lease = Some((target.installation, target.lease_token, now));
+        }
         Ok(host)
     }
 

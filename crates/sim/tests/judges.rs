@@ -22,7 +22,7 @@ fn ready() -> Simulation {
 fn target(simulation: &Simulation) -> HostTarget {
     let state = simulation.world.state();
     let host = &state.hosts["h1"];
-    let (installation, lease_token) = host.lease.unwrap();
+    let (installation, lease_token, _) = host.lease.unwrap();
     HostTarget {
         name: "h1".to_owned(),
         uri: String::new(),

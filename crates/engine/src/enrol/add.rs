@@ -6,6 +6,7 @@ use ashlar_api::{
 };
 use ashlar_plan::{PoolSeen, Snapshot};
 use ashlar_store::{Precondition, Transaction};
+use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::{EnrolError, Enrolled, accelerator};
@@ -41,8 +42,19 @@ pub async fn add(engine: &Engine, new: &NewHost) -> Result<Enrolled, EnrolError>
     if !violations.is_empty() {
         return Err(EnrolError::Invalid { violations });
     }
-    let snapshot = engine.snapshot(&Scope::StoreOnly).await?;
     let now = engine.world.clock.now();
+    let mut snapshot = engine.snapshot(&Scope::StoreOnly).await?;
+    let is_known = snapshot.hosts.contains_key(&new.name);
+    if let Some(old) = snapshot.hosts.get(&new.name) {
+        // The host will remember the token that it is shown: it is in the store before, so that whatever fails in
+        // between, the next command shows a newer one.
+        objects::update(engine.store.as_ref(), old, |host| {
+            host.record.lease_token = next_token(host.record.lease_token, now);
+            true
+        })
+        .await?;
+        snapshot = engine.snapshot(&Scope::StoreOnly).await?;
+    }
     if let Some(old) = snapshot.hosts.get(&new.name) {
         host.metadata = old.metadata.clone();
         host.record = old.record.clone();
@@ -54,36 +66,76 @@ pub async fn add(engine: &Engine, new: &NewHost) -> Result<Enrolled, EnrolError>
         host.metadata.uid = Some(random_uuid(engine.world.entropy.as_ref()));
         host.metadata.generation = 1;
         host.metadata.creation_timestamp = Some(now);
+        host.record.lease_token = next_token(0, now);
     }
-    // A host that was enrolled, removed and is enrolled again has seen higher tokens than a new object would begin with:
-    // seconds are ahead of any number of runs.
-    let seconds = u64::try_from(now.as_second()).unwrap_or_default();
-    host.record.lease_token = (host.record.lease_token + 1).max(seconds);
-    let target = HostTarget { lease_token: host.record.lease_token, ..engine.host_target(&host) };
-
-    let probe = probe(engine, &target).await?;
-    refuse_other(&snapshot, &new.name, &probe)?;
-    host.record.capacity = Some(probe.capacity);
-    host.record.host_uuid = Some(probe.host_uuid);
-    host.record.machine_type = probe.machine_type;
-    host.record.libvirt_version = probe.libvirt_version;
-    host.record.qemu_version = probe.qemu_version;
-    let target = HostTarget { host_uuid: Some(probe.host_uuid), ..target };
-    let mut pools = Vec::new();
-    for name in &new.pools {
-        pools.push(joined_pool(engine, &snapshot, &target, name).await?);
-    }
-    store(engine, &snapshot, &host, &pools).await?;
+    let target = engine.host_target(&host);
+    let (pools, kvm_claimed) = match look_and_store(engine, &snapshot, new, &mut host, &target).await {
+        Ok(found) => found,
+        Err(error) => {
+            if !is_known {
+                give_back(engine, &target, &error).await;
+            }
+            return Err(error);
+        }
+    };
     engine.leases.hold(&new.name, host.record.lease_token);
 
     let proof = match &new.test_image {
         None => None,
-        Some(image) => Some(accelerator::prove(engine, &new.name, image, &pools, probe.kvm_claimed).await?),
+        Some(image) => Some(accelerator::prove(engine, &new.name, image, &pools, kvm_claimed).await?),
     };
     let snapshot = engine.snapshot(&Scope::StoreOnly).await?;
     let host = snapshot.hosts.get(&new.name).cloned().unwrap_or(host);
     let pools = new.pools.iter().filter_map(|pool| snapshot.pools.get(pool).cloned()).collect();
     Ok(Enrolled { host, pools, proof })
+}
+
+/// A host that was enrolled, removed and is enrolled again has seen higher tokens than a new object would begin with:
+/// seconds are ahead of any number of runs.
+fn next_token(last: u64, now: Timestamp) -> u64 {
+    (last + 1).max(u64::try_from(now.as_second()).unwrap_or_default())
+}
+
+/// Asks the host what it is, and records it. Gives its pools, and whether it claims to have KVM.
+async fn look_and_store(
+    engine: &Engine,
+    snapshot: &Snapshot,
+    new: &NewHost,
+    host: &mut Host,
+    target: &HostTarget,
+) -> Result<(Vec<StoragePool>, bool), EnrolError> {
+    let probe = probe(engine, target).await?;
+    refuse_other(snapshot, &new.name, &probe)?;
+    host.record.capacity = Some(probe.capacity);
+    host.record.host_uuid = Some(probe.host_uuid);
+    host.record.architecture = ashlar_plan::go_architecture(&probe.architecture).to_owned();
+    host.record.machine_type = probe.machine_type;
+    host.record.libvirt_version = probe.libvirt_version;
+    host.record.qemu_version = probe.qemu_version;
+    let target = HostTarget { host_uuid: Some(probe.host_uuid), ..target.clone() };
+    let mut pools = Vec::new();
+    for name in &new.pools {
+        pools.push(joined_pool(engine, snapshot, &target, name).await?);
+    }
+    store(engine, snapshot, host, &pools).await?;
+    Ok((pools, probe.kvm_claimed))
+}
+
+/// A host that was not enrolled after all is nobody's again: else whoever tries next, or enrolled it under another name,
+/// would be told that a newer Ashlar has it. The enrolment's own error is what matters; a host that cannot be told
+/// keeps the lease, which this installation can take over at any time.
+async fn give_back(engine: &Engine, target: &HostTarget, error: &EnrolError) {
+    if let EnrolError::Engine(EngineError::Effect { source, .. }) = error
+        && source.kind == EffectErrorKind::Unreachable
+    {
+        return;
+    }
+    let doing = format!("giving back the lease of host {}", target.name);
+    let call = engine.world.shell.release_lease(target);
+    let released = within(engine.world.clock.as_ref(), engine.settings.call_deadline, &doing, call).await;
+    if let Err(error) = released {
+        tracing::debug!(host = target.name, %error, "the lease was not given back");
+    }
 }
 
 async fn probe(engine: &Engine, target: &HostTarget) -> Result<HostProbe, EnrolError> {

@@ -87,9 +87,8 @@ impl Engine {
             }
             Err(EffectError { kind, message }) => {
                 let seen = match kind {
-                    EffectErrorKind::NotOurs | EffectErrorKind::Fenced => {
-                        HostSeen::NotOurs { reason: message.clone() }
-                    }
+                    EffectErrorKind::NotOurs => HostSeen::NotOurs { reason: message.clone() },
+                    EffectErrorKind::Fenced => HostSeen::Fenced { reason: message.clone() },
                     _ => HostSeen::Unreachable { reason: message.clone() },
                 };
                 if self.host_health.failed(&name, &seen, clock.now(), self.settings.poll_interval) {

@@ -18,6 +18,7 @@ impl Engine {
             return;
         }
         view.snapshot.observed.hosts = self.observe_hosts(&view.snapshot).await;
+        ashlar_plan::distrust_emptied_pools(&mut view.snapshot);
         view.snapshot.observed.consoles = self.observe_consoles(&view.snapshot, scope).await;
         view.snapshot.observed.clusters = self.observe_clusters(&view.snapshot, &view.secrets, scope).await;
     }

@@ -123,7 +123,7 @@ impl Hypervisor for Fake {
         if self.state().hung.contains(&host.name) {
             return std::future::pending().await;
         }
-        Ok(HostWorld { domains: self.state().domains.clone(), pools: BTreeMap::new() })
+        Ok(HostWorld { domains: self.state().domains.clone(), ..HostWorld::default() })
     }
     async fn pool(&self, _: &HostTarget, _: Uuid) -> Result<Option<PoolSeen>, EffectError> {
         Ok(None)

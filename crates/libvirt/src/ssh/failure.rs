@@ -13,9 +13,7 @@ pub(crate) fn failure(ssh: &Ssh, exit: Option<i32>, stderr: &str, doing: &str) -
     if let Some(line) = stderr.lines().find_map(|line| line.strip_prefix(PREFIX)) {
         let (kind, advice) = match exit {
             Some(code::FOREIGN | code::UNREADABLE) => (EffectErrorKind::NotOurs, ""),
-            Some(code::FENCED) => {
-                (EffectErrorKind::Fenced, ": this process stops here; run the command again")
-            }
+            Some(code::FENCED) => (EffectErrorKind::Fenced, ""),
             Some(code::BUSY) => (EffectErrorKind::Busy, ""),
             Some(code::MISSING | code::UNWRITABLE) | Some(_) => (EffectErrorKind::Refused, ""),
             None => (EffectErrorKind::Unreachable, ""),

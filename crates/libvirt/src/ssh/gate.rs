@@ -30,10 +30,17 @@ pub(super) fn command_line(target: &HostTarget, as_root: bool, argv: &[&str]) ->
     let script = script.join("\n");
     let installation = target.installation.to_string();
     let token = target.lease_token.to_string();
+    let caller = caller();
     let mut words: Vec<&str> = if as_root { vec!["exec"] } else { vec!["exec", "sudo", "-n", "--"] };
-    words.extend(["/bin/sh", "-c", &script, "ashlar-gate", &installation, &token]);
+    words.extend(["/bin/sh", "-c", &script, "ashlar-gate", &installation, &token, &caller]);
     words.extend(argv);
     words.iter().map(|word| quote(word)).collect::<Vec<_>>().join(" ")
+}
+
+/// Who asks, for whoever is refused because of it.
+fn caller() -> String {
+    let machine = nix::unistd::gethostname().unwrap_or_default();
+    format!("process {} on {}", std::process::id(), machine.to_string_lossy())
 }
 
 /// Single quotes: the one form that every shell reads alike.

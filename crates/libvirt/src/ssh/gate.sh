@@ -1,5 +1,5 @@
 # The gate: every session of Ashlar on this host comes through here. It is sent along with each command and installed
-# nowhere. Arguments: installation, fencing token, then the command.
+# nowhere. Arguments: installation, fencing token, who is calling, then the command.
 #
 # Under a lock it compares the caller with the host's lease (installation and highest token seen), takes the lease
 # over for a newer token, ends the sessions of older tokens, registers this session, and becomes the command.
@@ -7,7 +7,8 @@ set -u
 umask 077
 installation=$1
 token=$2
-shift 2
+caller=$3
+shift 3
 state=/var/lib/libvirt/ashlar
 sessions=/run/ashlar/sessions
 
@@ -65,8 +66,9 @@ flock -w 10 9 || refuse 82 "the lease of this host has been locked for more than
 
 owner=
 last=0
+holder=
 if [ -e "$state/lease" ]; then
-    read -r owner last <"$state/lease"
+    read -r owner last holder <"$state/lease"
     case $owner:$last in
     :* | *: | *:*[!0-9]*)
         refuse 84 "$state/lease cannot be read: look who uses this host, then remove that file"
@@ -75,7 +77,8 @@ if [ -e "$state/lease" ]; then
     [ "$owner" = "$installation" ] ||
         refuse 80 "this host belongs to the Ashlar installation $owner; if that one is gone for good, remove $state/lease on the host"
 fi
-[ "$token" -ge "$last" ] || refuse 81 "a newer Ashlar process (token $last) has this host; this one has token $token"
+[ "$token" -ge "$last" ] ||
+    refuse 81 "another Ashlar (${holder:-unknown}) took this host over at $(date -u -r "$state/lease" '+%F %T') UTC (its token is $last, ours $token)"
 
 # The sshd process of this connection: the nearest ancestor of that name.
 connection=0
@@ -95,7 +98,7 @@ while [ "$parent" -gt 1 ] && look "$parent"; do
 done
 
 if [ -z "$owner" ] || [ "$token" -gt "$last" ]; then
-    { printf '%s %s\n' "$installation" "$token" >"$state/lease.new" && sync "$state/lease.new" &&
+    { printf '%s %s %s\n' "$installation" "$token" "$caller" >"$state/lease.new" && sync "$state/lease.new" &&
         mv "$state/lease.new" "$state/lease" && sync "$state"; } 2>/dev/null ||
         refuse 85 "$state/lease cannot be written: is the file system full or read-only?"
 fi

@@ -263,9 +263,7 @@ fn advice(failure: &Failure, out_of_memory: bool) -> String {
         _ if said("certificate has expired or is not yet valid") => {
             "the node's clock is wrong; check the host's clock and NTP"
         }
-        "deadline" => {
-            "the phase did not end in time; the host may be overloaded: see its load, and run the command again"
-        }
+        "deadline" => "the phase did not end in time; the host may be overloaded: see its load",
         _ => "see the phase's last lines",
     };
     text.to_owned()

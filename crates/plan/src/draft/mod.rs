@@ -37,6 +37,7 @@ pub(crate) struct Draft<'a> {
 /// A machine that has no host yet.
 pub(crate) struct Pending {
     pub(crate) machine: NamespacedName,
+    pub(crate) cluster: NamespacedName,
     pub(crate) reason: String,
     pub(crate) message: String,
 }

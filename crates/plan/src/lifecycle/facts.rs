@@ -66,7 +66,7 @@ fn judge(draft: &Draft<'_>, machine: &Machine) -> Option<MachineRecord> {
     if let Some(failure) = console.and_then(|console| console.failure.as_ref()) {
         let failure = MachineFailure {
             phase: failure.phase.clone(),
-            message: failure.message.clone(),
+            message: format!("{}. {}", failure.message, next_step(machine)),
             log_lines: failure.log_lines.clone(),
             at: snapshot.now,
         };
@@ -98,18 +98,41 @@ fn judge(draft: &Draft<'_>, machine: &Machine) -> Option<MachineRecord> {
         (None, Some(_)) => "it did not register as a node".to_owned(),
         (None, None) => "the cluster's API does not answer".to_owned(),
     };
-    let name = machine.key();
     let failure = MachineFailure {
         message: format!(
-            "not Ready {} s after power-on, last seen in phase {phase}; {why}. See `ashlar console {name}`; \
-             delete the machine to have another made in its place",
-            machine.spec.node.startup_timeout_s
+            "not Ready {} s after power-on, last seen in phase {phase}; {why}. See `ashlar console {}`. {}",
+            machine.spec.node.startup_timeout_s,
+            in_namespace(machine),
+            next_step(machine)
         ),
         phase,
         log_lines: Vec::new(),
         at: snapshot.now,
     };
     Some(MachineRecord { failure: Some(failure), ..machine.record.clone() })
+}
+
+/// What a person does about a failed first boot. The order matters: until the machine is deleted it is kept as it is,
+/// and applying again does not try again.
+fn next_step(machine: &Machine) -> String {
+    let cluster = in_namespace_of(machine, &machine.spec.cluster);
+    format!(
+        "It is kept as it is, to be looked at. Once the cause is gone: first `ashlar delete machine {}`, then \
+         `ashlar cluster create {cluster}`, which makes another in its place",
+        in_namespace(machine)
+    )
+}
+
+fn in_namespace(machine: &Machine) -> String {
+    in_namespace_of(machine, &machine.metadata.name)
+}
+
+/// A name with the flag that a command needs for it.
+fn in_namespace_of(machine: &Machine, name: &str) -> String {
+    match machine.metadata.namespace.as_str() {
+        DEFAULT_NAMESPACE => name.to_owned(),
+        namespace => format!("{name} -n {namespace}"),
+    }
 }
 
 /// A file that was filled and is gone has to be filled again: recorded before it is made anew, so that a crash in
@@ -153,6 +176,8 @@ pub(super) fn is_seen_absent(draft: &Draft<'_>, volume: &Volume) -> bool {
             .pools
             .get(&volume.spec.pool_uuid)
             .is_some_and(|pool| !pool.volumes.contains_key(&volume.spec.file_name)),
-        Some(HostSeen::Unreachable { .. } | HostSeen::NotOurs { .. }) | None => false,
+        Some(HostSeen::Unreachable { .. } | HostSeen::NotOurs { .. } | HostSeen::Fenced { .. }) | None => {
+            false
+        }
     }
 }

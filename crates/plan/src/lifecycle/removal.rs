@@ -131,7 +131,9 @@ pub(super) fn remove(draft: &mut Draft<'_>) {
 fn domain_is_seen_absent(draft: &Draft<'_>, machine: &Machine) -> bool {
     match draft.snapshot.observed.hosts.get(&machine.spec.host) {
         Some(HostSeen::Seen(world)) => !world.domains.contains_key(&machine.spec.domain.uuid),
-        Some(HostSeen::Unreachable { .. } | HostSeen::NotOurs { .. }) | None => false,
+        Some(HostSeen::Unreachable { .. } | HostSeen::NotOurs { .. } | HostSeen::Fenced { .. }) | None => {
+            false
+        }
     }
 }
 

@@ -163,6 +163,7 @@ pub(super) fn workers(
             name(&mut request, key, &key.name, number);
             draft.pending.push(Pending {
                 machine: request.machine.clone(),
+                cluster: cluster_key.clone(),
                 reason: "ControlPlanePending".to_owned(),
                 message: format!("the control plane of {cluster_key} has no place yet"),
             });
@@ -228,6 +229,7 @@ fn place_one(draft: &mut Draft<'_>, tier: &PoolTier, request: &Request<'_>) -> O
         let message = place::what_would_help(draft, &tier.usage, request, &placement.verdicts);
         draft.pending.push(Pending {
             machine: request.machine.clone(),
+            cluster: request.cluster.key(),
             reason: "Unschedulable".to_owned(),
             message,
         });
@@ -260,6 +262,7 @@ fn fits_as_a_whole(
                 name(&mut request, &key, prefix, *number);
                 draft.pending.push(Pending {
                     machine: request.machine.clone(),
+                    cluster: request.cluster.key(),
                     reason: "Unschedulable".to_owned(),
                     message: if request.machine == without {
                         message.clone()
@@ -283,6 +286,7 @@ fn no_address(draft: &mut Draft<'_>, request: &Request<'_>) {
     draft.report.placements.pop();
     draft.pending.push(Pending {
         machine: request.machine.clone(),
+        cluster: request.cluster.key(),
         reason: "NoAddress".to_owned(),
         message: format!(
             "network {} has no free address left: add a range to it or delete machines",

@@ -103,13 +103,12 @@ fn disks(
         match look(view, volume, machine) {
             Ok(File::Right) => continue,
             Ok(found) if started => {
-                let hold =
-                    if found == File::Absent { lost(volume, machine) } else { other_size(volume, machine) };
+                let hold = if found == File::OtherSize { other_size } else { lost }(volume, machine);
                 chain.push_wait(format!("its {} disk is there", role.serial()), hold);
                 continue;
             }
             // A file of another size is one whose making was cut off: it is made anew, as it was never used.
-            Ok(File::Absent | File::OtherSize) => {}
+            Ok(File::Absent | File::Vanished | File::OtherSize) => {}
             Err(hold) => chain.hold(hold),
         }
         let path = volume.spec.path();
@@ -128,6 +127,8 @@ fn disks(
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum File {
     Absent,
+    /// Listed, and gone behind libvirt's back.
+    Vanished,
     OtherSize,
     Right,
 }
@@ -142,6 +143,7 @@ pub(super) fn look(
     view.unused_by_others(volume, machine.spec.domain.uuid)?;
     Ok(match view.volume(volume)? {
         None => File::Absent,
+        Some(seen) if seen.capacity_bytes == 0 => File::Vanished,
         // What was uploaded has the size of its content; only disks have one of their own.
         Some(seen)
             if volume.spec.format != VolumeFormat::Iso
@@ -210,7 +212,7 @@ fn seed(context: &ClusterContext<'_>, view: Option<&HostView<'_>>, machine: &Mac
         return;
     };
     match look(view, volume, machine) {
-        Ok(File::Right | File::OtherSize) => {}
+        Ok(File::Right | File::Vanished | File::OtherSize) => {}
         Ok(File::Absent) => chain.push(
             Action::CreateVolume { volume: volume.key() },
             format!("create its seed {}", volume.spec.path()),

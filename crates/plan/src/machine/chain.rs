@@ -60,10 +60,6 @@ impl Chain {
         self.steps.push(Step { object: self.object.clone(), host, action, state, why });
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.steps.is_empty()
-    }
-
     pub(super) fn finish(self) -> Vec<Step> {
         self.steps
     }

@@ -79,7 +79,8 @@ impl<'d> ClusterContext<'d> {
             Some(HostSeen::Seen(world)) => {
                 world.domains.get(&machine.spec.domain.uuid).is_none_or(|domain| !domain.state.is_active())
             }
-            Some(HostSeen::Unreachable { .. } | HostSeen::NotOurs { .. }) | None => false,
+            Some(HostSeen::Unreachable { .. } | HostSeen::NotOurs { .. } | HostSeen::Fenced { .. })
+            | None => false,
         }
     }
 

@@ -29,7 +29,7 @@ impl<'s> HostViews<'s> {
             .iter()
             .filter_map(|(name, seen)| match seen {
                 HostSeen::Seen(world) => Some((name.as_str(), HostView::new(world))),
-                HostSeen::Unreachable { .. } | HostSeen::NotOurs { .. } => None,
+                HostSeen::Unreachable { .. } | HostSeen::NotOurs { .. } | HostSeen::Fenced { .. } => None,
             })
             .collect();
         HostViews { snapshot, views }
@@ -49,6 +49,14 @@ impl<'s> HostViews<'s> {
                 "HostNotOurs",
                 format!(
                     "host {host} is not the one that was enrolled: {reason}; see `ashlar host check {host}`"
+                ),
+            ),
+            Some(HostSeen::Fenced { reason }) => block(
+                "HostTakenOver",
+                format!(
+                    "{reason}: this process leaves the host alone from here on; when the other one is done, run the \
+                     same command again. If nobody else should be at work here, look for a second state directory \
+                     with a copy of this store"
                 ),
             ),
             Some(HostSeen::Seen(_)) | None => {
@@ -127,6 +135,9 @@ impl<'s> HostView<'s> {
 
     /// The pool of a volume, or what is being waited for. A pool that is not there says nothing about its volumes.
     fn pool(&self, volume: &Volume) -> Result<&'s PoolSeen, StepState> {
+        if let Some(reason) = self.world.distrusted_pools.get(&volume.spec.pool_uuid) {
+            return Err(block("PoolNotMounted", reason.clone()));
+        }
         self.world.pools.get(&volume.spec.pool_uuid).ok_or_else(|| {
             wait(
                 "PoolNotActive",

@@ -6,7 +6,7 @@ use super::boot::{File, image_file, look, lost, missing_object, other_size, paus
 use super::chain::Chain;
 use super::context::ClusterContext;
 use super::host_view::{DomainView, HostViews};
-use crate::{Action, DomainState, names};
+use crate::{Action, DomainState, StepState, names};
 
 /// Steps of a machine that joined.
 pub(super) fn steps(
@@ -26,7 +26,10 @@ pub(super) fn steps(
                     redefine(context, view, machine, chain);
                     power(context, machine, chain, None);
                 }
-                Ok(DomainView::Ours(domain)) => power(context, machine, chain, Some(domain.state)),
+                Ok(DomainView::Ours(domain)) => {
+                    disks(context, view, machine, chain);
+                    power(context, machine, chain, Some(domain.state));
+                }
             }
             seed(context, view, machine, chain);
         }
@@ -44,20 +47,8 @@ fn redefine(
     machine: &Machine,
     chain: &mut Chain,
 ) {
-    for role in [MachineVolumeRole::Root, MachineVolumeRole::Etcd] {
-        if machine.spec.volume(role).is_none() {
-            continue;
-        }
-        let Some(volume) = context.volume(machine, role) else {
-            chain.hold(missing_object(machine, role));
-            continue;
-        };
-        match look(Some(view), volume, machine) {
-            Ok(File::Right) => {}
-            Ok(File::Absent) => chain.hold(lost(volume, machine)),
-            Ok(File::OtherSize) => chain.hold(other_size(volume, machine)),
-            Err(hold) => chain.hold(hold),
-        }
+    for hold in missing_disks(context, view, machine) {
+        chain.hold(hold);
     }
     for name in [
         &machine.spec.image.disk_volume,
@@ -70,6 +61,43 @@ fn redefine(
         Action::DefineDomain { machine: machine.key() },
         format!("define domain {} again: it is gone from {}", machine.spec.domain.name, machine.spec.host),
     );
+}
+
+/// A guest may run on without its disk's file: QEMU has it open. It will not come back from a restart.
+fn disks(
+    context: &ClusterContext<'_>,
+    view: &super::host_view::HostView<'_>,
+    machine: &Machine,
+    chain: &mut Chain,
+) {
+    if let Some(hold) = missing_disks(context, view, machine).into_iter().next() {
+        chain.push_wait(format!("the disks of {} are there", machine.key()), hold);
+    }
+}
+
+/// Why its root and etcd disks cannot be taken as there.
+fn missing_disks(
+    context: &ClusterContext<'_>,
+    view: &super::host_view::HostView<'_>,
+    machine: &Machine,
+) -> Vec<StepState> {
+    let mut holds = Vec::new();
+    for role in [MachineVolumeRole::Root, MachineVolumeRole::Etcd] {
+        if machine.spec.volume(role).is_none() {
+            continue;
+        }
+        let Some(volume) = context.volume(machine, role) else {
+            holds.push(missing_object(machine, role));
+            continue;
+        };
+        match look(Some(view), volume, machine) {
+            Ok(File::Right) => {}
+            Ok(File::Absent | File::Vanished) => holds.push(lost(volume, machine)),
+            Ok(File::OtherSize) => holds.push(other_size(volume, machine)),
+            Err(hold) => holds.push(hold),
+        }
+    }
+    holds
 }
 
 fn power(context: &ClusterContext<'_>, machine: &Machine, chain: &mut Chain, state: Option<DomainState>) {
@@ -111,7 +139,8 @@ fn seed(
 
 fn token(context: &ClusterContext<'_>, machine: &Machine, chain: &mut Chain) {
     let secret = names::join_secret(&machine.key());
-    if !context.draft.has_secret(&secret) {
+    // The API of a stopped cluster does not answer; the token has ended by itself long before it is started again.
+    if !context.draft.has_secret(&secret) || context.is_stopped() {
         return;
     }
     let action = Action::RevokeJoinToken { machine: machine.key() };

@@ -17,7 +17,7 @@ use crate::{Action, Block, Note, NoteKind, Step, StepState, Wait, names};
 
 use chain::{Chain, block, wait};
 use context::ClusterContext;
-use host_view::{DomainView, HostViews};
+use host_view::HostViews;
 
 /// All steps that are left: image files, then cluster by cluster.
 pub(crate) fn steps(draft: &Draft<'_>) -> Vec<Step> {
@@ -40,7 +40,9 @@ pub(crate) fn steps(draft: &Draft<'_>) -> Vec<Step> {
         chain.push_wait("decide its machines", block(blocked.reason, blocked.message.clone()));
         steps.extend(chain.finish());
     }
-    for machine in &draft.pending {
+    // A stopped cluster is not made whole: that it lacks machines is no reason to wait.
+    let is_stopped = |cluster| draft.clusters.get(cluster).is_some_and(|cluster| cluster.record.stopped);
+    for machine in draft.pending.iter().filter(|machine| !is_stopped(&machine.cluster)) {
         let mut chain = Chain::new(names::machine_ref(&machine.machine), "");
         chain.push_wait(
             format!("{} gets a host", machine.machine),
@@ -59,13 +61,9 @@ fn machine_steps(context: &ClusterContext<'_>, hosts: &HostViews<'_>, machine: &
     } else if machine.record.joined_at.is_some() {
         joined::steps(context, hosts, machine, &mut chain);
     } else {
-        if context.is_stopped()
-            && let Ok(view) = hosts.get(&machine.spec.host)
-            && let Ok(DomainView::Ours(domain)) = view.domain(context.draft.snapshot.installation, machine)
-        {
-            power::stop(context, machine, &mut chain, Some(domain.state));
-        }
-        if chain.is_empty() {
+        if context.is_stopped() {
+            power::stop_unfinished(context, hosts, machine, &mut chain);
+        } else {
             boot::steps(context, hosts, machine, &mut chain);
         }
     }

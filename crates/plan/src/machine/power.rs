@@ -4,7 +4,28 @@ use ashlar_api::*;
 
 use super::chain::{Chain, wait};
 use super::context::ClusterContext;
+use super::host_view::{DomainView, HostViews};
 use crate::{Action, DomainState};
+
+/// Turns a machine of a stopped cluster off that has not joined. Nothing more is made for it until its cluster is
+/// started.
+pub(super) fn stop_unfinished(
+    context: &ClusterContext<'_>,
+    hosts: &HostViews<'_>,
+    machine: &Machine,
+    chain: &mut Chain,
+) {
+    let seen = hosts
+        .get(&machine.spec.host)
+        .and_then(|view| view.domain(context.draft.snapshot.installation, machine));
+    match seen {
+        Ok(DomainView::Ours(domain)) => stop(context, machine, chain, Some(domain.state)),
+        Ok(DomainView::Absent) => {}
+        // What was never started cannot run.
+        Err(_) if machine.record.first_started_at.is_none() => {}
+        Err(hold) => chain.push_wait(format!("see whether {} is off", machine.key()), hold),
+    }
+}
 
 /// Turns a machine of a stopped cluster off.
 pub(super) fn stop(

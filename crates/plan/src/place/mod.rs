@@ -12,6 +12,7 @@ use crate::report::{Placement, Verdict};
 
 pub(crate) use help::what_would_help;
 pub(crate) use request::{Request, SEED_MIB, image_files, pool_of};
+pub use rules::go_architecture;
 pub(crate) use rules::{missing_image_mib, soon_mib};
 pub use usage::{HostUsage, Offer, Usage, offer, pool_offer_mib};
 

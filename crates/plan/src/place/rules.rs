@@ -49,6 +49,7 @@ fn usable(draft: &Draft<'_>, host: &Host) -> Result<(), Refusal> {
         Some(HostSeen::NotOurs { reason }) => {
             refuse("NotOurs", format!("it is not the host that was enrolled: {reason}"))
         }
+        Some(HostSeen::Fenced { reason }) => refuse("TakenOver", reason.clone()),
         // One that was not asked in this pass is taken as it was recorded.
         Some(HostSeen::Seen(_)) | None => Ok(()),
     }
@@ -76,6 +77,9 @@ fn fitting(draft: &Draft<'_>, host: &Host, request: &Request<'_>) -> Result<(), 
     if let Some(HostSeen::Seen(world)) = draft.snapshot.observed.hosts.get(name)
         && !world.pools.contains_key(&on_host.uuid)
     {
+        if let Some(reason) = world.distrusted_pools.get(&on_host.uuid) {
+            return refuse("PoolNotMounted", reason.clone());
+        }
         return refuse("PoolNotActive", format!("storage pool {} is not active there", pool.metadata.name));
     }
     for (part, ..) in image_files(request.image) {
@@ -93,7 +97,7 @@ fn fitting(draft: &Draft<'_>, host: &Host, request: &Request<'_>) -> Result<(), 
 }
 
 /// Architectures as Go names them, from the names of the kernel.
-fn go_architecture(name: &str) -> &str {
+pub fn go_architecture(name: &str) -> &str {
     match name {
         "x86_64" => "amd64",
         "aarch64" => "arm64",

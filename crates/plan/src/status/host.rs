@@ -22,6 +22,10 @@ pub(super) fn status(snapshot: &Snapshot, host: &Host) -> Option<HostStatus> {
             Judgement::new("Reachable", ConditionStatus::True, "Answers", ""),
             Judgement::new("Ready", ConditionStatus::False, "NotOurs", reason.clone()),
         ),
+        HostSeen::Fenced { reason } => (
+            Judgement::new("Reachable", ConditionStatus::True, "Answers", ""),
+            Judgement::new("Ready", ConditionStatus::Unknown, "TakenOver", reason.clone()),
+        ),
         HostSeen::Seen(world) => {
             let inactive: Vec<&str> = snapshot
                 .pools
@@ -41,6 +45,8 @@ pub(super) fn status(snapshot: &Snapshot, host: &Host) -> Option<HostStatus> {
                     "NotEnrolled",
                     format!("run `ashlar host add {name}`"),
                 )
+            } else if let Some(reason) = world.distrusted_pools.values().next() {
+                Judgement::new("Ready", ConditionStatus::False, "PoolNotMounted", reason.clone())
             } else if !inactive.is_empty() {
                 Judgement::new(
                     "Ready",

@@ -66,6 +66,9 @@ fn domain_running(snapshot: &Snapshot, machine: &Machine, domain: Option<&Domain
             "HostNotOurs",
             format!("host {}: {reason}", machine.spec.host),
         ),
+        (HostSeen::Fenced { reason }, _) => {
+            judgement(ConditionStatus::Unknown, "HostTakenOver", reason.clone())
+        }
         (HostSeen::Seen(_), None) => judgement(ConditionStatus::False, "NoDomain", String::new()),
         (HostSeen::Seen(_), Some(domain)) => {
             let status =
@@ -111,7 +114,7 @@ fn phase(
     }
     let host_seen = match snapshot.observed.hosts.get(&machine.spec.host) {
         None => return machine.status.phase.is_empty().then(|| "Pending".to_owned()),
-        Some(HostSeen::Unreachable { .. } | HostSeen::NotOurs { .. }) => false,
+        Some(HostSeen::Unreachable { .. } | HostSeen::NotOurs { .. } | HostSeen::Fenced { .. }) => false,
         Some(HostSeen::Seen(_)) => true,
     };
     let started = machine.record.first_started_at.is_some();

@@ -82,7 +82,7 @@ pub fn add_host(
         available_mib: capacity_mib,
         volumes: Default::default(),
     };
-    let world = HostWorld { domains: Default::default(), pools: [(uuid, seen)].into() };
+    let world = HostWorld { pools: [(uuid, seen)].into(), ..HostWorld::default() };
     snapshot.observed.hosts.insert(name.to_owned(), HostSeen::Seen(world));
 }
 

@@ -46,6 +46,7 @@ pub(crate) enum HostState {
 pub(crate) enum PoolState {
     Full,
     Unmounted,
+    Hidden,
     Mounted,
 }
 
@@ -110,8 +111,9 @@ pub(super) fn parse(text: &str, document: Option<String>) -> Result<Command, Str
             let state = match *state {
                 "full" => PoolState::Full,
                 "unmounted" => PoolState::Unmounted,
+                "hidden" => PoolState::Hidden,
                 "mounted" => PoolState::Mounted,
-                other => return Err(unknown("state of a pool", other, "full, unmounted, mounted")),
+                other => return Err(unknown("state of a pool", other, "full, unmounted, hidden, mounted")),
             };
             Command::Pool { host: (*host).to_owned(), state }
         }

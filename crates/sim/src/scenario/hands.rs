@@ -53,7 +53,11 @@ pub(super) fn set_pool(state: &mut State, name: &str, to: PoolState) -> Result<(
         match to {
             PoolState::Full => pool.capacity_mib = pool.used_mib(),
             PoolState::Unmounted => pool.active = false,
-            PoolState::Mounted => pool.active = true,
+            PoolState::Hidden => pool.hidden = true,
+            PoolState::Mounted => {
+                pool.active = true;
+                pool.hidden = false;
+            }
         }
     }
     state.touched();

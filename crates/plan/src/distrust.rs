@@ -1,0 +1,80 @@
+//! Pools that answer and show none of what is theirs: the directory below a file system that is not mounted.
+//!
+//! libvirt goes on calling such a pool active, and lists files that it remembers, empty, or none at all. From that
+//! nothing may be concluded: neither that a disk is lost, nor that it is gone and its record may go, nor that there is
+//! room for new ones.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use ashlar_api::*;
+use uuid::Uuid;
+
+use crate::{HostSeen, HostWorld, Snapshot};
+
+/// Hosts (joined by commas) of a StoragePool whose files are lost for good: a person says so with this annotation.
+pub const FILES_LOST_ANNOTATION: &str = "ashlar.dev/files-lost";
+
+/// Takes such pools out of what was seen, and puts down why.
+pub fn distrust_emptied_pools(snapshot: &mut Snapshot) {
+    let emptied = emptied(snapshot);
+    for ((host, uuid), pool) in emptied {
+        let Some(HostSeen::Seen(world)) = snapshot.observed.hosts.get_mut(&host) else { continue };
+        let Some(seen) = world.pools.remove(&uuid) else { continue };
+        let reason = format!(
+            "storage pool {pool} on {host} shows none of the files that Ashlar made in {path}: is its file system \
+             mounted there (`findmnt -T {path}`)? Nothing is assumed about its volumes, and none is made. If they are \
+             lost for good, say so with the annotation {FILES_LOST_ANNOTATION}: {host} on storagepool {pool}",
+            path = seen.path,
+        );
+        world.distrusted_pools.insert(uuid, reason);
+    }
+}
+
+/// (host, pool UUID) → pool's name.
+fn emptied(snapshot: &Snapshot) -> BTreeMap<(String, Uuid), String> {
+    let mut used = BTreeMap::new();
+    let mut shown = BTreeSet::new();
+    let mut missed = BTreeSet::new();
+    for volume in snapshot.volumes.values() {
+        let spec = &volume.spec;
+        let Some(HostSeen::Seen(world)) = snapshot.observed.hosts.get(&spec.host) else { continue };
+        let place = (spec.host.clone(), spec.pool_uuid);
+        let is_disk = is_used_disk(snapshot, volume);
+        if is_disk {
+            used.insert(place.clone(), spec.pool.clone());
+        }
+        let is_witness = !volume.metadata.is_deleting() && (is_disk || is_image_file(volume));
+        if is_there(world, spec) {
+            shown.insert(place);
+        } else if is_witness {
+            missed.insert(place);
+        }
+    }
+    let is_given_up = |host: &str, pool: &str| {
+        let annotations = snapshot.pools.get(pool).map(|pool| &pool.metadata.annotations);
+        let hosts = annotations.and_then(|annotations| annotations.get(FILES_LOST_ANNOTATION));
+        hosts.is_some_and(|hosts| hosts.split(',').any(|lost| lost.trim() == host))
+    };
+    used.retain(|place, pool| {
+        missed.contains(place) && !shown.contains(place) && !is_given_up(&place.0, pool)
+    });
+    used
+}
+
+fn is_there(world: &HostWorld, volume: &VolumeSpec) -> bool {
+    let pool = world.pools.get(&volume.pool_uuid);
+    // A file that went away behind libvirt's back is listed without a size.
+    pool.and_then(|pool| pool.volumes.get(&volume.file_name)).is_some_and(|seen| seen.capacity_bytes > 0)
+}
+
+fn is_image_file(volume: &Volume) -> bool {
+    volume.record.filled && matches!(volume.spec.content, VolumeContent::ImageFile { .. })
+}
+
+/// A disk of a machine that was started: its file was there.
+fn is_used_disk(snapshot: &Snapshot, volume: &Volume) -> bool {
+    let VolumeContent::MachineDisk { machine, role, .. } = &volume.spec.content else { return false };
+    let machine = snapshot.machines.get(&NamespacedName::new(&volume.metadata.namespace, machine));
+    *role != MachineVolumeRole::Seed
+        && machine.is_some_and(|machine| machine.record.first_started_at.is_some())
+}
