@@ -52,7 +52,7 @@ pub(crate) enum LabCommand {
 /// Which lab.
 #[derive(Debug, Args)]
 pub(crate) struct LabNameArgs {
-    /// Name [default: that of --lab, else demo]
+    /// Name [default: that of --lab, else lab]
     pub(crate) name: Option<String>,
 }
 

@@ -164,8 +164,16 @@ impl Session {
 
 fn interrupted() -> Failure {
     Failure { exit: Exit::Interrupted, ..Failure::new("stopped by Ctrl-C") }
-        .hint("what was done is recorded, and stays; the same command goes on from here")
+        .hint("what was done is recorded, and stays")
+        .hint(format!("to go on from here, the same command again: {}", own_command()))
         .hint("`ashlar plan` shows what is left to do")
+}
+
+/// This process's command, to be typed again.
+fn own_command() -> String {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let args = shlex::try_join(args.iter().map(String::as_str)).unwrap_or_else(|_| args.join(" "));
+    format!("ashlar {args}")
 }
 
 /// Waits for the lock, saying who holds it.

@@ -65,6 +65,49 @@ fn files_with_mistakes() {
 }
 
 #[test]
+fn clusters_that_cannot_be() {
+    let place = Place::with(&[stock(), demo()].concat());
+    let cluster = |name: &str, more: &str| {
+        format!(
+            "apiVersion: ashlar.dev/v1alpha1\nkind: Cluster\nmetadata: {{name: {name}}}\nspec:\n  \
+             kubernetesVersion: v1.37.2\n  network: lan\n  controlPlane: {{replicas: 1, class: ctrl}}\n{more}"
+        )
+    };
+    let classes = "apiVersion: ashlar.dev/v1alpha1\nkind: MachineClass\nmetadata: {name: huge}\nspec: {vcpus: 900, memory: 4Ti, \
+                   rootDisk: 40Gi}\n---\n";
+    let full = "apiVersion: ashlar.dev/v1alpha1\nkind: MachineClass\nmetadata: {name: wide}\nspec: {vcpus: 2, memory: 4Gi, \
+                rootDisk: 60Ti}\n---\n";
+    let with_class = |class: &str| cluster("big", "").replace("class: ctrl", &format!("class: {class}"));
+    let files = [
+        ("malformed.yaml", cluster("a", "").replace("  network", " network")),
+        ("cidrs.yaml", cluster("a", "  podCidr: 10.96.0.0/12\n  serviceCidr: 10.100.0.0/16\n")),
+        ("nodes.yaml", cluster("a", "  podCidr: 10.0.0.0/16\n")),
+        ("vip-outside.yaml", cluster("a", "  endpoint: {address: 192.168.7.7}\n")),
+        ("vip-in-use.yaml", cluster("a", "  endpoint: {address: 10.0.0.100}\n")),
+        ("vip-of-machine.yaml", cluster("a", "  endpoint: {address: 10.0.0.101}\n")),
+        ("twice.yaml", format!("{}---\n{}", cluster("a", ""), cluster("a", ""))),
+        (
+            "groups-twice.yaml",
+            cluster("a", "  workers:\n  - {name: w, class: wkr, replicas: 1}\n  - {name: w, class: wkr}\n"),
+        ),
+        ("version.yaml", cluster("a", "").replace("v1.37.2", "v1.35.0")),
+    ];
+    let mut all = Vec::new();
+    for (name, text) in &files {
+        let file = place.file(name, text);
+        all.push(place.run(&["apply", "-f", &file]));
+    }
+    for (name, text) in [
+        ("huge.yaml", classes.to_owned() + &with_class("huge")),
+        ("full.yaml", full.to_owned() + &with_class("wide")),
+    ] {
+        let file = place.file(name, &text);
+        all.push(place.run(&["plan", "--offline", "-f", &file]));
+    }
+    insta::assert_snapshot!(all.join("\n"));
+}
+
+#[test]
 fn key_providers_that_give_no_key() {
     let place = Place::with(&[stock(), demo()].concat());
     let inside = place.state().join("key").display().to_string();

@@ -77,6 +77,21 @@ impl Place {
         command
     }
 
+    /// The binary where there is no network at all: no host answers, and none is asked.
+    pub(crate) fn command_without_network(&self, args: &[&str]) -> Command {
+        let inner = self.command(args);
+        let mut command = Command::new("unshare");
+        command.arg("--net").arg(inner.get_program()).args(inner.get_args()).current_dir(self.dir.path());
+        for (name, value) in inner.get_envs() {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
+        command.stdin(Stdio::null());
+        command
+    }
+
     /// Runs it; what it said, as a snapshot.
     pub(crate) fn run(&self, args: &[&str]) -> String {
         self.shown(&self.command(args).output().unwrap())
@@ -91,7 +106,7 @@ impl Place {
         self.shown(&child.wait_with_output().unwrap())
     }
 
-    fn shown(&self, output: &Output) -> String {
+    pub(crate) fn shown(&self, output: &Output) -> String {
         let mut text = format!("exit {}\n", output.status.code().unwrap_or(-1));
         for (name, bytes) in [("stdout", &output.stdout), ("stderr", &output.stderr)] {
             if !bytes.is_empty() {

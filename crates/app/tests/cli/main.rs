@@ -6,5 +6,7 @@ mod clusters;
 mod errors;
 mod harness;
 mod help;
+mod hosts;
+mod interrupt;
 mod objects;
 mod seed;

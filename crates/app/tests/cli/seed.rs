@@ -100,6 +100,18 @@ pub(crate) fn image() -> Value {
     )
 }
 
+/// The image that a probe VM boots; its files lie in this directory.
+pub(crate) fn test_image(directory: &std::path::Path) -> Value {
+    let mut image = image();
+    image["metadata"]["name"] = "test-busybox".into();
+    image["metadata"]["uid"] = uid(55).into();
+    image["spec"]["digest"] = format!("sha256:{}", "ef".repeat(32)).into();
+    image["spec"]["directory"] = directory.display().to_string().into();
+    image["spec"]["kubernetesVersion"] = "".into();
+    image["spec"]["tags"] = json!({});
+    image
+}
+
 pub(crate) fn class(name: &str, number: u32, vcpus: u32, memory: &str) -> Value {
     object("MachineClass", "", name, number, json!({"vcpus": vcpus, "memory": memory, "rootDisk": "40Gi"}))
 }
