@@ -23,6 +23,7 @@ impl Engine {
             via: self.way_to(snapshot, cluster),
             network: cluster.spec.network.clone(),
             address: endpoint.address,
+            others: self.control_plane_addresses(snapshot, cluster),
             port: endpoint.port,
         })
     }
@@ -35,6 +36,7 @@ impl Engine {
             via: vec![self.host_target(host)],
             network: nic.network.clone(),
             address: nic.address.addr(),
+            others: Vec::new(),
             port,
         })
     }

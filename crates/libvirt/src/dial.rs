@@ -29,6 +29,12 @@ impl Dial for Hosts {
                 Err(error) if error.kind == EffectErrorKind::Fenced => return Err(error),
                 Err(error) => last = Some(error),
             }
+            for other in &target.others {
+                // The error that counts is that of the address that was meant.
+                if let Ok(stream) = self.tunnel(host, *other, target.port).await {
+                    return Ok(Box::new(stream));
+                }
+            }
         }
         Err(last.unwrap_or_else(|| {
             EffectError::new(

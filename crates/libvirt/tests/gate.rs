@@ -20,6 +20,7 @@ fn behind(host: &HostTarget, address: &str, port: u16) -> DialTarget {
         via: vec![host.clone()],
         network: "nodes".to_owned(),
         address: address.parse().unwrap(),
+        others: Vec::new(),
         port,
     }
 }
@@ -284,6 +285,13 @@ fn tunnels_end_as_their_two_sides_do() {
         let dead = HostTarget { uri: "qemu+ssh://root@10.77.0.99/system".to_owned(), ..lab.target(1, 1) };
         let two = DialTarget { via: vec![dead, target.clone()], ..behind(&target, "10.77.0.11", 22) };
         hosts.dial(&two).await.unwrap();
+        // A virtual address that nobody holds; what it stands for has addresses of its own.
+        let others = vec!["10.88.1.249".parse().unwrap(), "10.77.0.11".parse().unwrap()];
+        hosts.dial(&DialTarget { others, ..behind(&target, "10.88.1.250", 22) }).await.unwrap();
+        let others = vec!["10.88.1.249".parse().unwrap()];
+        let nobody =
+            hosts.dial(&DialTarget { others, ..behind(&target, "10.88.1.250", 22) }).await.err().unwrap();
+        assert!(nobody.message.contains("10.88.1.250:22"), "the one that was meant: {nobody}");
     });
 }
 

@@ -137,6 +137,7 @@ fn a_guest_boots_is_dialled_and_shut_down() {
             via: vec![host.clone()],
             network: "nodes".to_owned(),
             address: "10.88.1.7".parse().unwrap(),
+            others: Vec::new(),
             port,
         };
         let mut stream = hosts.dial(&target(8080)).await.unwrap();

@@ -18,8 +18,8 @@ fn api<'a>(state: &'a mut State, target: &KubeTarget) -> Result<&'a mut SimClust
         return Err(unreachable("no host of its network answers"));
     }
     let listens = guest::any_serving(state, &target.cluster, |machine| {
-        let address = Some(target.dial.address);
-        machine.spec.node_address() == address || Some(machine.spec.node.endpoint.address) == address
+        let dialled = |address| address == target.dial.address || target.dial.others.contains(&address);
+        machine.spec.node_address().is_some_and(dialled) || dialled(machine.spec.node.endpoint.address)
     });
     if !listens || !guest::api_answers(state, &target.cluster) {
         return Err(unreachable("its API does not answer"));

@@ -87,6 +87,7 @@ impl Reach {
             via: vec![self.host_of(reader, machine)?],
             network: nic.network.clone(),
             address: nic.address.addr(),
+            others: Vec::new(),
             port,
         })
     }
@@ -97,15 +98,18 @@ impl Reach {
         let endpoint = cluster.record.endpoint.as_ref().ok_or_else(|| {
             Failure::new(format!("cluster {name} has no endpoint yet")).hint("`ashlar apply` works on it")
         })?;
-        let mut via: Vec<HostTarget> = Vec::new();
+        let (mut via, mut others) = (Vec::<HostTarget>::new(), Vec::new());
         for object in reader.objects(Kind::Machine, Some(&name.namespace))? {
             if let Object::Machine(machine) = object
                 && machine.spec.cluster == name.name
                 && machine.spec.role == MachineRole::ControlPlane
-                && !via.iter().any(|host| host.name == machine.spec.host)
-                && via.len() < VIA_LIMIT
             {
-                via.push(self.host_of(reader, &machine)?);
+                if machine.record.joined_at.is_some() {
+                    others.extend(machine.spec.node_address());
+                }
+                if !via.iter().any(|host| host.name == machine.spec.host) && via.len() < VIA_LIMIT {
+                    via.push(self.host_of(reader, &machine)?);
+                }
             }
         }
         if via.is_empty() {
@@ -115,6 +119,7 @@ impl Reach {
             via,
             network: cluster.spec.network.clone(),
             address: endpoint.address,
+            others,
             port: endpoint.port,
         })
     }

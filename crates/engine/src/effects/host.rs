@@ -59,6 +59,8 @@ pub struct DialTarget {
     pub network: String,
     /// Address.
     pub address: Ipv4Addr,
+    /// Addresses that serve the same, for when that one does not answer.
+    pub others: Vec<Ipv4Addr>,
     /// TCP port.
     pub port: u16,
 }

@@ -97,6 +97,19 @@ impl Engine {
         }))
     }
 
+    /// Own addresses of the control planes that joined and run: the virtual address may be on its way from one to another,
+    /// or on a node whose keepalived hangs.
+    pub(crate) fn control_plane_addresses(
+        &self,
+        snapshot: &Snapshot,
+        cluster: &Cluster,
+    ) -> Vec<std::net::Ipv4Addr> {
+        running_control_planes(snapshot, &cluster.key())
+            .filter(|machine| machine.record.joined_at.is_some())
+            .filter_map(|machine| machine.spec.node_address())
+            .collect()
+    }
+
     /// Hosts that carry the cluster's network and answered: those that run its control planes first.
     pub(crate) fn way_to(&self, snapshot: &Snapshot, cluster: &Cluster) -> Vec<crate::effects::HostTarget> {
         let carriers =
