@@ -31,7 +31,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         ["test"] => show(&image::build_test_image(&ctx, &image::TestImageRequest::default())?),
         ["node", version] => show(&image::build_node_image(&ctx, &image::BuildRequest::new(*version))?),
         ["list"] => {
-            for found in image::list(&cache_dir)? {
+            for found in image::list(&cache_dir)?.images {
                 println!("{}", found.manifest.name);
             }
         }

@@ -17,7 +17,7 @@ use tempfile::TempDir;
 
 use crate::digest;
 use crate::error::{Error, Result};
-use crate::manifest::{MANIFEST, Manifest};
+use crate::manifest::{DISK, INITRD, KERNEL, MANIFEST, Manifest};
 use crate::report::Reporter;
 
 /// Digits of an inputs digest that appear in names.
@@ -161,27 +161,43 @@ pub(crate) fn image_name(prefix: &str, digest: &str) -> String {
     format!("{prefix}-{}", &digest[..NAME_DIGITS])
 }
 
-/// All images, ordered by name. An unreadable manifest is an error, because the image cannot be used either.
-pub fn list(cache_dir: &Path) -> Result<Vec<BuiltImage>> {
+/// What is in a cache.
+#[derive(Debug, Default)]
+pub struct Listing {
+    /// Images that can be used, ordered by name.
+    pub images: Vec<BuiltImage>,
+    /// Why others cannot, ordered by name: each is an [`Error::Damaged`] or an I/O error.
+    pub damaged: Vec<Error>,
+}
+
+/// All images. One that is damaged does not hide the others.
+pub fn list(cache_dir: &Path) -> Result<Listing> {
     const STAGE: &str = "list images";
     let images = cache_dir.join("images");
     let entries = match fs::read_dir(&images) {
         Ok(entries) => entries,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Listing::default()),
         Err(error) => return Err(Error::io(STAGE, "read", images)(error)),
     };
-    let mut found = Vec::new();
+    let mut dirs = Vec::new();
     for entry in entries {
         let dir = entry.map_err(Error::io(STAGE, "read", &images))?.path();
-        if dir.join(MANIFEST).is_file() {
-            found.push(load(STAGE, &dir)?);
+        if dir.is_dir() {
+            dirs.push(dir);
         }
     }
-    found.sort_by(|a, b| a.manifest.name.cmp(&b.manifest.name));
-    Ok(found)
+    dirs.sort();
+    let mut listing = Listing::default();
+    for dir in dirs {
+        match load(STAGE, &dir) {
+            Ok(image) => listing.images.push(image),
+            Err(error) => listing.damaged.push(error),
+        }
+    }
+    Ok(listing)
 }
 
-/// One image by name.
+/// One image by name. Its files are there and as long as they should be; [`verify`] reads them too.
 pub fn inspect(cache_dir: &Path, name: &str) -> Result<BuiltImage> {
     let dir = image_dir(cache_dir, name)?;
     load("inspect image", &dir)
@@ -195,12 +211,14 @@ pub fn verify(cache_dir: &Path, name: &str) -> Result<BuiltImage> {
         let path = image.dir.join(file);
         let (actual, size_bytes) = digest::of_file(STAGE, &path)?;
         if actual != expected.sha256 || size_bytes != expected.size_bytes {
-            return Err(Error::Digest {
-                stage: STAGE.to_owned(),
-                subject: path.display().to_string(),
-                expected: expected.sha256.clone(),
-                actual,
-                hint: "remove the image with `ashlar image remove` and build it again",
+            return Err(Error::Damaged {
+                name: name.to_owned(),
+                cause: format!(
+                    "{} is sha256:{actual} ({size_bytes} bytes), and should be sha256:{} ({} bytes)",
+                    path.display(),
+                    expected.sha256,
+                    expected.size_bytes
+                ),
             });
         }
     }
@@ -224,21 +242,48 @@ fn image_dir(cache_dir: &Path, name: &str) -> Result<PathBuf> {
         return Err(not_found());
     }
     let dir = cache_dir.join("images").join(name);
-    if dir.join(MANIFEST).is_file() { Ok(dir) } else { Err(not_found()) }
+    if dir.is_dir() { Ok(dir) } else { Err(not_found()) }
 }
 
 fn load(stage: &str, dir: &Path) -> Result<BuiltImage> {
+    let name = dir.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let damaged = |cause: String| Error::Damaged { name: name.clone(), cause };
     let path = dir.join(MANIFEST);
-    let text = fs::read(&path).map_err(Error::io(stage, "read", &path))?;
-    let manifest = serde_json::from_slice(&text).map_err(|e| {
-        Error::invalid(
-            stage,
-            format!(
-                "{} is not a manifest of this version ({e}); remove that directory and build again",
-                path.display()
-            ),
-        )
+    let text = match fs::read(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            return Err(damaged(format!("there is no {}", path.display())));
+        }
+        Err(error) => return Err(Error::io(stage, "read", &path)(error)),
+    };
+    let manifest: Manifest = serde_json::from_slice(&text).map_err(|e| {
+        damaged(format!("{} is not a manifest that this version knows ({e})", path.display()))
     })?;
+    if manifest.name != name {
+        return Err(damaged(format!("{} is that of image {}", path.display(), manifest.name)));
+    }
+    if let Some(file) = [DISK, KERNEL, INITRD].into_iter().find(|file| !manifest.files.contains_key(*file)) {
+        return Err(damaged(format!("{} names no {file}", path.display())));
+    }
+    for (file, expected) in &manifest.files {
+        let path = dir.join(file);
+        match fs::metadata(&path) {
+            Ok(found) if found.len() == expected.size_bytes => {}
+            Ok(found) => {
+                let cause = format!(
+                    "{} has {} bytes, and should have {}",
+                    path.display(),
+                    found.len(),
+                    expected.size_bytes
+                );
+                return Err(damaged(cause));
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                return Err(damaged(format!("{} is missing", path.display())));
+            }
+            Err(error) => return Err(Error::io(stage, "read", &path)(error)),
+        }
+    }
     Ok(BuiltImage { dir: dir.to_owned(), manifest, cached: true })
 }
 

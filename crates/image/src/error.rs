@@ -73,29 +73,54 @@ pub enum Error {
         /// What is wrong, and what to do.
         what: String,
     },
-    /// An HTTP server did not answer as it should.
-    #[error("{stage}: GET {url}: {cause}")]
-    Http {
+    /// Something could not be had from a server.
+    #[error("{stage}: cannot fetch {url}: {cause}; {next}")]
+    Fetch {
         /// Stage that was running.
         stage: String,
         /// The address asked for.
         url: String,
-        /// Status or transport error.
+        /// What came instead.
         cause: String,
+        /// What to do.
+        next: String,
+        /// The server is there, and what was asked for is not.
+        is_missing: bool,
+    },
+    /// No source of Kubernetes can be used.
+    #[error(
+        "Kubernetes {version} can be had from nowhere. Its release: {release}; name mirrors with `--release-url URL`, \
+         `--registry URL` and their like. Go modules: {modules}"
+    )]
+    NoSource {
+        /// Version asked for.
+        version: String,
+        /// Why not from its release.
+        release: String,
+        /// Why not from Go modules, and what to do.
+        modules: String,
     },
     /// Downloaded or stored content does not have its digest.
-    #[error("{stage}: {subject} has sha256 {actual}, expected {expected}; {hint}")]
+    #[error("{stage}: {subject} is {actual}, and should be {expected}; {hint}")]
     Digest {
         /// Stage that was running.
         stage: String,
         /// File or address.
         subject: String,
-        /// What was announced.
+        /// What was announced: algorithm and digest.
         expected: String,
         /// What was found.
         actual: String,
         /// What to do.
-        hint: &'static str,
+        hint: String,
+    },
+    /// An image is there, and is not what it should be.
+    #[error("image {name} is damaged: {cause}; `ashlar image remove {name}`, then build it again")]
+    Damaged {
+        /// Its directory's name.
+        name: String,
+        /// What is wrong with it.
+        cause: String,
     },
     /// No image of that name.
     #[error("no image `{name}` under {}; `ashlar image list` shows those there are", cache.display())]
@@ -108,6 +133,11 @@ pub enum Error {
 }
 
 impl Error {
+    /// True when a server answered that it does not have what was asked for.
+    pub(crate) fn is_missing(&self) -> bool {
+        matches!(self, Self::Fetch { is_missing: true, .. })
+    }
+
     pub(crate) fn io(
         stage: &str,
         action: &'static str,

@@ -12,26 +12,30 @@ mod debian;
 mod digest;
 mod disk;
 mod error;
+mod fetch;
 mod initrd;
 mod kmod;
+mod kubeadm;
 mod manifest;
 mod modules_source;
 mod node;
 mod oci;
 mod publish;
+mod release_source;
 mod report;
 mod run;
 mod source;
 mod version;
 
 pub use busybox::{TestImageRequest, build_test_image};
-pub use cache::{BuiltImage, Context, inspect, list, remove, verify};
+pub use cache::{BuiltImage, Context, Listing, inspect, list, remove, verify};
 pub use debian::Debian;
 pub use error::{Error, Result};
 pub use manifest::{
-    ContainerImage, DISK, INITRD, ImageFile, KERNEL, KubernetesContents, MANIFEST, Manifest, Purpose,
+    ContainerImage, DISK, Download, INITRD, ImageFile, KERNEL, KubernetesContents, MANIFEST, Manifest,
+    Purpose,
 };
 pub use node::{BuildRequest, CHECK_IMAGE, build_node_image};
 pub use report::{Reporter, Silent};
-pub use source::Source;
+pub use source::{Release, Source};
 pub use version::Version;

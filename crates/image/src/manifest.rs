@@ -33,6 +33,16 @@ pub struct ImageFile {
     pub size_bytes: u64,
 }
 
+/// Something that was downloaded for an image, verified against a checksum of its publisher.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Download {
+    /// Where it came from.
+    pub url: String,
+    /// `sha256:` or `sha512:` and lower-case hex; of an OCI image, that of its manifest.
+    pub digest: String,
+}
+
 /// One OCI image in the guest's containerd.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -68,6 +78,12 @@ pub struct KubernetesContents {
     pub flannel_image: String,
     /// Version of flannel.
     pub flannel_version: String,
+    /// Version of the CNI plugins where they are not Debian's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cni_plugins_version: Option<String>,
+    /// What was downloaded, where released binaries and images are used.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub downloads: Vec<Download>,
 }
 
 /// The manifest of an image.

@@ -94,7 +94,7 @@ fn layer_path(sha256: &str) -> String {
 }
 
 /// Owner root, time zero: the same content gives the same digest.
-fn plain_header(kind: EntryType, mode: u32, size: u64) -> Header {
+pub(crate) fn plain_header(kind: EntryType, mode: u32, size: u64) -> Header {
     let mut header = Header::new_gnu();
     header.set_entry_type(kind);
     header.set_mode(mode);

@@ -17,10 +17,10 @@ pub(crate) const HOST_PROGRAMS: [&str; 3] = ["kubeadm", "kubelet", "kubectl"];
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Source {
-    /// The first source that can be had: Go modules, while there is no other.
+    /// The first of the two that can be had.
     #[default]
     Auto,
-    /// The project's published binaries and images: refused, not supported yet.
+    /// The project's published binaries and images.
     Release,
     /// Go modules, built here.
     Modules,
@@ -36,11 +36,40 @@ impl std::fmt::Display for Source {
     }
 }
 
+/// Where released Kubernetes and what belongs to it is published: the projects' own servers, or a site's mirrors.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Release {
+    /// Holds `v1.37.2/bin/linux/amd64/kubeadm` and its checksum.
+    pub release_url: String,
+    /// OCI registry with the images that kubeadm names `registry.k8s.io/…`; may end in a path.
+    pub registry: String,
+    /// OCI registry with `flannel-io/flannel`; may end in a path.
+    pub flannel_registry: String,
+    /// Holds `v1.9.1/cni-plugins-linux-amd64-v1.9.1.tgz` and its checksum.
+    pub cni_plugins_url: String,
+    /// Version of the CNI plugins.
+    pub cni_plugins_version: String,
+}
+
+impl Default for Release {
+    fn default() -> Self {
+        Self {
+            release_url: "https://dl.k8s.io/release".to_owned(),
+            registry: format!("https://{REPOSITORY}"),
+            flannel_registry: "https://ghcr.io".to_owned(),
+            cni_plugins_url: "https://github.com/containernetworking/plugins/releases/download".to_owned(),
+            cni_plugins_version: "v1.9.1".to_owned(),
+        }
+    }
+}
+
 /// A source's result.
 #[derive(Debug)]
 pub(crate) struct Kubernetes {
     /// Directory with [`HOST_PROGRAMS`].
     pub(crate) programs_dir: PathBuf,
+    /// Directory with CNI plugins that replace Debian's.
+    pub(crate) cni_plugins_dir: Option<PathBuf>,
     /// Archives for `ctr images import`.
     pub(crate) archives: Vec<PathBuf>,
     pub(crate) contents: KubernetesContents,

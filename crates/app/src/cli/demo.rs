@@ -2,6 +2,8 @@
 
 use clap::{Args, Subcommand};
 
+use super::ReleaseArgs;
+
 /// `ashlar demo …`
 #[derive(Debug, Subcommand)]
 pub(crate) enum DemoCommand {
@@ -26,6 +28,8 @@ pub(crate) struct DemoUpArgs {
     /// Workers
     #[arg(long, default_value_t = 1)]
     pub(crate) workers: u32,
+    #[command(flatten)]
+    pub(crate) release: ReleaseArgs,
 }
 
 /// `ashlar demo down`

@@ -10,7 +10,7 @@ use ashlar_image as image;
 use ashlar_image::{BuiltImage, Context as BuildContext, Manifest, Purpose};
 use ashlar_store::SqliteStore;
 
-use crate::cli::{ImageBuildArgs, ImageCommand, ImageSource, OutputFormat};
+use crate::cli::{ImageBuildArgs, ImageCommand, ImageSource, OutputFormat, ReleaseArgs};
 use crate::commands::apply::declare;
 use crate::commands::get::print_value;
 use crate::confirm::confirm;
@@ -34,14 +34,18 @@ pub(crate) fn image(settings: &Settings, command: ImageCommand) -> Result {
             }
             print_value(settings, &serde_json::to_value(&found.manifest)?)
         }
-        ImageCommand::Register { name } => register(settings, &image::inspect(cache, &name)?),
+        // Hosts get it from here on: it is read once more before that.
+        ImageCommand::Register { name } => register(settings, &image::verify(cache, &name)?),
         ImageCommand::Remove { name, yes } => {
-            let found = image::inspect(cache, &name)?;
-            confirm(
-                settings,
-                yes,
-                &[format!("{} ({} MiB)", found.dir.display(), size_mib(&found.manifest))],
-            )?;
+            let what = match image::inspect(cache, &name) {
+                Ok(found) => format!("{} ({} MiB)", found.dir.display(), size_mib(&found.manifest)),
+                // That is what one is removed for.
+                Err(image::Error::Damaged { cause, .. }) => {
+                    format!("image {name}, which is damaged: {cause}")
+                }
+                Err(error) => return Err(error.into()),
+            };
+            confirm(settings, yes, &[what])?;
             with_context(settings, |ctx| image::remove(ctx, &name))?;
             settings.printer.note(format!("image {name} is gone from {}", cache.display()));
             Ok(Exit::Success)
@@ -50,12 +54,15 @@ pub(crate) fn image(settings: &Settings, command: ImageCommand) -> Result {
 }
 
 fn list(settings: &Settings, cache: &Path) -> Result {
-    let found = image::list(cache)?;
+    let image::Listing { images: found, damaged } = image::list(cache)?;
+    for error in &damaged {
+        settings.printer.warn(error.to_string());
+    }
     if matches!(settings.output, OutputFormat::Json | OutputFormat::Yaml) {
         let manifests: Vec<&Manifest> = found.iter().map(|one| &one.manifest).collect();
         return print_value(settings, &serde_json::to_value(manifests)?);
     }
-    if found.is_empty() {
+    if found.is_empty() && damaged.is_empty() {
         settings.printer.note(format!("no images in {}; `ashlar image build` makes one", cache.display()));
         return Ok(Exit::Success);
     }
@@ -101,7 +108,24 @@ pub(crate) fn build(settings: &Settings, args: &ImageBuildArgs) -> Result<BuiltI
         ImageSource::Release => image::Source::Release,
         ImageSource::Modules => image::Source::Modules,
     };
+    request.release = release(&args.release);
     with_context(settings, |ctx| image::build_node_image(ctx, &request))
+}
+
+/// The projects' own servers, unless mirrors are named.
+fn release(args: &ReleaseArgs) -> image::Release {
+    let mut release = image::Release::default();
+    for (named, used) in [
+        (&args.release_url, &mut release.release_url),
+        (&args.registry, &mut release.registry),
+        (&args.flannel_registry, &mut release.flannel_registry),
+        (&args.cni_plugins_url, &mut release.cni_plugins_url),
+    ] {
+        if let Some(url) = named {
+            used.clone_from(url);
+        }
+    }
+    release
 }
 
 /// Runs a build so that Ctrl-C ends it cleanly, with its programs; finished stages are kept.

@@ -7,6 +7,7 @@ mod errors;
 mod harness;
 mod help;
 mod hosts;
+mod images;
 mod interrupt;
 mod objects;
 mod seed;

@@ -8,7 +8,6 @@ use serde::{Deserialize, Serialize};
 use super::go::{self, GoBuild};
 use crate::cache::Context;
 use crate::error::{Error, Result};
-use crate::run::Run;
 use crate::version::Version;
 
 /// Programs built, in `k8s.io/kubernetes/cmd`.
@@ -93,31 +92,6 @@ fn staging_modules(go_mod: &str) -> Vec<String> {
         .collect()
 }
 
-/// What kubeadm itself says its images are: `(name, tag)`, such as `("coredns/coredns", "v1.14.6")`.
-pub(crate) fn images(
-    ctx: &Context<'_>,
-    stage: &str,
-    kubeadm: &Path,
-    version: &Version,
-) -> Result<Vec<(String, String)>> {
-    let text = Run::new(stage, kubeadm, 120, ctx.cancel)
-        .args(["config", "images", "list", "--kubernetes-version"])
-        .arg(version.to_string())
-        .output()?;
-    parse_images(&text)
-        .ok_or_else(|| Error::invalid(stage, format!("kubeadm's list of images is not understood:\n{text}")))
-}
-
-fn parse_images(text: &str) -> Option<Vec<(String, String)>> {
-    text.lines()
-        .filter(|line| !line.trim().is_empty())
-        .map(|line| {
-            let (name, tag) = line.trim().strip_prefix("registry.k8s.io/")?.rsplit_once(':')?;
-            Some((name.to_owned(), tag.to_owned()))
-        })
-        .collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -127,13 +101,5 @@ mod tests {
         let go_mod = "module k8s.io/kubernetes\n\nreplace (\n\tk8s.io/api => ./staging/src/k8s.io/api\n\
                       \tgithub.com/x => github.com/y v1.0.0\n)\nreplace k8s.io/kms => ./staging/src/k8s.io/kms\n";
         assert_eq!(staging_modules(go_mod), ["k8s.io/api", "k8s.io/kms"]);
-    }
-
-    #[test]
-    fn kubeadms_list_is_read() {
-        let images =
-            parse_images("registry.k8s.io/coredns/coredns:v1.14.6\nregistry.k8s.io/etcd:3.7.0-0\n").unwrap();
-        assert_eq!(images[0], ("coredns/coredns".to_owned(), "v1.14.6".to_owned()));
-        assert_eq!(parse_images("a warning\n"), None);
     }
 }

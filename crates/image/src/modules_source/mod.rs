@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::cache::{BuildLock, Context, remove_tree};
 use crate::debian::Debian;
 use crate::error::{Error, Result};
+use crate::kubeadm;
 use crate::manifest::{ContainerImage, KubernetesContents};
 use crate::oci::{self, Content, Image, Layer};
 use crate::source::{FLANNEL_IMAGE, Kubernetes, REPOSITORY};
@@ -30,6 +31,15 @@ struct Versions {
     coredns: String,
     coredns_default_tag: String,
     pause_tag: String,
+}
+
+/// Why nothing can be built from modules here, and what to do; none if it can be tried.
+pub(crate) fn objection(ctx: &Context<'_>) -> Result<Option<String>> {
+    match go::version(ctx) {
+        Ok(_) => Ok(None),
+        Err(error @ Error::Cancelled { .. }) => Err(error),
+        Err(error) => Ok(Some(error.to_string())),
+    }
 }
 
 /// Builds everything that is not built yet.
@@ -94,6 +104,7 @@ pub(crate) fn prepare(
     })?;
     Ok(Kubernetes {
         programs_dir: kubernetes_dir.clone(),
+        cni_plugins_dir: None,
         archives: vec![archive.join("images.tar")],
         contents: KubernetesContents {
             source: "modules".to_owned(),
@@ -106,6 +117,8 @@ pub(crate) fn prepare(
             pause_tag: versions.pause_tag,
             flannel_image,
             flannel_version: flannel.to_owned(),
+            cni_plugins_version: None,
+            downloads: Vec::new(),
         },
         images,
     })
@@ -130,12 +143,8 @@ fn component_versions(
     let stage = format!("component versions for {version}");
     let path = ctx
         .stage(lock, &stage, &(RECIPE, version.to_string()), |dir| {
-            let images = kubernetes::images(ctx, &stage, &programs.join("kubeadm"), version)?;
-            let tag = |name: &str| {
-                images.iter().find(|(image, _)| image == name).map(|(_, tag)| tag.clone()).ok_or_else(|| {
-                    Error::invalid(&stage, format!("kubeadm {version} names no image `{name}`"))
-                })
-            };
+            let images = kubeadm::images(ctx, &stage, &programs.join("kubeadm"), version)?;
+            let tag = |name: &str| kubeadm::tag(&stage, &images, name);
             let etcd_default_tag = tag("etcd")?;
             let coredns_default_tag = tag("coredns/coredns")?;
             // kubeadm's etcd tags are the version with a build number of the image: 3.7.0-0.

@@ -14,9 +14,9 @@ use crate::cache::{BuildLock, BuiltImage, Context, image_name};
 use crate::debian::{self, Debian, Kernel};
 use crate::error::{Error, Result};
 use crate::manifest::{ContainerImage, DISK, INITRD, KERNEL, Manifest, Purpose};
-use crate::source::{HOST_PROGRAMS, Kubernetes, Source};
+use crate::source::{HOST_PROGRAMS, Kubernetes, Release, Source};
 use crate::version::Version;
-use crate::{busybox, digest, disk, initrd, kmod, modules_source, publish};
+use crate::{busybox, digest, disk, initrd, kmod, modules_source, publish, release_source};
 
 /// Label of the root file system.
 const ROOT_LABEL: &str = "ashlar-root";
@@ -37,6 +37,9 @@ pub struct BuildRequest {
     pub flannel_version: String,
     /// Smallest size of a root disk, in GiB; a larger one is filled at first boot.
     pub disk_size_gib: u32,
+    /// Where released Kubernetes is published. It decides an image only if that is its source.
+    #[serde(skip)]
+    pub release: Release,
 }
 
 impl BuildRequest {
@@ -48,6 +51,7 @@ impl BuildRequest {
             debian: Debian::default(),
             flannel_version: "v0.28.10".to_owned(),
             disk_size_gib: 8,
+            release: Release::default(),
         }
     }
 }
@@ -65,6 +69,8 @@ struct Inputs<'a> {
     finish: &'a str,
     init: &'a str,
     modules: &'a [&'a str],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    release: Option<&'a Release>,
 }
 
 /// Builds the node image of a Kubernetes version, or returns the one that is there. Needs root, because files of a
@@ -76,14 +82,13 @@ pub fn build_node_image(ctx: &Context<'_>, request: &BuildRequest) -> Result<Bui
     let version: Version = request.kubernetes_version.parse()?;
     let mut request = request.clone();
     request.kubernetes_version = version.to_string();
-    match request.source {
-        Source::Modules => {}
-        // The one source there is so far; the image's name and manifest say `modules`.
-        Source::Auto => request.source = Source::Modules,
-        Source::Release => return Err(no_release()),
+    if request.source == Source::Auto {
+        match choose(ctx, &request, &version)? {
+            Choice::There(image) => return Ok(*image),
+            Choice::From(source) => request.source = source,
+        }
     }
-    let inputs_digest = inputs_digest(&request);
-    let name = image_name(&format!("node-{version}"), &inputs_digest);
+    let (name, inputs_digest) = identity(&request);
     if let Some(image) = publish::existing(ctx, &name)? {
         return Ok(image);
     }
@@ -97,17 +102,46 @@ pub fn build_node_image(ctx: &Context<'_>, request: &BuildRequest) -> Result<Bui
     if let Some(image) = publish::existing(ctx, &name)? {
         return Ok(image);
     }
-    let kubernetes =
-        modules_source::prepare(ctx, &lock, &version, &request.flannel_version, &request.debian)?;
+    let flannel = &request.flannel_version;
+    let kubernetes = match request.source {
+        Source::Release => release_source::prepare(ctx, &lock, &version, flannel, &request.release)?,
+        _ => modules_source::prepare(ctx, &lock, &version, flannel, &request.debian)?,
+    };
     assemble(ctx, &lock, &request, name, inputs_digest, kubernetes)
 }
 
-/// Never built from something else in its name: an image that says `release` would be one.
-fn no_release() -> Error {
-    Error::invalid(
-        "node image",
-        "the source `release` (published binaries and images) is not supported yet; use `--source modules`, which needs Go",
-    )
+/// What `auto` comes to.
+enum Choice {
+    There(Box<BuiltImage>),
+    From(Source),
+}
+
+/// An image that is there, whatever it was made from; else the first source that answers.
+fn choose(ctx: &Context<'_>, request: &BuildRequest, version: &Version) -> Result<Choice> {
+    for source in [Source::Release, Source::Modules] {
+        let (name, _) = identity(&BuildRequest { source, ..request.clone() });
+        if let Some(image) = publish::existing(ctx, &name)? {
+            return Ok(Choice::There(Box::new(image)));
+        }
+    }
+    let Some(objection) = release_source::objection(ctx, &request.release, version)? else {
+        ctx.reporter
+            .note(&format!("source: release ({} and the registries answer)", request.release.release_url));
+        return Ok(Choice::From(Source::Release));
+    };
+    match modules_source::objection(ctx)? {
+        None => {
+            ctx.reporter.note(&format!("source: modules, built here (release: {objection})"));
+            Ok(Choice::From(Source::Modules))
+        }
+        Some(modules) => Err(Error::NoSource { version: version.to_string(), release: objection, modules }),
+    }
+}
+
+/// Name and inputs digest of the image that a request comes to.
+fn identity(request: &BuildRequest) -> (String, String) {
+    let digest = inputs_digest(request);
+    (image_name(&format!("node-{}", request.kubernetes_version), &digest), digest)
 }
 
 fn inputs_digest(request: &BuildRequest) -> String {
@@ -120,6 +154,7 @@ fn inputs_digest(request: &BuildRequest) -> String {
         finish: rootfs::FINISH,
         init: INIT,
         modules: INITRD_MODULES,
+        release: (request.source == Source::Release).then_some(&request.release),
     })
 }
 
@@ -169,6 +204,9 @@ fn assemble(
             )),
         }
     })?;
+    if let Some(plugins) = &kubernetes.cni_plugins_dir {
+        rootfs::add_cni_plugins("CNI plugins", &root, plugins)?;
+    }
     let out = ctx.temp_dir("disk")?;
     let virtual_size_bytes = u64::from(request.disk_size_gib) << 30;
     ctx.step("kernel and initrd", || kernel_files(ctx, &kernel, &kernel_dir, out.path()))?;
@@ -215,14 +253,13 @@ mod tests {
     }
 
     #[test]
-    fn released_binaries_are_refused_before_anything_is_touched() {
-        let dir = tempfile::tempdir().unwrap();
-        let cancel = std::sync::atomic::AtomicBool::new(false);
-        let ctx = Context { cache_dir: dir.path(), reporter: &crate::Silent, cancel: &cancel };
-        let request = BuildRequest { source: Source::Release, ..BuildRequest::new("v1.37.2") };
-        let error = build_node_image(&ctx, &request).unwrap_err().to_string();
-        assert!(error.contains("use `--source modules`"), "{error}");
-        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+    fn where_releases_are_published_decides_only_images_made_of_them() {
+        let other = Release { release_url: "https://mirror.example".to_owned(), ..Release::default() };
+        for (source, differs) in [(Source::Modules, false), (Source::Release, true)] {
+            let request = BuildRequest { source, ..BuildRequest::new("v1.37.2") };
+            let elsewhere = BuildRequest { release: other.clone(), ..request.clone() };
+            assert_eq!(inputs_digest(&request) != inputs_digest(&elsewhere), differs, "{source}");
+        }
     }
 
     #[test]

@@ -186,6 +186,26 @@ pub(super) fn add_programs(stage: &str, root: &Path, from: &Path, names: &[&str]
     Ok(())
 }
 
+/// Puts released CNI plugins over Debian's.
+pub(super) fn add_cni_plugins(stage: &str, root: &Path, from: &Path) -> Result<()> {
+    let to = root.join("opt/cni/bin");
+    for entry in fs::read_dir(from).map_err(Error::io(stage, "read", from))? {
+        let source = entry.map_err(Error::io(stage, "read", from))?.path();
+        // Licence and readme lie beside the plugins.
+        let is_program = fs::metadata(&source)
+            .is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0);
+        if let Some(name) = source.file_name().filter(|_| is_program) {
+            let target = to.join(name);
+            // A link or a file of Debian's is not to be written through.
+            if target.symlink_metadata().is_ok() {
+                fs::remove_file(&target).map_err(Error::io(stage, "remove", &target))?;
+            }
+            fs::copy(&source, &target).map_err(Error::io(stage, "copy", &source))?;
+        }
+    }
+    Ok(())
+}
+
 /// Runs the finishing script in `root`, in namespaces of its own that take every process and mount with them when
 /// they end, and returns the references of the OCI images that are then in the node's containerd.
 pub(super) fn finish(

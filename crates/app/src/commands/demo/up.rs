@@ -57,6 +57,7 @@ pub(crate) fn up(settings: &Settings, args: &DemoUpArgs) -> Result {
         let args = ImageBuildArgs {
             kubernetes: Some(version.clone()),
             source: ImageSource::Auto,
+            release: args.release.clone(),
             test: false,
             no_register: true,
         };

@@ -8,7 +8,7 @@ use ashlar_api::{Accelerator, HostSpec, Kind, Object};
 use ashlar_engine::enrol::{self, Enrolled, NewHost};
 use ashlar_image::Purpose;
 
-use crate::cli::{HostAddArgs, ImageBuildArgs, ImageSource};
+use crate::cli::{HostAddArgs, ImageBuildArgs, ImageSource, ReleaseArgs};
 use crate::commands::apply::declare;
 use crate::commands::image::{build, to_object};
 use crate::failure::{Context, Exit, Failure, Result};
@@ -97,11 +97,17 @@ pub(crate) fn test_image(settings: &Settings) -> Result<Object> {
         return Ok(known);
     }
     let cached = ashlar_image::list(&settings.cache_dir).unwrap_or_default();
-    if let Some(found) = cached.iter().find(|image| image.manifest.purpose == Purpose::Test) {
+    if let Some(found) = cached.images.iter().find(|image| image.manifest.purpose == Purpose::Test) {
         return Ok(Object::from(to_object(found)?));
     }
     settings.printer.note("building the image that a probe VM boots");
-    let args = ImageBuildArgs { kubernetes: None, source: ImageSource::Auto, test: true, no_register: true };
+    let args = ImageBuildArgs {
+        kubernetes: None,
+        source: ImageSource::Auto,
+        release: ReleaseArgs::default(),
+        test: true,
+        no_register: true,
+    };
     Ok(Object::from(to_object(&build(settings, &args)?)?))
 }
 
