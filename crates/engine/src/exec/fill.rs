@@ -39,10 +39,39 @@ pub(super) async fn fill(job: Job<'_>, name: &NamespacedName) -> Outcome {
         }
     };
     let is_seed = matches!(source, VolumeSource::Bytes(_));
+    let local = if let VolumeSource::File(path) = &source { Some(path.clone()) } else { None };
+    // An upload of the wrong length would only be found out on the host, after all of it.
+    if let Some(path) = &local
+        && let Ok(found) = std::fs::metadata(path)
+        && found.len() != bytes
+    {
+        return Err(Failure::Blocked {
+            reason: "ImageCorrupt",
+            message: format!(
+                "{} is corrupt: it has {} bytes and should have {bytes}; `ashlar image inspect --verify` says more; \
+                 build the image again",
+                path.display(),
+                found.len()
+            ),
+        });
+    }
     let what = format!("filling volume {} on {}", volume.spec.file_name, host.name);
     let spec = &volume.spec;
     let call = job.engine.world.hypervisor.upload_volume(&host, spec.pool_uuid, &spec.file_name, source);
-    job.call_within(bulk(&job.engine.settings, bytes), &what, call).await?;
+    let sent = job.call_within(bulk(&job.engine.settings, bytes), &what, call).await;
+    if let (Err(_), Some(path)) = (&sent, &local)
+        && !path.is_file()
+    {
+        return Err(Failure::Blocked {
+            reason: "ImageMissing",
+            message: format!(
+                "{} is gone from the machine that runs Ashlar, and {} has no copy yet: build that image again",
+                path.display(),
+                host.name
+            ),
+        });
+    }
+    sent?;
     if is_seed {
         record(job, volume, |volume| !std::mem::replace(&mut volume.record.filled, true)).await?;
     }
@@ -71,7 +100,7 @@ pub(super) async fn verify(job: Job<'_>, name: &NamespacedName) -> Outcome {
         return Err(Failure::Blocked {
             reason: "ImageCorrupt",
             message: format!(
-                "{} is corrupt: its SHA-256 is {here} and should be {sha256}; build or import the image again",
+                "{} is corrupt: its SHA-256 is {here} and should be {sha256}; `ashlar image inspect --verify` says more; build the image again",
                 local.display()
             ),
         });
@@ -91,13 +120,13 @@ fn local_file(job: Job<'_>, volume: &Volume) -> Result<PathBuf, Failure> {
     let missing = |message: String| Failure::Blocked { reason: "ImageMissing", message };
     let object = job.snapshot.images.get(image).ok_or_else(|| {
         missing(format!(
-            "image {image} is not in the store any more; import it again, or delete what boots it"
+            "image {image} is not in the store any more; `ashlar image register {image}` records it again, or delete what boots it"
         ))
     })?;
     let spec = &object.spec;
     if spec.digest != *digest {
         return Err(missing(format!(
-            "image {image} has digest {} now, and volume {} was made from {digest}; import that one under another name",
+            "image {image} has digest {} now, and volume {} was made from {digest}; record the new one under another name, and that one under its own again",
             spec.digest,
             volume.key()
         )));

@@ -95,6 +95,30 @@ fn a_corrupt_local_image_is_named() {
 }
 
 #[test]
+fn a_local_image_that_is_short_or_gone_is_named() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("vmlinuz");
+    let fake = Fake::default();
+    let (_, engine) = fake.engine();
+    put(&engine, everything(directory.path().to_str().unwrap(), b"kernel"));
+    take(&engine, Action::CreateVolume { volume: image_name() }).unwrap();
+    let told = || {
+        let told = reason(take(&engine, Action::FillVolume { volume: image_name() }));
+        told.replace(directory.path().to_str().unwrap(), "DIR")
+    };
+    assert_eq!(
+        told(),
+        "ImageMissing: DIR/vmlinuz is gone from the machine that runs Ashlar, and h1 has no copy yet: build that image again"
+    );
+    std::fs::write(&path, b"ker").unwrap();
+    assert_eq!(
+        told(),
+        "ImageCorrupt: DIR/vmlinuz is corrupt: it has 3 bytes and should have 6; `ashlar image inspect --verify` says \
+         more; build the image again"
+    );
+}
+
+#[test]
 fn a_volume_that_is_there_is_taken_as_made_unless_it_is_half_made() {
     let fake = Fake::default();
     let (_, engine) = fake.engine();

@@ -184,8 +184,10 @@ impl Hypervisor for Fake {
     ) -> Result<(), EffectError> {
         self.call("upload", file_name);
         let mut state = self.state();
-        if let VolumeSource::Bytes(bytes) = source {
-            state.seed = bytes.to_vec();
+        match source {
+            VolumeSource::Bytes(bytes) => state.seed = bytes.to_vec(),
+            VolumeSource::File(path) if !path.is_file() => return absent(path.display()),
+            VolumeSource::File(_) => {}
         }
         let digest = state.uploaded_digest.clone();
         match state.volumes.get_mut(file_name) {
