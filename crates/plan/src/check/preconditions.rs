@@ -51,6 +51,14 @@ pub(super) fn check(snapshot: &Snapshot, plan: &Plan, projected: &Projected<'_>,
                 }
             }
             Action::StartDomain { machine } => {
+                if let Some(machine) = projected.machines.get(machine) {
+                    let image = &machine.spec.image;
+                    for name in [&image.disk_volume, &image.kernel_volume, &image.initrd_volume] {
+                        if !is_filled(projected, name) {
+                            findings.add("Precondition", &step.object, format!("{name} is not filled yet"));
+                        }
+                    }
+                }
                 let defined = projected.machines.get(machine).is_some_and(|machine| {
                     match snapshot.observed.hosts.get(&machine.spec.host) {
                         Some(HostSeen::Seen(world)) => world.domains.contains_key(&machine.spec.domain.uuid),

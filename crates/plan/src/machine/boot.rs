@@ -193,8 +193,17 @@ pub(super) fn missing_object(machine: &Machine, role: MachineVolumeRole) -> Step
     )
 }
 
+/// Holds until all that a machine boots from is on the host and verified: a root disk over a base file that is lost,
+/// or half uploaded again, would be written on as if the file were empty.
+pub(super) fn image_files(context: &ClusterContext<'_>, machine: &Machine, chain: &mut Chain) {
+    let image = &machine.spec.image;
+    for name in [&image.disk_volume, &image.kernel_volume, &image.initrd_volume] {
+        image_file(context, name, chain);
+    }
+}
+
 /// Holds until an image's file is on the host and verified.
-pub(super) fn image_file(context: &ClusterContext<'_>, name: &str, chain: &mut Chain) {
+fn image_file(context: &ClusterContext<'_>, name: &str, chain: &mut Chain) {
     let filled = context
         .draft
         .volumes
@@ -251,6 +260,7 @@ fn start(context: &ClusterContext<'_>, machine: &Machine, chain: &mut Chain, sta
         (Bootstrap::Join, MachineRole::ControlPlane) => "start it; first boot joins it as a control plane",
         (Bootstrap::Join, MachineRole::Worker) => "start it; first boot joins it as a worker",
     };
+    image_files(context, machine, chain);
     chain.push(Action::StartDomain { machine: machine.key() }, why);
 }
 

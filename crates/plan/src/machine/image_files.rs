@@ -40,7 +40,12 @@ fn ensure(draft: &Draft<'_>, hosts: &HostViews<'_>, volume: &Volume, image: &str
         return;
     }
     if !draft.snapshot.images.contains_key(image) {
-        chain.wait_for("NoImage", format!("image {image} is not in the store any more: import it again"));
+        chain.wait_for(
+            "NoImage",
+            format!(
+                "image {image} is not in the store any more: `ashlar image register {image}` records it again"
+            ),
+        );
     }
     let (key, path) = (volume.key(), volume.spec.path());
     if !seen {

@@ -2,7 +2,7 @@
 
 use ashlar_api::*;
 
-use super::boot::{File, image_file, look, lost, missing_object, other_size, paused};
+use super::boot::{File, image_files, look, lost, missing_object, other_size, paused};
 use super::chain::Chain;
 use super::context::ClusterContext;
 use super::host_view::{DomainView, HostViews};
@@ -50,13 +50,7 @@ fn redefine(
     for hold in missing_disks(context, view, machine) {
         chain.hold(hold);
     }
-    for name in [
-        &machine.spec.image.disk_volume,
-        &machine.spec.image.kernel_volume,
-        &machine.spec.image.initrd_volume,
-    ] {
-        image_file(context, name, chain);
-    }
+    image_files(context, machine, chain);
     chain.push(
         Action::DefineDomain { machine: machine.key() },
         format!("define domain {} again: it is gone from {}", machine.spec.domain.name, machine.spec.host),
@@ -110,6 +104,7 @@ fn power(context: &ClusterContext<'_>, machine: &Machine, chain: &mut Chain, sta
             chain.push_wait(format!("{} runs", machine.key()), paused(machine));
         }
         Some(DomainState::ShutOff | DomainState::Crashed) | None => {
+            image_files(context, machine, chain);
             chain.push(Action::StartDomain { machine: machine.key() }, "start it: it should run and is off");
         }
     }

@@ -206,7 +206,12 @@ impl State {
         if self.recorded_volume(host, pool, file_name).is_none() {
             self.blame("identity", format!("file {file_name} is written and no Volume is recorded"));
         }
-        self.judge_unused(host, pool, file_name, "written");
+        // A base file that was lost is made again under what stands on it; what was written once is not.
+        let file = self.hosts.get(&host.name).and_then(|host| host.pools.get(&pool));
+        let file = file.and_then(|pool| pool.volumes.get(file_name));
+        if file.is_none_or(|file| file.content_sha256.is_some() || file.seed.is_some()) {
+            self.judge_unused(host, pool, file_name, "written");
+        }
     }
 
     pub(crate) fn judge_wipe(&mut self, host: &HostTarget, pool: Uuid, file_name: &str) {

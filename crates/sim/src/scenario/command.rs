@@ -13,6 +13,7 @@ pub(crate) enum Command {
     Host(HostOptions),
     HostIs { host: String, state: HostState },
     Pool { host: String, state: PoolState },
+    Lose { host: String, word: String },
     Image(String),
     Apply(String),
     Plan(Option<String>),
@@ -116,6 +117,9 @@ pub(super) fn parse(text: &str, document: Option<String>) -> Result<Command, Str
                 other => return Err(unknown("state of a pool", other, "full, unmounted, hidden, mounted")),
             };
             Command::Pool { host: (*host).to_owned(), state }
+        }
+        (["lose", "volume", host, word], None) => {
+            Command::Lose { host: (*host).to_owned(), word: (*word).to_owned() }
         }
         (["standard", "objects"], None) => Command::Apply(fixtures::POOL_OBJECTS.to_owned()),
         (["network", name, cidr, options @ ..], None) => Command::Apply(network(name, cidr, options)?),

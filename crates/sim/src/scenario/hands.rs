@@ -64,6 +64,25 @@ pub(super) fn set_pool(state: &mut State, name: &str, to: PoolState) -> Result<(
     Ok(())
 }
 
+/// Deletes the one file whose name holds the word, whatever stands on it: a person at `rm`.
+pub(super) fn lose(state: &mut State, host: &str, word: &str) -> Result<(), String> {
+    has_host(state, host)?;
+    let mut lost = Vec::new();
+    for pool in state.hosts.get_mut(host).into_iter().flat_map(|host| host.pools.values_mut()) {
+        let names: Vec<String> = pool.volumes.keys().filter(|name| name.contains(word)).cloned().collect();
+        for name in names {
+            pool.volumes.remove(&name);
+            lost.push(name);
+        }
+    }
+    state.touched();
+    if lost.len() == 1 {
+        Ok(())
+    } else {
+        Err(format!("`{word}` is in the names of {} files on {host}", lost.len()))
+    }
+}
+
 /// A person at virsh.
 pub(super) fn virsh(state: &mut State, host: &str, verb: VirshVerb, name: &str) -> Result<(), String> {
     has_host(state, host)?;

@@ -88,6 +88,7 @@ impl Runner {
             Command::Host(options) => simulation.add_host(options).map_err(plain)?,
             Command::HostIs { host, state } => hands::set_host(&mut simulation.world.state(), host, *state)?,
             Command::Pool { host, state } => hands::set_pool(&mut simulation.world.state(), host, *state)?,
+            Command::Lose { host, word } => hands::lose(&mut simulation.world.state(), host, word)?,
             Command::Image(version) => simulation.add_image(version).map_err(plain)?,
             Command::Apply(yaml) => match simulation.apply(yaml) {
                 Ok(declared) => self.say(&applied(&declared)),
