@@ -51,8 +51,9 @@ done
 for archive in /run/archives/*.tar; do ctr -n k8s.io images import "$archive" >/dev/null; done
 # Unpacked layers are what containers use. The layers themselves would only be copied to every host with the disk;
 # containerd knows this state, it is that of its option to discard unpacked layers. What is not a layer is small.
-find /var/lib/containerd/io.containerd.content.v1.content/blobs/sha256 -type f -size +128k -printf 'sha256:%f\n' |
-    xargs -r ctr -n k8s.io content rm >/dev/null
+blobs=/var/lib/containerd/io.containerd.content.v1.content/blobs/sha256
+find $blobs -type f -size +128k -printf '%f\n' >/run/archives.out/layers.txt
+sed 's/^/sha256:/' /run/archives.out/layers.txt | xargs -r ctr -n k8s.io content rm >/dev/null
 ctr -n k8s.io images ls -q | grep -v '@sha256\|^sha256:' | sort >/run/archives.out/images.txt
 # kubelet's garbage collection leaves pinned images alone: they could not be pulled again.
 while IFS= read -r image; do
@@ -61,4 +62,6 @@ done </run/archives.out/images.txt
 kill $daemon
 wait $daemon || true
 trap - EXIT
-rm -rf /var/lib/containerd/tmpmounts
+# containerd has forgotten these layers, and leaves the files to a garbage collection that it did not live to see.
+(cd $blobs && xargs -r rm -f) </run/archives.out/layers.txt
+rm -rf /var/lib/containerd/tmpmounts /var/lib/containerd/io.containerd.content.v1.content/ingest/*

@@ -57,7 +57,7 @@ impl BuildRequest {
 }
 
 /// Raised when the code below makes something else of the same inputs.
-const RECIPE: u32 = 4;
+const RECIPE: u32 = 5;
 
 #[derive(Serialize)]
 struct Inputs<'a> {
