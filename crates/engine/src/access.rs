@@ -22,6 +22,7 @@ impl Engine {
         Some(DialTarget {
             via: self.way_to(snapshot, cluster),
             network: cluster.spec.network.clone(),
+            namespace: namespace_of(snapshot, &cluster.spec.network),
             address: endpoint.address,
             others: self.control_plane_addresses(snapshot, cluster),
             port: endpoint.port,
@@ -35,6 +36,7 @@ impl Engine {
         Some(DialTarget {
             via: vec![self.host_target(host)],
             network: nic.network.clone(),
+            namespace: namespace_of(snapshot, &nic.network),
             address: nic.address.addr(),
             others: Vec::new(),
             port,
@@ -72,4 +74,10 @@ impl Engine {
         let tls_name = server.map(|_| address.as_str());
         Ok(pki::kubeconfig(cluster, server.unwrap_or(&own), tls_name, &pki::ca_pem(&values)?, &identity))
     }
+}
+
+/// The namespace that holds a network's gateway on each of its hosts; none for what is attached to the host itself.
+fn namespace_of(snapshot: &Snapshot, network: &str) -> Option<String> {
+    let network = snapshot.networks.get(network).filter(|network| network.spec.is_made_by_us())?;
+    Some(ashlar_plan::network::names::namespace(network.metadata.uid?))
 }

@@ -1,7 +1,7 @@
 //! Which cluster an object is for: a run for one cluster takes no steps of another.
 
 use ashlar_api::{Kind, NamespacedName, Object, ObjectRef, SecretPurpose, VolumeContent};
-use ashlar_plan::{Decision, Plan, Snapshot, Step};
+use ashlar_plan::{Action, Decision, Plan, Snapshot, Step};
 
 use crate::Scope;
 
@@ -18,7 +18,19 @@ impl<'a> Belongings<'a> {
 
     /// Whether the step is one of the scope's.
     pub(crate) fn has_step(&self, step: &Step) -> bool {
-        self.has(&step.object)
+        match &step.action {
+            Some(Action::EnsureNetwork { network, .. } | Action::RemoveNetwork { network, .. }) => {
+                match self.scope {
+                    Scope::Cluster(wanted) => self.is_on_network(wanted, network),
+                    _ => self.scope == &Scope::All,
+                }
+            }
+            _ => self.has(&step.object),
+        }
+    }
+
+    fn is_on_network(&self, cluster: &NamespacedName, network: &str) -> bool {
+        self.snapshot.clusters.get(cluster).is_some_and(|cluster| cluster.spec.network == network)
     }
 
     /// Whether an object belongs to the scope.
@@ -42,6 +54,11 @@ impl<'a> Belongings<'a> {
             Scope::Hosts | Scope::StoreOnly => return false,
         };
         let is_wanted = |namespace: &str, name: &str| wanted.namespace == namespace && wanted.name == name;
+        // Hosts that leave a network's record, and nothing else.
+        let is_network = |decision: &Decision| decision.object_ref().kind == Kind::Network;
+        if decisions.iter().all(is_network) {
+            return decisions.iter().any(|it| self.is_on_network(wanted, &it.object_ref().name));
+        }
         decisions.iter().any(|decision| match decision {
             Decision::Create(object) | Decision::Update(object) => {
                 let namespace = &object.metadata().namespace;

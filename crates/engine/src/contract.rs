@@ -61,6 +61,8 @@ impl Place<'_> {
     /// A small emulated domain with a root disk of that file name, and a seed if one is named.
     pub fn domain(&self, name: &str, root: &str, seed: Option<&str>) -> DomainSpec {
         let uuid = fresh_uuid(name);
+        let [.., a, b, c, d] = *uuid.as_bytes();
+        let mac = format!("02:a5:{a:02x}:{b:02x}:{c:02x}:{d:02x}");
         DomainSpec {
             uuid,
             name: name.to_owned(),
@@ -81,8 +83,10 @@ impl Place<'_> {
             seed_path: seed.map(|seed| self.path(seed)),
             nics: vec![DomainNic {
                 bridge: self.bridge.clone(),
-                mac: "02:a5:00:00:00:01".to_owned(),
+                tap: ashlar_plan::network::names::tap(&mac),
+                mac,
                 mtu: 1500,
+                vlan: None,
             }],
             mark: DomainMark {
                 installation: self.host.installation,

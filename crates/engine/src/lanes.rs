@@ -310,6 +310,8 @@ fn done_reason(step: &Step) -> String {
         Some(Action::RevokeJoinToken { .. }) => "RevokedJoinToken",
         Some(Action::ApplyAddon { .. }) => "AppliedAddon",
         Some(Action::DeleteNode { .. }) => "DeletedNode",
+        Some(Action::EnsureNetwork { .. }) => "AppliedNetwork",
+        Some(Action::RemoveNetwork { .. }) => "RemovedNetwork",
     };
     reason.to_owned()
 }

@@ -4,6 +4,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use ashlar_engine::effects::{EffectError, EffectErrorKind, HostTarget};
+use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 
 use crate::hosts::Hosts;
@@ -31,6 +32,19 @@ impl Hosts {
         deadline: Duration,
         stdout_limit: usize,
     ) -> Result<Said, EffectError> {
+        self.run_with(host, argv, None, doing, deadline, stdout_limit).await
+    }
+
+    /// As [`Self::run`], with something to read for the command.
+    pub(crate) async fn run_with(
+        &self,
+        host: &HostTarget,
+        argv: &[&str],
+        stdin: Option<Vec<u8>>,
+        doing: &str,
+        deadline: Duration,
+        stdout_limit: usize,
+    ) -> Result<Said, EffectError> {
         let entry = self.entry(host)?;
         let trunk = entry.trunk().await?;
         let unreachable = |what: String| {
@@ -40,14 +54,23 @@ impl Hosts {
             )
         };
         let mut command = Command::from(entry.ssh.session(Some(&trunk), argv));
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+        let input = if stdin.is_some() { Stdio::piped() } else { Stdio::null() };
+        command.stdin(input).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
         let work = async {
             let mut child = command.spawn()?;
             let missing = || std::io::Error::other("a pipe is missing");
             let stdout = child.stdout.take().ok_or_else(missing)?;
             let stderr = child.stderr.take().ok_or_else(missing)?;
-            let (stdout, stderr) =
-                tokio::try_join!(read_all(stdout, stdout_limit), read_all(stderr, STDERR_BYTES))?;
+            let pipe = child.stdin.take();
+            let write = async {
+                if let (Some(mut pipe), Some(bytes)) = (pipe, &stdin) {
+                    // A command that ends before it has read everything says why itself.
+                    let _ = pipe.write_all(bytes).await;
+                }
+                Ok(())
+            };
+            let (stdout, stderr, ()) =
+                tokio::try_join!(read_all(stdout, stdout_limit), read_all(stderr, STDERR_BYTES), write)?;
             Ok::<_, std::io::Error>((child.wait().await?, stdout, stderr))
         };
         let (status, stdout, stderr) = match tokio::time::timeout(deadline, work).await {

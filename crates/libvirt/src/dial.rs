@@ -6,9 +6,15 @@
 //! no sshd process, and an old tunnel lives until its own process notices.)
 
 use std::net::Ipv4Addr;
+use std::pin::Pin;
+use std::process::Stdio;
+use std::sync::PoisonError;
+use std::task::{Context, Poll};
 
 use ashlar_engine::effects::{Dial, DialTarget, EffectError, EffectErrorKind, HostTarget, Stream};
 use async_trait::async_trait;
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, BufReader, ReadBuf};
+use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 
 use crate::hosts::Hosts;
 use crate::ssh::{Forward, open_forward};
@@ -16,15 +22,54 @@ use crate::ssh::{Forward, open_forward};
 /// Tells why a connection cannot be made; the protocol of the tunnel does not.
 const WHY: &str = r#"timeout 3 bash -c ": </dev/tcp/$1/$2""#;
 
+/// A connection from inside a namespace, between standard input and output. bash is what every host has that can open
+/// one. Whichever end closes first, closes the whole.
+const INSIDE: &str = r#"[ -e "/run/netns/$1" ] || { echo "the network is not on this host" >&2; exit 9; }
+exec ip netns exec "$1" bash -c '
+exec 3<>"/dev/tcp/$0/$1" || exit 7
+echo ashlar-connected
+cat <&3 &
+reader=$!
+cat <&0 >&3 &
+writer=$!
+exec 3>&- </dev/null >/dev/null
+wait -n
+kill $reader $writer 2>/dev/null
+' "$2" "$3"
+"#;
+const CONNECTED: &str = "ashlar-connected";
+/// More is never kept of what it says on standard error.
+const STDERR_BYTES: u64 = 4096;
+
 #[async_trait]
 impl Dial for Hosts {
     async fn dial(&self, target: &DialTarget) -> Result<Box<dyn Stream>, EffectError> {
-        // `target.network` has no namespace of its own on the hosts: networks are existing bridges, and their
-        // addresses are reached from the host itself.
+        // Existing bridges are reached from the host itself; a network that Ashlar makes from its namespace there. A
+        // gateway reaches the machines of its own host only: who of a control plane holds the virtual address is
+        // found out by trying, and remembered.
+        let way = (target.namespace.clone(), target.address, target.port);
+        let last_good = self.good_ways.lock().unwrap_or_else(PoisonError::into_inner).get(&way).cloned();
+        let mut via: Vec<&HostTarget> = target.via.iter().collect();
+        via.sort_by_key(|host| Some(&host.name) != last_good.as_ref());
         let mut last = None;
-        for host in &target.via {
-            match self.tunnel(host, target.address, target.port).await {
-                Ok(stream) => return Ok(Box::new(stream)),
+        for host in via {
+            let opened: Result<Box<dyn Stream>, EffectError> = match &target.namespace {
+                None => {
+                    self.tunnel(host, target.address, target.port).await.map(|stream| Box::new(stream) as _)
+                }
+                Some(namespace) => self
+                    .inside(host, namespace, target.address, target.port)
+                    .await
+                    .map(|stream| Box::new(stream) as _),
+            };
+            match opened {
+                Ok(stream) => {
+                    if target.namespace.is_some() {
+                        let mut ways = self.good_ways.lock().unwrap_or_else(PoisonError::into_inner);
+                        ways.insert(way, host.name.clone());
+                    }
+                    return Ok(stream);
+                }
                 // Another host cannot help against this.
                 Err(error) if error.kind == EffectErrorKind::Fenced => return Err(error),
                 Err(error) => last = Some(error),
@@ -106,5 +151,89 @@ impl Hosts {
             exit => (EffectErrorKind::Unreachable, format!("exit code {exit}: {}", said.stderr.trim())),
         };
         EffectError::new(kind, format!("host {} cannot {doing}: {why}", host.name))
+    }
+}
+
+/// A connection through a command on the host.
+struct Inside {
+    input: ChildStdin,
+    output: BufReader<ChildStdout>,
+    /// Ends when this is dropped.
+    _child: Child,
+}
+
+impl Hosts {
+    async fn inside(
+        &self,
+        host: &HostTarget,
+        namespace: &str,
+        address: Ipv4Addr,
+        port: u16,
+    ) -> Result<Inside, EffectError> {
+        let entry = self.entry(host)?;
+        let trunk = entry.trunk().await?;
+        let (text, port_text) = (address.to_string(), port.to_string());
+        let argv = ["/bin/sh", "-c", INSIDE, "inside", namespace, &text, &port_text];
+        let mut command = Command::from(entry.ssh.session(Some(&trunk), &argv));
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+        let cannot = |why: String| {
+            let message = format!("host {} cannot connect to {address}:{port}: {why}", host.name);
+            EffectError::new(EffectErrorKind::Unreachable, message)
+        };
+        let work = async {
+            let mut child = command.spawn()?;
+            let missing = || std::io::Error::other("a pipe is missing");
+            let input = child.stdin.take().ok_or_else(missing)?;
+            let mut output = BufReader::new(child.stdout.take().ok_or_else(missing)?);
+            let stderr = child.stderr.take().ok_or_else(missing)?;
+            let mut line = String::new();
+            (&mut output).take(64).read_line(&mut line).await?;
+            if line.trim_end() == CONNECTED {
+                return Ok(Ok(Inside { input, output, _child: child }));
+            }
+            let mut said = String::new();
+            stderr.take(STDERR_BYTES).read_to_string(&mut said).await?;
+            Ok::<_, std::io::Error>(Err(said))
+        };
+        match tokio::time::timeout(self.settings.dial_timeout, work).await {
+            Ok(Ok(Ok(inside))) => Ok(inside),
+            Ok(Ok(Err(said))) if said.contains("Connection refused") => {
+                Err(cannot("connection refused: nothing listens there (yet)".to_owned()))
+            }
+            Ok(Ok(Err(said))) if said.contains("No route to host") => {
+                Err(cannot("no machine on this host has that address (yet)".to_owned()))
+            }
+            Ok(Ok(Err(said))) => Err(cannot(said.trim().replace('\n', "; "))),
+            Ok(Err(error)) => Err(cannot(error.to_string())),
+            Err(_) => Err(cannot(format!("no answer within {} s", self.settings.dial_timeout.as_secs()))),
+        }
+    }
+}
+
+impl AsyncRead for Inside {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.output).poll_read(context, buffer)
+    }
+}
+
+impl AsyncWrite for Inside {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<std::io::Result<usize>> {
+        Pin::new(&mut self.input).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.input).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.input).poll_shutdown(context)
     }
 }

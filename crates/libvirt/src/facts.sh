@@ -34,6 +34,7 @@ if has nft; then
         say forward-policy-nft accept
     fi
 fi
+say nft "$(if has nft && has ip && has bridge; then echo yes; else echo no; fi)"
 say ebtables "$(yes has ebtables)"
 say arping "$(yes has arping)"
 

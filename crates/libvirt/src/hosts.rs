@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::net::Ipv4Addr;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -28,6 +29,8 @@ pub struct Hosts {
     _short_dir: Option<tempfile::TempDir>,
     entries: Mutex<BTreeMap<String, Arc<Entry>>>,
     counters: Arc<Counters>,
+    /// Namespace, address and port → the host through which it was last reached.
+    pub(crate) good_ways: Mutex<BTreeMap<(Option<String>, Ipv4Addr, u16), String>>,
 }
 
 /// One host, as it is declared now.
@@ -83,6 +86,7 @@ impl Hosts {
             _short_dir: short_dir,
             entries: Mutex::default(),
             counters: Arc::default(),
+            good_ways: Mutex::default(),
         }))
     }
 

@@ -22,6 +22,7 @@ mod ffi;
 mod hosts;
 mod hypervisor;
 mod lane;
+pub mod network;
 mod settings;
 mod shell;
 mod ssh;

@@ -19,6 +19,7 @@ fn behind(host: &HostTarget, address: &str, port: u16) -> DialTarget {
     DialTarget {
         via: vec![host.clone()],
         network: "nodes".to_owned(),
+        namespace: None,
         address: address.parse().unwrap(),
         others: Vec::new(),
         port,

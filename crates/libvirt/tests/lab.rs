@@ -136,6 +136,7 @@ fn a_guest_boots_is_dialled_and_shut_down() {
         let target = |port| DialTarget {
             via: vec![host.clone()],
             network: "nodes".to_owned(),
+            namespace: None,
             address: "10.88.1.7".parse().unwrap(),
             others: Vec::new(),
             port,
@@ -217,8 +218,10 @@ while :; do sleep 1; done
         let spec = DomainSpec {
             nics: vec![DomainNic {
                 bridge: place.bridge.clone(),
+                tap: "as-02a500000008".to_owned(),
                 mac: "02:a5:00:00:00:08".to_owned(),
                 mtu: 1500,
+                vlan: None,
             }],
             ..place.domain("guest-8", root, None)
         };

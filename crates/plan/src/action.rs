@@ -45,6 +45,10 @@ pub enum Action {
     ApplyAddon { cluster: NamespacedName, addon: String },
     /// Deletes the Node object of a machine that is gone.
     DeleteNode { machine: NamespacedName },
+    /// Makes a network on a host what it should be there: devices, gateway, filters of the machines' taps.
+    EnsureNetwork { network: String, host: String },
+    /// Removes everything of a network from a host.
+    RemoveNetwork { network: String, host: String },
 }
 
 impl Action {
@@ -57,6 +61,7 @@ impl Action {
                 | Action::WipeVolume { .. }
                 | Action::DeleteVolume { .. }
                 | Action::DeleteNode { .. }
+                | Action::RemoveNetwork { .. }
         )
     }
 }

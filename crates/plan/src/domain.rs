@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 
 use ashlar_api::{
-    Accelerator, Machine, MachineVolumeRole, NamespacedName, SYSTEM_NAMESPACE, Volume, VolumeFormat,
+    Accelerator, Machine, MachineVolumeRole, NamespacedName, NicVlan, SYSTEM_NAMESPACE, Volume, VolumeFormat,
 };
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::DomainMark;
+use crate::{DomainMark, network};
 
 /// A domain, free of libvirt's XML; `ashlar-libvirt` writes the XML, the simulation takes it as it is.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -64,10 +64,14 @@ pub struct DomainDisk {
 pub struct DomainNic {
     /// Bridge on the host.
     pub bridge: String,
+    /// The tap, by name: the filter names it before it is there.
+    pub tap: String,
     /// MAC address.
     pub mac: String,
     /// MTU.
     pub mtu: u16,
+    /// VLAN of the bridge.
+    pub vlan: Option<NicVlan>,
 }
 
 /// A machine refers to a volume that is not in the store.
@@ -128,7 +132,13 @@ pub fn domain_spec(
         nics: spec
             .nics
             .iter()
-            .map(|nic| DomainNic { bridge: nic.bridge.clone(), mac: nic.mac.clone(), mtu: nic.mtu })
+            .map(|nic| DomainNic {
+                bridge: nic.bridge.clone(),
+                tap: network::names::tap(&nic.mac),
+                mac: nic.mac.clone(),
+                mtu: nic.mtu,
+                vlan: nic.vlan,
+            })
             .collect(),
         mark: mark(installation, machine),
     })

@@ -23,6 +23,7 @@ pub mod ids;
 mod lifecycle;
 mod machine;
 pub mod names;
+pub mod network;
 pub mod observed;
 mod pairs;
 pub mod place;

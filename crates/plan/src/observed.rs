@@ -7,6 +7,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::network::HostNetwork;
+
 /// The observed world.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Observed {
@@ -52,6 +54,38 @@ pub struct HostWorld {
     /// Pools that answer and are not believed, with the reason, for people. They are not among `pools`.
     #[serde(default)]
     pub distrusted_pools: BTreeMap<Uuid, String>,
+    /// Networks.
+    #[serde(default)]
+    pub networks: NetworksSeen,
+}
+
+/// What a host has of our networks.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub enum NetworksSeen {
+    /// Nothing of ours was recorded there, so that it was not asked.
+    #[default]
+    NotAsked,
+    /// It could not tell.
+    Unknown {
+        /// Why, for people.
+        reason: String,
+    },
+    /// It told.
+    Seen {
+        /// Networks with our mark, by the Network's uid.
+        networks: BTreeMap<Uuid, NetworkSeen>,
+        /// Interfaces, namespaces and tables whose names are like ours, and which do not carry our mark.
+        foreign: BTreeSet<String>,
+    },
+}
+
+/// One network on a host.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct NetworkSeen {
+    /// What was last applied to its end; none if it is half made.
+    pub applied: Option<Box<HostNetwork>>,
+    /// Whether everything is still as it was then.
+    pub intact: bool,
 }
 
 /// A domain.

@@ -21,6 +21,8 @@ fn assert_nothing_left(world: &World) {
     for (name, host) in &snapshot.observed.hosts {
         let HostSeen::Seen(host) = host else { continue };
         assert!(host.domains.is_empty(), "domains on {name}");
+        let none = NetworksSeen::Seen { networks: Default::default(), foreign: Default::default() };
+        assert_eq!(host.networks, none, "networks on {name}");
         for pool in host.pools.values() {
             for file in pool.volumes.keys() {
                 assert!(

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use crate::{SimHost, Simulation, SimulationError};
 
 /// Fields that differ from run to run: random, times, or counters of attempts.
-const VOLATILE: [&str; 16] = [
+const VOLATILE: [&str; 17] = [
     "uid",
     "uuid",
     "creationTimestamp",
@@ -23,6 +23,7 @@ const VOLATILE: [&str; 16] = [
     "sealed",
     "sealedDataKey",
     "mac",
+    "bridge",
     "annotations",
 ];
 
@@ -90,7 +91,23 @@ fn host_value(host: &SimHost) -> Value {
         })
         .collect();
     files.sort_by_key(|file| file["file"].to_string());
-    json!({"domains": domains, "files": files})
+    let mut networks: Vec<Value> = host
+        .networks
+        .values()
+        .map(|network| {
+            let applied = network.applied.as_ref();
+            json!({
+                "name": applied.map(|network| &network.name),
+                "machines": applied.map(|network| {
+                    network.taps.values().map(|tap| &tap.machine).collect::<std::collections::BTreeSet<_>>()
+                }),
+                "overlay": applied.and_then(|network| network.made.as_ref()?.overlay.as_ref()),
+                "intact": network.intact,
+            })
+        })
+        .collect();
+    networks.sort_by_key(|network| network["name"].to_string());
+    json!({"domains": domains, "files": files, "networks": networks})
 }
 
 fn scrub(value: Value) -> Value {

@@ -30,6 +30,18 @@ metadata: {name: worker}
 spec: {vcpus: 16, memory: 64Gi, rootDisk: 100Gi}
 ";
 
+/// An overlay network.
+pub const OVERLAY: &str = "\
+apiVersion: ashlar.dev/v1alpha1
+kind: Network
+metadata: {name: overlay}
+spec:
+  attachment: {vxlan: {vni: 4711}}
+  cidrs: [10.30.0.0/16]
+  gateway: 10.30.0.1
+  ranges: [{first: 10.30.1.1, last: 10.30.1.250}]
+";
+
 /// A cluster of small machines on network `lab`.
 pub fn cluster(name: &str, control_planes: u32, workers: u32) -> String {
     format!(

@@ -276,4 +276,6 @@ pub(crate) fn power_cut(state: &mut State, host: &str) {
     for domain in world.domains.values_mut().filter(|domain| domain.state != DomainState::ShutOff) {
         domain.power_off();
     }
+    // Nothing of a network is on a disk.
+    world.networks.clear();
 }

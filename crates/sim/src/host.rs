@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use ashlar_api::{HostCapacity, Machine, VolumeFormat};
-use ashlar_plan::{DomainMark, DomainSeen, DomainSpec, DomainState, PoolSeen, VolumeSeen};
+use ashlar_plan::{DomainMark, DomainSeen, DomainSpec, DomainState, NetworkSeen, PoolSeen, VolumeSeen};
 use jiff::Timestamp;
 use uuid::Uuid;
 
@@ -29,6 +29,14 @@ pub struct SimHost {
     pub lease: Option<(Uuid, u64, Timestamp)>,
     /// Bridges.
     pub bridges: BTreeSet<String>,
+    /// Networks of ours by uid.
+    pub networks: BTreeMap<Uuid, NetworkSeen>,
+    /// What has a name like ours, and is somebody else's.
+    pub foreign_parts: BTreeSet<String>,
+    /// Whether its kernel has VXLAN.
+    pub vxlan: bool,
+    /// MTU between hosts.
+    pub underlay_mtu: u16,
     /// Pools by UUID.
     pub pools: BTreeMap<Uuid, SimPool>,
     /// Domains by UUID.
@@ -116,10 +124,20 @@ impl SimHost {
             kvm_works: true,
             lease: None,
             bridges: BTreeSet::from(["br0".to_owned()]),
+            networks: BTreeMap::new(),
+            foreign_parts: BTreeSet::new(),
+            vxlan: true,
+            underlay_mtu: 1500,
             pools: BTreeMap::from([(Uuid::from_u128(0x9001_0000 + u128::from(number)), pool)]),
             domains: BTreeMap::new(),
             probes: BTreeMap::new(),
         }
+    }
+
+    /// Bridges that are there, those of our networks too.
+    pub(crate) fn all_bridges(&self) -> BTreeSet<String> {
+        let made = self.networks.values().filter_map(|network| network.applied.as_ref());
+        self.bridges.iter().cloned().chain(made.map(|network| network.bridge.clone())).collect()
     }
 
     pub(crate) fn volume_at(&self, path: &str) -> Option<&SimVolume> {

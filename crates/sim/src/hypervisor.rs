@@ -65,7 +65,7 @@ impl SimWorld {
     }
 
     /// One call that changes a host: it is counted and noted where it took effect.
-    async fn change(
+    pub(crate) async fn change(
         &self,
         host: &HostTarget,
         name: &str,
@@ -206,7 +206,7 @@ impl Hypervisor for SimWorld {
         self.change(host, "start_domain", self.domain_name(host, domain), |state| {
             state.judge_start(host, domain);
             let now = state.now;
-            let bridges = state.host(host)?.bridges.clone();
+            let bridges = state.host(host)?.all_bridges();
             let paths: Vec<String> = {
                 let seen = domain_of(state, host, domain)?;
                 if seen.state.is_active() {

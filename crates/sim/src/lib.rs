@@ -15,6 +15,7 @@ mod guest;
 mod host;
 mod hypervisor;
 mod kube;
+mod network;
 mod oracle;
 mod record;
 pub mod scenario;

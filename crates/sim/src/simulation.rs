@@ -44,6 +44,10 @@ pub struct HostOptions {
     pub kvm: bool,
     /// Rack.
     pub rack: String,
+    /// Whether its kernel has VXLAN.
+    pub vxlan: bool,
+    /// MTU between hosts.
+    pub underlay_mtu: u16,
 }
 
 impl HostOptions {
@@ -56,6 +60,8 @@ impl HostOptions {
             pool_mib: 2 << 20,
             kvm: true,
             rack: String::new(),
+            vxlan: true,
+            underlay_mtu: 1500,
         }
     }
 }
@@ -167,10 +173,15 @@ impl Simulation {
         let number = u32::try_from(self.world.state().hosts.len() + 1).unwrap_or(u32::MAX);
         let mut host = SimHost::new(&options.name, number, capacity.clone(), options.pool_mib);
         host.kvm_works = options.kvm;
+        host.vxlan = options.vxlan;
+        host.underlay_mtu = options.underlay_mtu;
         let spec = HostSpec {
             uri: format!("qemu+ssh://root@{}/system", options.name),
             ssh_host_key: host.ssh_host_key.clone(),
             ssh_key_path: None,
+            underlay_address: Some(
+                [10, 77, u8::try_from(number >> 8).unwrap_or(0), number.to_be_bytes()[3]].into(),
+            ),
             rack: options.rack.clone(),
             zone: String::new(),
             reserved: HostReserve::default(),

@@ -130,6 +130,7 @@ impl SimWorld {
         World {
             hypervisor: Arc::new(self.clone()),
             shell: Arc::new(self.clone()),
+            networks: Arc::new(self.clone()),
             kube: Arc::new(self.clone()),
             clock: Arc::new(self.clone()),
             entropy: Arc::new(self.clone()),

@@ -21,6 +21,10 @@ pub struct HostSpec {
     /// Path of the SSH private key on the machine that runs Ashlar; the key itself is never stored.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ssh_key_path: Option<String>,
+    /// Address that overlay networks use between hosts; default: the address in the URI.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<crate::schema::Ipv4Text>")]
+    pub underlay_address: Option<std::net::Ipv4Addr>,
     /// Rack, for spreading.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub rack: String,

@@ -135,6 +135,20 @@ pub struct Nic {
     pub dns: Vec<Ipv4Addr>,
     /// MTU.
     pub mtu: u16,
+    /// VLAN of the bridge, where the network is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vlan: Option<NicVlan>,
+}
+
+/// The VLAN of a network interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct NicVlan {
+    /// VLAN id.
+    pub tag: u16,
+    /// Whether the bridge is one of Open vSwitch.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub open_vswitch: bool,
 }
 
 /// A volume of a machine.

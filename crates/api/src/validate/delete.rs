@@ -68,6 +68,7 @@ fn uses(user: &Object, used: &ObjectRef) -> bool {
         (Kind::Host, Object::StoragePool(pool)) => pool.spec.hosts.iter().any(|host| host == name),
         (Kind::Host, Object::Network(network)) => {
             network.spec.attachment.hosts.iter().any(|host| host == name)
+                || network.record.hosts.contains(name)
         }
         (Kind::StoragePool, Object::MachineClass(class)) => class.spec.storage_pool == name,
         (Kind::StoragePool, Object::Volume(volume)) => {

@@ -3,7 +3,7 @@
 use std::fmt::Display;
 
 use super::{Report, Violation};
-use crate::{Cluster, Image, Object, StoragePool, WorkerGroup, names::quoted};
+use crate::{Cluster, Image, Network, NetworkAttachment, Object, StoragePool, WorkerGroup, names::quoted};
 
 /// Judges the change from a stored object to a new one of the same name.
 pub fn validate_update(old: &Object, new: &Object) -> Vec<Violation> {
@@ -17,6 +17,7 @@ pub fn validate_update(old: &Object, new: &Object) -> Vec<Violation> {
         (Object::WorkerGroup(old), Object::WorkerGroup(new)) => worker_group(&mut report, old, new),
         (Object::Image(old), Object::Image(new)) => image(&mut report, old, new),
         (Object::StoragePool(old), Object::StoragePool(new)) => pool(&mut report, old, new),
+        (Object::Network(old), Object::Network(new)) => network(&mut report, old, new),
         _ => {}
     }
     out
@@ -93,4 +94,22 @@ fn pool(report: &mut Report<'_>, old: &StoragePool, new: &StoragePool) {
         &quoted(&new.spec.libvirt_name),
         reason,
     );
+}
+
+fn network(report: &mut Report<'_>, old: &Network, new: &Network) {
+    if old.record.hosts.is_empty() {
+        return;
+    }
+    let (was, is) = (&old.spec, &new.spec);
+    // Hosts may be added to it and taken from it: that decides about new machines only.
+    let apart_from_hosts = |spec: &NetworkAttachment| NetworkAttachment { hosts: Vec::new(), ..spec.clone() };
+    if apart_from_hosts(&was.attachment) != apart_from_hosts(&is.attachment) {
+        let message = "cannot change: machines are attached to it; make a new network";
+        report.add("spec.attachment", message);
+    }
+    if was.is_made_by_us() {
+        let reason = "machines were told so at their first boot; make a new network";
+        fixed(report, "spec.gateway", &was.gateway, &is.gateway, reason);
+        fixed(report, "spec.mtu", &was.mtu(), &is.mtu(), reason);
+    }
 }

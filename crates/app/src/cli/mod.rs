@@ -6,6 +6,7 @@ mod global;
 mod host;
 mod image;
 mod lab;
+mod network;
 mod objects;
 mod reach;
 
@@ -15,6 +16,7 @@ pub(crate) use global::*;
 pub(crate) use host::*;
 pub(crate) use image::*;
 pub(crate) use lab::*;
+pub(crate) use network::*;
 pub(crate) use objects::*;
 pub(crate) use reach::*;
 
@@ -82,6 +84,9 @@ pub(crate) enum Command {
     Wait(WaitArgs),
     /// Show what happened
     Events(EventsArgs),
+    /// Show networks, and who holds what of them
+    #[command(subcommand)]
+    Network(NetworkCommand),
     /// Make, show and remove a pool of hosts out of this machine
     #[command(subcommand)]
     Lab(LabCommand),

@@ -10,6 +10,7 @@ mod get;
 mod host;
 mod image;
 mod lab;
+mod network;
 mod reach;
 mod setup;
 mod wait;
@@ -86,6 +87,7 @@ fn command(settings: &Settings, command: Command) -> Result {
         Command::Explain(args) => explain::explain(settings, &args),
         Command::Wait(args) => wait::wait(settings, &args),
         Command::Events(args) => wait::events(settings, &args),
+        Command::Network(command) => network::network(settings, command),
         Command::Lab(command) => lab::lab(settings, command),
         Command::Image(command) => image::image(settings, command),
         Command::Setup(args) => setup::setup(settings, &args),

@@ -28,6 +28,7 @@ pub(crate) fn real_world(settings: &Settings) -> Result<(World, Arc<Hosts>)> {
     let world = World {
         hypervisor: Arc::clone(&hosts) as _,
         shell: Arc::clone(&hosts) as _,
+        networks: Arc::clone(&hosts) as _,
         kube: Arc::new(Clients::new(Arc::clone(&hosts) as Arc<dyn Dial>)),
         clock: Arc::new(SystemClock),
         entropy: Arc::new(OsEntropy),
@@ -86,6 +87,7 @@ impl Reach {
         Ok(DialTarget {
             via: vec![self.host_of(reader, machine)?],
             network: nic.network.clone(),
+            namespace: namespace(reader, &nic.network)?,
             address: nic.address.addr(),
             others: Vec::new(),
             port,
@@ -118,9 +120,20 @@ impl Reach {
         Ok(DialTarget {
             via,
             network: cluster.spec.network.clone(),
+            namespace: namespace(reader, &cluster.spec.network)?,
             address: endpoint.address,
             others,
             port: endpoint.port,
         })
+    }
+}
+
+/// The network's namespace on its hosts, where it has one.
+fn namespace(reader: &Reader, network: &str) -> Result<Option<String>> {
+    match reader.object(&object_ref(Kind::Network, network, ""))? {
+        Object::Network(network) if network.spec.is_made_by_us() => {
+            Ok(network.metadata.uid.map(ashlar_plan::network::names::namespace))
+        }
+        _ => Ok(None),
     }
 }

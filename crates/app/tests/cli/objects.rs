@@ -43,6 +43,15 @@ fn get_selects_by_label_and_namespace() {
 }
 
 #[test]
+fn networks_show_who_holds_what() {
+    let place = demo_place();
+    insta::assert_snapshot!("network_list", place.run(&["network", "list"]));
+    insta::assert_snapshot!("network_describe", place.run(&["network", "describe", "lan"]));
+    insta::assert_snapshot!("network_json", place.run(&["network", "describe", "lan", "-o", "json"]));
+    insta::assert_snapshot!("network_missing", place.run(&["network", "describe", "lam"]));
+}
+
+#[test]
 fn describe_shows_fields_conditions_and_events() {
     let place = demo_place();
     insta::assert_snapshot!("describe_machine", place.run(&["describe", "machine", "demo-wkr-1"]));

@@ -55,8 +55,10 @@ pub trait HostShell: Send + Sync {
 pub struct DialTarget {
     /// Hosts that carry the network, best first.
     pub via: Vec<HostTarget>,
-    /// Network object (its namespace on the host, where it has one).
+    /// Network object, for people.
     pub network: String,
+    /// The network's namespace on the hosts, where it has one: addresses of different networks may be the same.
+    pub namespace: Option<String>,
     /// Address.
     pub address: Ipv4Addr,
     /// Addresses that serve the same, for when that one does not answer.

@@ -5,6 +5,7 @@ mod error;
 mod host;
 mod hypervisor;
 mod kube;
+mod network;
 
 pub use clock::{Clock, Entropy};
 pub use error::{EffectError, EffectErrorKind};
@@ -13,6 +14,7 @@ pub use hypervisor::{
     ConsoleChunk, HostProbe, Hypervisor, PROBE_MARK, ProbeSeen, VolumeCreate, VolumeSource, probe_name,
 };
 pub use kube::{KubeApi, KubeTarget, Manifest};
+pub use network::HostNetworks;
 
 use std::sync::Arc;
 
@@ -23,6 +25,8 @@ pub struct World {
     pub hypervisor: Arc<dyn Hypervisor>,
     /// Commands on the hosts.
     pub shell: Arc<dyn HostShell>,
+    /// Networks on the hosts.
+    pub networks: Arc<dyn HostNetworks>,
     /// The clusters' API servers.
     pub kube: Arc<dyn KubeApi>,
     /// Time.

@@ -6,6 +6,7 @@
 mod addon;
 mod domain;
 mod fill;
+mod network;
 mod node;
 mod owned;
 mod secret;
@@ -86,6 +87,8 @@ impl<'a> Job<'a> {
             Action::RevokeJoinToken { machine } => token::revoke(self, machine).await,
             Action::ApplyAddon { cluster, addon } => addon::apply(self, cluster, addon).await,
             Action::DeleteNode { machine } => node::delete(self, machine).await,
+            Action::EnsureNetwork { network, host } => network::ensure(self, network, host).await,
+            Action::RemoveNetwork { network, host } => network::remove(self, network, host).await,
         }
     }
 

@@ -112,16 +112,22 @@ impl Engine {
 
     /// Hosts that carry the cluster's network and answered: those that run its control planes first.
     pub(crate) fn way_to(&self, snapshot: &Snapshot, cluster: &Cluster) -> Vec<crate::effects::HostTarget> {
-        let carriers =
-            snapshot.networks.get(&cluster.spec.network).map(|network| &network.spec.attachment.hosts);
+        let network = snapshot.networks.get(&cluster.spec.network);
         let key = cluster.key();
         let running = running_control_planes(snapshot, &key).map(|machine| machine.spec.host.as_str());
         let others = snapshot
             .hosts
             .keys()
             .map(String::as_str)
+            // A network that Ashlar makes is only where a machine of it is.
             .filter(|host| {
-                carriers.is_some_and(|hosts| hosts.is_empty() || hosts.iter().any(|name| name == host))
+                network.is_some_and(|network| {
+                    if network.spec.is_made_by_us() {
+                        network.record.hosts.contains(*host)
+                    } else {
+                        network.spec.is_on(host)
+                    }
+                })
             })
             .filter(|host| matches!(snapshot.observed.hosts.get(*host), Some(HostSeen::Seen(_))));
         let mut via: Vec<&str> = Vec::new();

@@ -1,20 +1,20 @@
 //! All hosts at once, each with its own deadline.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Mutex, PoisonError},
     time::Duration,
 };
 
 use ashlar_api::Host;
-use ashlar_plan::{HostSeen, Snapshot};
-use futures::{StreamExt, stream::FuturesUnordered};
+use ashlar_plan::{HostSeen, NetworksSeen, Snapshot};
+use futures::{StreamExt, future::join, stream::FuturesUnordered};
 use jiff::Timestamp;
 
 use crate::{
     Engine, EngineEvent,
     deadline::within,
-    effects::{EffectError, EffectErrorKind},
+    effects::{EffectError, EffectErrorKind, HostTarget},
 };
 
 /// Longest time for which a silent host is not asked again.
@@ -61,7 +61,15 @@ impl Engine {
     pub(super) async fn observe_hosts(&self, snapshot: &Snapshot) -> BTreeMap<String, HostSeen> {
         // A host that was never enrolled is nobody's: it is not asked.
         let enrolled = snapshot.hosts.values().filter(|host| host.record.host_uuid.is_some());
-        let mut asked: FuturesUnordered<_> = enrolled.map(|host| self.observe_host(host)).collect();
+        let with_networks: BTreeSet<&str> = snapshot
+            .networks
+            .values()
+            .flat_map(|network| &network.record.hosts)
+            .map(String::as_str)
+            .collect();
+        let mut asked: FuturesUnordered<_> = enrolled
+            .map(|host| self.observe_host(host, with_networks.contains(host.metadata.name.as_str())))
+            .collect();
         let mut seen = BTreeMap::new();
         while let Some((host, answer)) = asked.next().await {
             seen.insert(host, answer);
@@ -69,7 +77,8 @@ impl Engine {
         seen
     }
 
-    async fn observe_host(&self, host: &Host) -> (String, HostSeen) {
+    /// Asks libvirt, and, where something of a network was recorded to be, the host itself: both at once.
+    async fn observe_host(&self, host: &Host, with_networks: bool) -> (String, HostSeen) {
         let name = host.metadata.name.clone();
         let clock = self.world.clock.as_ref();
         if let Some(seen) = self.host_health.silence(&name, clock.now()) {
@@ -78,8 +87,11 @@ impl Engine {
         let target = self.leases.target(host, &self.settings);
         let what = format!("observing host {name}");
         let call = self.world.hypervisor.observe(&target);
-        match within(clock, self.settings.observe_deadline, &what, call).await {
-            Ok(world) => {
+        let asked = within(clock, self.settings.observe_deadline, &what, call);
+        let (answer, networks) = join(asked, self.observe_networks(&target, with_networks)).await;
+        match answer {
+            Ok(mut world) => {
+                world.networks = networks;
                 if self.host_health.answered(&name) {
                     self.sink.event(&EngineEvent::HostReachable { host: name.clone() });
                 }
@@ -97,5 +109,16 @@ impl Engine {
                 (name, seen)
             }
         }
+    }
+
+    async fn observe_networks(&self, target: &HostTarget, wanted: bool) -> NetworksSeen {
+        if !wanted {
+            return NetworksSeen::NotAsked;
+        }
+        let what = format!("observing networks on host {}", target.name);
+        let call = self.world.networks.observe_networks(target);
+        within(self.world.clock.as_ref(), self.settings.observe_deadline, &what, call)
+            .await
+            .unwrap_or_else(|error| NetworksSeen::Unknown { reason: error.message })
     }
 }

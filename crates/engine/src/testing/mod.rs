@@ -11,7 +11,11 @@ use std::{
 };
 
 use ashlar_api::{Accelerator, DomainIdentity, NamespacedName};
-use ashlar_plan::{ClusterWorld, DomainSeen, DomainSpec, DomainState, HostWorld, PoolSeen, VolumeSeen};
+use ashlar_plan::network::HostNetwork;
+use ashlar_plan::{
+    ClusterWorld, DomainSeen, DomainSpec, DomainState, HostWorld, NetworkSeen, NetworksSeen, PoolSeen,
+    VolumeSeen,
+};
 use ashlar_store::{MemoryStore, Store};
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -41,6 +45,7 @@ pub(crate) struct State {
     /// Bytes of the last seed.
     pub(crate) seed: Vec<u8>,
     pub(crate) events: Vec<String>,
+    pub(crate) networks: BTreeMap<Uuid, NetworkSeen>,
 }
 
 #[derive(Clone, Default)]
@@ -61,6 +66,7 @@ impl Fake {
         let world = World {
             hypervisor: Arc::new(self.clone()),
             shell: Arc::new(self.clone()),
+            networks: Arc::new(self.clone()),
             kube: Arc::new(self.clone()),
             clock: Arc::new(self.clone()),
             entropy: Arc::new(self.clone()),
@@ -220,6 +226,23 @@ impl Hypervisor for Fake {
         offset: u64,
     ) -> Result<ConsoleChunk, EffectError> {
         Ok(ConsoleChunk { bytes: Vec::new(), next_offset: offset })
+    }
+}
+
+#[async_trait]
+impl HostNetworks for Fake {
+    async fn observe_networks(&self, _: &HostTarget) -> Result<NetworksSeen, EffectError> {
+        let networks = self.state().networks.clone();
+        Ok(NetworksSeen::Seen { networks, foreign: Default::default() })
+    }
+    async fn apply_network(&self, _: &HostTarget, network: &HostNetwork) -> Result<(), EffectError> {
+        let seen = NetworkSeen { applied: Some(Box::new(network.clone())), intact: true };
+        self.state().networks.insert(network.uid, seen);
+        Ok(())
+    }
+    async fn remove_network(&self, _: &HostTarget, _: Uuid, network: Uuid) -> Result<(), EffectError> {
+        self.state().networks.remove(&network);
+        Ok(())
     }
 }
 

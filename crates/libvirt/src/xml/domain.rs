@@ -253,6 +253,15 @@ fn write_nic(devices: &mut Document, nic: &DomainNic, queues: Option<&str>) -> R
     devices.nest("interface", &[("type", "bridge")], |interface| {
         interface.empty("mac", &[("address", &nic.mac)])?;
         interface.empty("source", &[("bridge", &nic.bridge)])?;
+        if let Some(vlan) = nic.vlan {
+            if vlan.open_vswitch {
+                interface.empty("virtualport", &[("type", "openvswitch")])?;
+            }
+            // Always said: Open vSwitch takes a port without tags for a trunk of all VLANs.
+            interface.nest("vlan", &[], |it| it.empty("tag", &[("id", &vlan.tag.to_string())]))?;
+        }
+        // A name of ours, so that the filter can be there before the tap is.
+        interface.empty("target", &[("dev", &nic.tap)])?;
         interface.empty("model", &[("type", "virtio")])?;
         if let Some(queues) = queues {
             interface.empty("driver", &[("queues", queues)])?;

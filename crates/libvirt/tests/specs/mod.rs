@@ -96,8 +96,10 @@ pub(crate) fn control_plane() -> DomainSpec {
         seed_path: Some("/var/lib/libvirt/images/ashlar-demo-ctrl-1-seed.iso".to_owned()),
         nics: vec![DomainNic {
             bridge: "br-nodes".to_owned(),
+            tap: "as-02a500000001".to_owned(),
             mac: "02:a5:00:00:00:01".to_owned(),
             mtu: 1500,
+            vlan: None,
         }],
         mark: DomainMark {
             installation: INSTALLATION,

@@ -37,7 +37,8 @@ impl Addresses {
         let mut addresses = Addresses { segments: BTreeMap::new(), macs: BTreeSet::new() };
         for machine in snapshot.machines.values() {
             for nic in &machine.spec.nics {
-                addresses.hold(&nic.bridge, nic.address.addr(), &machine.object_ref())?;
+                let segment = segment_name(snapshot, &nic.network);
+                addresses.hold(&segment, nic.address.addr(), &machine.object_ref())?;
                 if !addresses.macs.insert(nic.mac.clone()) {
                     let mac = &nic.mac;
                     return Err(PlanError::Inconsistent(format!("MAC {mac} has two holders")));
@@ -47,10 +48,10 @@ impl Addresses {
         for cluster in snapshot.clusters.values() {
             let segment = segment_name(snapshot, &cluster.spec.network);
             if let Some(endpoint) = &cluster.record.endpoint {
-                addresses.hold(segment, endpoint.address, &cluster.object_ref())?;
-                if !addresses.segment(segment).vrrp_ids.insert(endpoint.vrrp_id) {
+                addresses.hold(&segment, endpoint.address, &cluster.object_ref())?;
+                if !addresses.segment(&segment).vrrp_ids.insert(endpoint.vrrp_id) {
                     return Err(PlanError::Inconsistent(format!(
-                        "VRRP id {} on bridge {segment} has two holders, {} is one",
+                        "VRRP id {} on {segment} has two holders, {} is one",
                         endpoint.vrrp_id,
                         cluster.object_ref()
                     )));
@@ -59,12 +60,12 @@ impl Addresses {
         }
         for cluster in snapshot.clusters.values() {
             if let (None, Some(address)) = (&cluster.record.endpoint, cluster.spec.endpoint.address) {
-                let segment = addresses.segment(segment_name(snapshot, &cluster.spec.network));
+                let segment = addresses.segment(&segment_name(snapshot, &cluster.spec.network));
                 segment.addresses.entry(address).or_insert_with(|| Holder::Reserved(cluster.object_ref()));
             }
         }
         for (network, address) in &snapshot.foreign_addresses {
-            let segment = addresses.segment(segment_name(snapshot, network));
+            let segment = addresses.segment(&segment_name(snapshot, network));
             // What one of ours holds is not foreign: the probe and the snapshot may be of different moments.
             match segment.addresses.get(address) {
                 Some(Holder::Object(_)) => {}
@@ -81,7 +82,7 @@ impl Addresses {
     fn hold(&mut self, segment: &str, address: Ipv4Addr, holder: &ObjectRef) -> Result<(), PlanError> {
         match self.segment(segment).addresses.insert(address, Holder::Object(holder.clone())) {
             Some(Holder::Object(other)) => Err(PlanError::Inconsistent(format!(
-                "address {address} on bridge {segment} is held by {other} and by {holder}"
+                "address {address} on {segment} is held by {other} and by {holder}"
             ))),
             _ => Ok(()),
         }
@@ -90,7 +91,7 @@ impl Addresses {
     /// Takes the first free address of the network's ranges; none if all are held.
     pub(crate) fn take(&mut self, network: &Network, holder: &ObjectRef) -> Option<Ipv4Addr> {
         let spec = &network.spec;
-        let segment = self.segment(&spec.attachment.bridge);
+        let segment = self.segment(&network.segment());
         let from = segment.next.get(&network.metadata.name).copied();
         let free = spec
             .ranges
@@ -121,7 +122,7 @@ impl Addresses {
         if !is_usable(&network.spec, address) {
             return Err(format!("{address} is not a free host address of network {name}"));
         }
-        let segment = self.segment(&network.spec.attachment.bridge);
+        let segment = self.segment(&network.segment());
         match segment.addresses.get(&address) {
             Some(Holder::Reserved(by)) if by == holder => {}
             None => {}
@@ -141,7 +142,7 @@ impl Addresses {
     /// Takes the first free VRRP id of the network; none if all are held.
     pub(crate) fn take_vrrp_id(&mut self, network: &Network) -> Option<u8> {
         let ids = &network.spec.vrrp_ids;
-        let segment = self.segment(&network.spec.attachment.bridge);
+        let segment = self.segment(&network.segment());
         let free = (ids.first.max(1)..=ids.last).find(|id| !segment.vrrp_ids.contains(id))?;
         segment.vrrp_ids.insert(free);
         Some(free)
@@ -162,8 +163,8 @@ impl Addresses {
 }
 
 /// The broadcast domain of a network; of one that is not in the store, its name.
-fn segment_name<'s>(snapshot: &'s Snapshot, network: &'s str) -> &'s str {
-    snapshot.networks.get(network).map_or(network, |network| &network.spec.attachment.bridge)
+fn segment_name(snapshot: &Snapshot, network: &str) -> String {
+    snapshot.networks.get(network).map_or_else(|| network.to_owned(), Network::segment)
 }
 
 /// Whether a host may have the address: inside the CIDR, and neither its ends nor the gateway nor a DNS server.

@@ -25,6 +25,15 @@ pub(super) fn check(snapshot: &Snapshot, plan: &Plan, projected: &Projected<'_>,
                 let wipes = matches!(action, Action::WipeVolume { .. });
                 self::volume(snapshot, projected, volume, (wipes, ready), &undefined, findings);
             }
+            Action::RemoveNetwork { network, host } => {
+                let on_it = |machine: &&&Machine| {
+                    machine.spec.host == *host && machine.spec.nics.iter().any(|nic| nic.network == *network)
+                };
+                if let Some(machine) = projected.machines.values().find(on_it) {
+                    let message = format!("{} on {host} is attached to {network}", machine.object_ref());
+                    findings.add("InUse", &step.object, message);
+                }
+            }
             Action::DeleteNode { machine } => node(snapshot, projected, machine, ready, findings),
             _ => {}
         }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use ashlar_api::*;
 
 use super::{Findings, Projected};
-use crate::{Action, HostSeen, Plan, Snapshot, StepState, names};
+use crate::{Action, HostSeen, NetworksSeen, Plan, Snapshot, StepState, names};
 
 pub(super) fn check(snapshot: &Snapshot, plan: &Plan, projected: &Projected<'_>, findings: &mut Findings) {
     let mut before: BTreeSet<(&ObjectRef, &Action)> = BTreeSet::new();
@@ -68,11 +68,29 @@ pub(super) fn check(snapshot: &Snapshot, plan: &Plan, projected: &Projected<'_>,
                 if !defined && !made(Action::DefineDomain { machine: machine.clone() }) {
                     findings.add("Precondition", &step.object, "its domain is not defined");
                 }
+                if let Some(machine) = projected.machines.get(machine)
+                    && !is_filtered(snapshot, machine)
+                {
+                    findings.add("Filter", &step.object, "its taps would come up without their filter");
+                }
             }
             _ => {}
         }
         before.insert((&step.object, action));
     }
+}
+
+/// Whether every interface has a filter on the host that was seen intact.
+fn is_filtered(snapshot: &Snapshot, machine: &Machine) -> bool {
+    let Some(HostSeen::Seen(world)) = snapshot.observed.hosts.get(&machine.spec.host) else { return false };
+    let NetworksSeen::Seen { networks, .. } = &world.networks else { return false };
+    machine.spec.nics.iter().all(|nic| {
+        networks.values().filter(|network| network.intact).filter_map(|network| network.applied.as_ref()).any(
+            |network| {
+                network.name == nic.network && network.taps.values().any(|filter| filter.mac == nic.mac)
+            },
+        )
+    })
 }
 
 fn is_filled(projected: &Projected<'_>, image_volume: &str) -> bool {

@@ -4,7 +4,7 @@
 use ashlar_api::*;
 
 use super::{Findings, Projected};
-use crate::{Decision, HostSeen, Plan, Snapshot};
+use crate::{Decision, HostSeen, NetworksSeen, Plan, Snapshot};
 
 pub(super) fn check(snapshot: &Snapshot, plan: &Plan, projected: &Projected<'_>, findings: &mut Findings) {
     for decision in plan.decisions.iter().flatten() {
@@ -132,6 +132,30 @@ fn remove(snapshot: &Snapshot, projected: &Projected<'_>, object: &ObjectRef, fi
             };
             if !wished {
                 findings.add("Removal", object, "there is no recorded intent to delete it");
+            }
+        }
+        Kind::Network => {
+            let Some(network) = snapshot.networks.get(&object.name) else { return };
+            if !network.metadata.is_deleting() {
+                findings.add("Removal", object, "there is no recorded intent to delete it");
+            }
+            let uid = network.metadata.uid.unwrap_or_default();
+            for host in network.record.hosts.iter().filter(|host| snapshot.hosts.contains_key(*host)) {
+                let absent = match snapshot.observed.hosts.get(host) {
+                    Some(HostSeen::Seen(world)) => matches!(
+                        &world.networks,
+                        NetworksSeen::Seen { networks, .. } if !networks.contains_key(&uid)
+                    ),
+                    _ => false,
+                };
+                if !absent {
+                    findings.add("Removal", object, format!("{host} was not seen without it"));
+                }
+            }
+            let attached =
+                |machine: &&Machine| machine.spec.nics.iter().any(|nic| nic.network == object.name);
+            if projected.machines.values().copied().any(|machine| attached(&machine)) {
+                findings.add("Removal", object, "machines are attached to it");
             }
         }
         Kind::Secret => secret(snapshot, projected, object, findings),

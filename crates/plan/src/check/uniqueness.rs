@@ -28,7 +28,7 @@ pub(super) fn check(snapshot: &Snapshot, plan: &Plan, findings: &mut Findings) {
     }
     let mut holders = Holders::default();
     for machine in snapshot.machines.values() {
-        self::machine(machine, &mut holders, findings);
+        self::machine(snapshot, machine, &mut holders, findings);
     }
     for volume in snapshot.volumes.values() {
         self::volume(volume, &mut holders, findings);
@@ -39,7 +39,7 @@ pub(super) fn check(snapshot: &Snapshot, plan: &Plan, findings: &mut Findings) {
     for decision in plan.decisions.iter().flatten() {
         match decision {
             Decision::Create(Object::Machine(new)) => {
-                machine(new, &mut holders, findings);
+                machine(snapshot, new, &mut holders, findings);
                 addresses(snapshot, new, findings);
                 let provider_id =
                     format!("ashlar://{}/{}", snapshot.installation, new.metadata.uid.unwrap_or_default());
@@ -57,11 +57,11 @@ pub(super) fn check(snapshot: &Snapshot, plan: &Plan, findings: &mut Findings) {
     }
 }
 
-fn machine(machine: &Machine, holders: &mut Holders, findings: &mut Findings) {
+fn machine(snapshot: &Snapshot, machine: &Machine, holders: &mut Holders, findings: &mut Findings) {
     let (object, spec) = (machine.object_ref(), &machine.spec);
     for nic in &spec.nics {
         holders.hold(format!("MAC {}", nic.mac), &object, findings);
-        let address = format!("address {} on bridge {}", nic.address.addr(), nic.bridge);
+        let address = format!("address {} on {}", nic.address.addr(), segment(snapshot, &nic.network));
         holders.hold(address, &object, findings);
     }
     holders.hold(format!("domain UUID {}", spec.domain.uuid), &object, findings);
@@ -75,15 +75,15 @@ fn volume(volume: &Volume, holders: &mut Holders, findings: &mut Findings) {
     holders.hold(file, &volume.object_ref(), findings);
 }
 
-fn bridge<'s>(snapshot: &'s Snapshot, network: &'s str) -> &'s str {
-    snapshot.networks.get(network).map_or(network, |network| &network.spec.attachment.bridge)
+fn segment(snapshot: &Snapshot, network: &str) -> String {
+    snapshot.networks.get(network).map_or_else(|| network.to_owned(), Network::segment)
 }
 
 fn cluster(snapshot: &Snapshot, cluster: &Cluster, holders: &mut Holders, findings: &mut Findings) {
     let Some(endpoint) = &cluster.record.endpoint else { return };
-    let (object, bridge) = (cluster.object_ref(), bridge(snapshot, &cluster.spec.network));
-    holders.hold(format!("address {} on bridge {bridge}", endpoint.address), &object, findings);
-    holders.hold(format!("VRRP id {} on bridge {bridge}", endpoint.vrrp_id), &object, findings);
+    let (object, segment) = (cluster.object_ref(), segment(snapshot, &cluster.spec.network));
+    holders.hold(format!("address {} on {segment}", endpoint.address), &object, findings);
+    holders.hold(format!("VRRP id {} on {segment}", endpoint.vrrp_id), &object, findings);
 }
 
 fn addresses(snapshot: &Snapshot, machine: &Machine, findings: &mut Findings) {

@@ -69,12 +69,18 @@ pub(super) fn create(
         image: machine_image(request.image, accelerator, &image_volumes),
         nics: vec![Nic {
             network: network.metadata.name.clone(),
-            bridge: network.spec.attachment.bridge.clone(),
+            bridge: crate::network::bridge(network),
             mac,
             address,
             gateway: network.spec.gateway,
             dns: network.spec.dns.clone(),
-            mtu: network.spec.mtu,
+            mtu: network.spec.mtu(),
+            vlan: network
+                .spec
+                .attachment
+                .vlan
+                .as_ref()
+                .map(|vlan| NicVlan { tag: vlan.tag, open_vswitch: vlan.open_vswitch }),
         }],
         volumes: volumes
             .iter()
@@ -127,7 +133,7 @@ pub(super) fn create(
     unit.create(machine.clone());
     draft.put_machine(machine);
     bump_host(draft, &mut unit, host);
-    bump_networks(draft, &mut unit, &network.spec.attachment.bridge);
+    bump_networks(draft, &mut unit, network, host_name);
     unit.check(request.image.object_ref(), &request.image.metadata.resource_version);
     unit.check(request.class.object_ref(), &request.class.metadata.resource_version);
     Some(unit)
@@ -265,13 +271,19 @@ fn bump_host(draft: &mut Draft<'_>, unit: &mut Unit, mut host: Host) {
     draft.hosts.insert(host.metadata.name.clone(), host);
 }
 
-/// Every address bumps the ledgers of all networks of its broadcast domain.
-fn bump_networks(draft: &mut Draft<'_>, unit: &mut Unit, bridge: &str) {
+/// Every address bumps the ledgers of all networks of its broadcast domain. The host is recorded with the network that
+/// it will carry, before anything is made there.
+fn bump_networks(draft: &mut Draft<'_>, unit: &mut Unit, network: &Network, host: &str) {
+    let segment = network.segment();
     let same: Vec<Network> =
-        draft.networks.values().filter(|network| network.spec.attachment.bridge == bridge).cloned().collect();
-    for mut network in same {
-        network.record.ledger_sequence += 1;
-        unit.update(network.clone());
-        draft.networks.insert(network.metadata.name.clone(), network);
+        draft.networks.values().filter(|network| network.segment() == segment).cloned().collect();
+    for mut one in same {
+        one.record.ledger_sequence += 1;
+        if one.metadata.name == network.metadata.name {
+            one.record.hosts.insert(host.to_owned());
+            super::ensure_finalizer(&mut one.metadata);
+        }
+        unit.update(one.clone());
+        draft.networks.insert(one.metadata.name.clone(), one);
     }
 }

@@ -6,7 +6,7 @@ use ashlar_api::*;
 use super::facts::is_seen_absent;
 use super::groups::groups_of;
 use crate::draft::{Draft, Unit, cluster_of};
-use crate::{ClusterSeen, HostSeen, names};
+use crate::{ClusterSeen, HostSeen, names, network};
 
 /// Hands down deletion: cluster → groups and machines → volumes.
 pub(super) fn cascade(draft: &mut Draft<'_>) {
@@ -125,6 +125,7 @@ pub(super) fn remove(draft: &mut Draft<'_>) {
     }
     remove_image_files(draft);
     remove_groups(draft);
+    network::decide(draft);
     remove_clusters(draft);
 }
 
@@ -279,7 +280,10 @@ fn remove_clusters(draft: &mut Draft<'_>) {
         draft.clusters.values().filter(|cluster| cluster.metadata.is_deleting()).cloned().collect();
     for cluster in clusters {
         let key = cluster.key();
-        if !draft.machines_of(&key).is_empty() || !groups_of(draft, &key).is_empty() {
+        if !draft.machines_of(&key).is_empty()
+            || !groups_of(draft, &key).is_empty()
+            || network::is_left_behind(draft, &cluster)
+        {
             continue;
         }
         let mut unit = Unit::default();

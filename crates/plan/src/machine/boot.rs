@@ -6,7 +6,7 @@ use jiff::SignedDuration;
 use super::chain::{Chain, block, wait};
 use super::context::ClusterContext;
 use super::host_view::{DomainView, HostView, HostViews};
-use crate::{Action, DomainState, StepState, names};
+use crate::{Action, DomainState, StepState, names, network};
 
 /// A published token that has less than this left is published anew, while its join runs.
 const TOKEN_RENEWAL: SignedDuration = SignedDuration::from_mins(5);
@@ -253,6 +253,9 @@ fn start(context: &ClusterContext<'_>, machine: &Machine, chain: &mut Chain, sta
         chain.wait_for("ClusterStopped", format!("{} is stopped", context.key()));
     }
     if let Err(hold) = gate(context, machine) {
+        chain.hold(hold);
+    }
+    if let Err(hold) = network::ready(context.draft, machine) {
         chain.hold(hold);
     }
     let why = match (machine.spec.bootstrap, machine.spec.role) {

@@ -6,7 +6,7 @@ use ashlar_api::ObjectRef;
 use crate::{Action, Block, Step, StepState, Wait};
 
 /// Steps in the making.
-pub(super) struct Chain {
+pub(crate) struct Chain {
     object: ObjectRef,
     host: String,
     steps: Vec<Step>,
@@ -14,34 +14,34 @@ pub(super) struct Chain {
 }
 
 impl Chain {
-    pub(super) fn new(object: ObjectRef, host: &str) -> Self {
+    pub(crate) fn new(object: ObjectRef, host: &str) -> Self {
         Chain { object, host: host.to_owned(), steps: Vec::new(), hold: None }
     }
 
     /// From here on nothing can be done; the first reason stays.
-    pub(super) fn hold(&mut self, state: StepState) {
+    pub(crate) fn hold(&mut self, state: StepState) {
         if self.hold.is_none() {
             self.hold = Some(state);
         }
     }
 
-    pub(super) fn wait_for(&mut self, reason: &str, message: impl Into<String>) {
+    pub(crate) fn wait_for(&mut self, reason: &str, message: impl Into<String>) {
         self.hold(wait(reason, message));
     }
 
     /// Adds a step on the host.
-    pub(super) fn push(&mut self, action: Action, why: impl Into<String>) {
+    pub(crate) fn push(&mut self, action: Action, why: impl Into<String>) {
         let host = self.host.clone();
         self.add(Some(action), host, why.into());
     }
 
     /// Adds a step in the store or at the cluster's API.
-    pub(super) fn push_elsewhere(&mut self, action: Action, why: impl Into<String>) {
+    pub(crate) fn push_elsewhere(&mut self, action: Action, why: impl Into<String>) {
         self.add(Some(action), String::new(), why.into());
     }
 
     /// Adds something to wait for, which holds up what comes after it.
-    pub(super) fn push_wait(&mut self, why: impl Into<String>, state: StepState) {
+    pub(crate) fn push_wait(&mut self, why: impl Into<String>, state: StepState) {
         self.hold(state);
         let host = self.host.clone();
         self.add(None, host, why.into());
@@ -60,15 +60,15 @@ impl Chain {
         self.steps.push(Step { object: self.object.clone(), host, action, state, why });
     }
 
-    pub(super) fn finish(self) -> Vec<Step> {
+    pub(crate) fn finish(self) -> Vec<Step> {
         self.steps
     }
 }
 
-pub(super) fn wait(reason: &str, message: impl Into<String>) -> StepState {
+pub(crate) fn wait(reason: &str, message: impl Into<String>) -> StepState {
     StepState::Waiting(Wait { reason: reason.to_owned(), message: message.into() })
 }
 
-pub(super) fn block(reason: &str, message: impl Into<String>) -> StepState {
+pub(crate) fn block(reason: &str, message: impl Into<String>) -> StepState {
     StepState::Blocked(Block { reason: reason.to_owned(), message: message.into() })
 }

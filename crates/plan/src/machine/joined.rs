@@ -6,7 +6,7 @@ use super::boot::{File, image_files, look, lost, missing_object, other_size, pau
 use super::chain::Chain;
 use super::context::ClusterContext;
 use super::host_view::{DomainView, HostViews};
-use crate::{Action, DomainState, StepState, names};
+use crate::{Action, DomainState, StepState, names, network};
 
 /// Steps of a machine that joined.
 pub(super) fn steps(
@@ -105,6 +105,9 @@ fn power(context: &ClusterContext<'_>, machine: &Machine, chain: &mut Chain, sta
         }
         Some(DomainState::ShutOff | DomainState::Crashed) | None => {
             image_files(context, machine, chain);
+            if let Err(hold) = network::ready(context.draft, machine) {
+                chain.hold(hold);
+            }
             chain.push(Action::StartDomain { machine: machine.key() }, "start it: it should run and is off");
         }
     }

@@ -15,7 +15,7 @@ use ashlar_api::*;
 use crate::draft::Draft;
 use crate::{Action, Block, Note, NoteKind, Step, StepState, Wait, names};
 
-use chain::{Chain, block, wait};
+pub(crate) use chain::{Chain, block, wait};
 use context::ClusterContext;
 use host_view::HostViews;
 

@@ -65,8 +65,7 @@ fn fitting(draft: &Draft<'_>, host: &Host, request: &Request<'_>) -> Result<(), 
         );
     }
     let network = &request.network;
-    let carriers = &network.spec.attachment.hosts;
-    if !carriers.is_empty() && !carriers.contains(name) {
+    if !network.spec.is_on(name) {
         return refuse("Network", format!("network {} is not there", network.metadata.name));
     }
     let pool = &request.pool;

@@ -126,7 +126,10 @@ pub fn plan_text(snapshot: &Snapshot, plan: &Plan) -> String {
 fn shared(text: &mut String, after: &After<'_>, objects: &[(&ObjectRef, Vec<&Step>)]) {
     let mut hosts: BTreeMap<&str, Vec<&(&ObjectRef, Vec<&Step>)>> = BTreeMap::new();
     for entry in objects {
-        let host = after.volume(entry.0).map_or("", |volume| volume.spec.host.as_str());
+        let host = match entry.0.kind {
+            Kind::Host => entry.0.name.as_str(),
+            _ => after.volume(entry.0).map_or("", |volume| volume.spec.host.as_str()),
+        };
         hosts.entry(host).or_default().push(entry);
     }
     for (host, objects) in hosts {

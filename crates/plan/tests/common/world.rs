@@ -138,6 +138,13 @@ impl World {
         }
     }
 
+    fn networks(&mut self, host: &str) -> &mut BTreeMap<uuid::Uuid, NetworkSeen> {
+        match &mut self.host_of(host).networks {
+            NetworksSeen::Seen { networks, .. } => networks,
+            other => panic!("networks of {host}: {other:?}"),
+        }
+    }
+
     fn machine(&self, key: &NamespacedName) -> Machine {
         self.snapshot.machines[key].clone()
     }
@@ -189,6 +196,15 @@ impl World {
             }
             Action::VerifyVolume { volume } => {
                 self.snapshot.volumes.get_mut(volume).unwrap().record.filled = true;
+            }
+            Action::EnsureNetwork { network, host } => {
+                let wanted = ashlar_plan::network::desired(&self.snapshot, network, host).unwrap();
+                let seen = NetworkSeen { applied: Some(Box::new(wanted.clone())), intact: true };
+                self.networks(host).insert(wanted.uid, seen);
+            }
+            Action::RemoveNetwork { network, host } => {
+                let uid = self.snapshot.networks[network].metadata.uid.unwrap();
+                self.networks(host).remove(&uid);
             }
             Action::DefineDomain { machine } => self.define(machine),
             Action::StartDomain { machine } => {

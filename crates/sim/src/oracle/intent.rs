@@ -74,6 +74,16 @@ impl State {
             self.blame("crash", format!("domain {name} is started before its start is recorded"));
         }
         let Some(machine) = machine else { return };
+        let networks = self.hosts.get(&host.name).map(|host| host.networks.clone()).unwrap_or_default();
+        for nic in &machine.spec.nics {
+            let filtered = networks.values().filter(|network| network.intact).any(|network| {
+                let taps = network.applied.iter().flat_map(|network| network.taps.values());
+                taps.into_iter().any(|tap| tap.mac == nic.mac && tap.addresses.contains(&nic.address.addr()))
+            });
+            if !filtered {
+                self.blame("filter", format!("domain {name} is started without a filter for {}", nic.mac));
+            }
+        }
         let taken: Vec<_> = machine
             .spec
             .nics

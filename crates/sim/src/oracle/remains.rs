@@ -20,6 +20,19 @@ impl State {
             }
         }
         let machines = self.oracle.machines_of(cluster);
+        for (host, world) in &self.hosts {
+            for network in world.networks.values() {
+                let Some(applied) = &network.applied else {
+                    found.push(format!("a half made network on {host}"));
+                    continue;
+                };
+                if applied.taps.values().any(|tap| tap.cluster == cluster.to_string()) {
+                    found.push(format!("filters in network {} on {host}", applied.name));
+                } else if applied.taps.is_empty() {
+                    found.push(format!("network {} on {host}", applied.name));
+                }
+            }
+        }
         for (host, file) in self.files_of(cluster) {
             found.push(format!("file {file} on {host}"));
         }

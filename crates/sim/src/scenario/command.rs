@@ -11,19 +11,54 @@ use crate::{CrashPoint, HostOptions, Moment, fixtures};
 #[derive(Clone, Debug)]
 pub(crate) enum Command {
     Host(HostOptions),
-    HostIs { host: String, state: HostState },
-    Pool { host: String, state: PoolState },
-    Lose { host: String, word: String },
+    HostIs {
+        host: String,
+        state: HostState,
+    },
+    Pool {
+        host: String,
+        state: PoolState,
+    },
+    Lose {
+        host: String,
+        word: String,
+    },
     Image(String),
     Apply(String),
     Plan(Option<String>),
-    Run { goal: GoalWord, cluster: Option<NamespacedName>, deadline: Duration, engines: u32 },
-    Delete { kind: String, name: NamespacedName },
-    SetStopped { cluster: NamespacedName, stopped: bool, force: bool },
+    Run {
+        goal: GoalWord,
+        cluster: Option<NamespacedName>,
+        deadline: Duration,
+        engines: u32,
+    },
+    Delete {
+        kind: String,
+        name: NamespacedName,
+    },
+    SetStopped {
+        cluster: NamespacedName,
+        stopped: bool,
+        force: bool,
+    },
     Status,
     Foreign(Foreign),
-    Virsh { host: String, verb: VirshVerb, domain: String },
-    FailBoot { machine: String, phase: String, reason: String },
+    Virsh {
+        host: String,
+        verb: VirshVerb,
+        domain: String,
+    },
+    /// A person removes a rule of a network, or all of it.
+    BreakNetwork {
+        host: String,
+        network: String,
+        whole: bool,
+    },
+    FailBoot {
+        machine: String,
+        phase: String,
+        reason: String,
+    },
     HangBoot(String),
     MendBoot(String),
     Crash(CrashPoint),
@@ -54,9 +89,23 @@ pub(crate) enum PoolState {
 /// What is not Ashlar's.
 #[derive(Clone, Debug)]
 pub(crate) enum Foreign {
-    Domain { host: String, name: String },
-    Volume { host: String, file: String },
-    Address { bridge: String, address: Ipv4Addr },
+    Domain {
+        host: String,
+        name: String,
+    },
+    Volume {
+        host: String,
+        file: String,
+    },
+    Address {
+        bridge: String,
+        address: Ipv4Addr,
+    },
+    /// An interface with the name of the bridge that the network would get.
+    Part {
+        host: String,
+        network: String,
+    },
 }
 
 /// What a person does with virsh.
@@ -86,6 +135,7 @@ pub(crate) enum Expectation {
     Gone(NamespacedName),
     Ready(NamespacedName),
     Domains { host: String, count: usize },
+    Networks { host: String, count: usize },
     Error(String),
 }
 
@@ -181,6 +231,19 @@ pub(super) fn parse(text: &str, document: Option<String>) -> Result<Command, Str
         (["expect", "domains", host, number], None) => {
             Command::Expect(Expectation::Domains { host: (*host).to_owned(), count: count(number)? as usize })
         }
+        (["expect", "networks", host, number], None) => Command::Expect(Expectation::Networks {
+            host: (*host).to_owned(),
+            count: count(number)? as usize,
+        }),
+        (["break", "network", name, "on", host], None) => {
+            Command::BreakNetwork { host: (*host).to_owned(), network: (*name).to_owned(), whole: false }
+        }
+        (["remove", "network", name, "on", host], None) => {
+            Command::BreakNetwork { host: (*host).to_owned(), network: (*name).to_owned(), whole: true }
+        }
+        (["foreign", "part", host, "of", network], None) => {
+            Command::Foreign(Foreign::Part { host: (*host).to_owned(), network: (*network).to_owned() })
+        }
         (["expect", "error", words @ ..], None) if !words.is_empty() => {
             Command::Expect(Expectation::Error(words.join(" ")))
         }
@@ -238,7 +301,14 @@ fn host(name: &str, words: &[&str]) -> Result<HostOptions, String> {
             "pool" => options.pool_mib = size_mib(value()?)?,
             "rack" => options.rack = (*value()?).to_owned(),
             "no-kvm" => options.kvm = false,
-            other => return Err(unknown("option of a host", other, "threads, memory, pool, rack, no-kvm")),
+            "no-vxlan" => options.vxlan = false,
+            "mtu" => {
+                options.underlay_mtu = u16::try_from(count(value()?)?).map_err(|error| error.to_string())?;
+            }
+            other => {
+                let known = "threads, memory, pool, rack, no-kvm, no-vxlan, mtu";
+                return Err(unknown("option of a host", other, known));
+            }
         }
     }
     Ok(options)
@@ -247,23 +317,30 @@ fn host(name: &str, words: &[&str]) -> Result<HostOptions, String> {
 fn network(name: &str, cidr: &str, words: &[&str]) -> Result<String, String> {
     let net: Vec<&str> = cidr.split('.').collect();
     let [a, b, ..] = net.as_slice() else { return Err(format!("`{cidr}` is no CIDR")) };
-    let mut bridge = "br0";
+    let mut attachment = "bridge: br0".to_owned();
+    let mut more = String::new();
     let mut range = (format!("{a}.{b}.1.1"), format!("{a}.{b}.1.250"));
     let mut words = words.iter();
     while let Some(word) = words.next() {
         let value = words.next().ok_or_else(|| format!("`{word}` takes a value"))?;
         match *word {
-            "bridge" => bridge = value,
+            "bridge" => attachment = format!("bridge: {value}"),
+            "vxlan" => attachment = format!("vxlan: {{vni: {value}}}"),
+            "nat" => attachment = format!("nat: {{}}, hosts: [{value}]"),
+            "mtu" => more += &format!("  mtu: {value}\n"),
+            "egress" => more += &format!("  egress: {value}\n"),
             "range" => {
                 let (first, last) = value.split_once('-').ok_or("a range is FIRST-LAST")?;
                 range = (first.to_owned(), last.to_owned());
             }
-            other => return Err(unknown("option of a network", other, "bridge, range")),
+            other => {
+                return Err(unknown("option of a network", other, "bridge, vxlan, nat, mtu, egress, range"));
+            }
         }
     }
     Ok(format!(
         "apiVersion: ashlar.dev/v1alpha1\nkind: Network\nmetadata: {{name: {name}}}\nspec:\n  \
-         attachment: {{bridge: {bridge}}}\n  cidrs: [{cidr}]\n  gateway: {a}.{b}.0.1\n  \
+         attachment: {{{attachment}}}\n{more}  cidrs: [{cidr}]\n  gateway: {a}.{b}.0.1\n  \
          ranges: [{{first: {}, last: {}}}]\n",
         range.0, range.1
     ))

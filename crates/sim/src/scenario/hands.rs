@@ -22,6 +22,8 @@ pub(super) fn add_foreign(state: &mut State, foreign: &Foreign, number: u128) ->
             let pool = pool.ok_or_else(|| format!("there is no host {host}"))?;
             state.add_foreign_volume(host, pool, file, SimVolume::foreign(1 << 30));
         }
+        // Needs the network's uid: see [`add_part`].
+        Foreign::Part { host, .. } => has_host(state, host)?,
         Foreign::Address { bridge, address } => {
             state.foreign_addresses.insert((bridge.clone(), *address));
         }
@@ -81,6 +83,29 @@ pub(super) fn lose(state: &mut State, host: &str, word: &str) -> Result<(), Stri
     } else {
         Err(format!("`{word}` is in the names of {} files on {host}", lost.len()))
     }
+}
+
+/// An interface of somebody else's with the name that a network's bridge would get.
+pub(super) fn add_part(state: &mut State, host: &str, network: Uuid) -> Result<(), String> {
+    has_host(state, host)?;
+    if let Some(host) = state.hosts.get_mut(host) {
+        host.foreign_parts.insert(ashlar_plan::network::names::bridge(network));
+    }
+    Ok(())
+}
+
+/// A person removes a rule of a network, or all of it.
+pub(super) fn break_network(state: &mut State, host: &str, network: Uuid, whole: bool) -> Result<(), String> {
+    has_host(state, host)?;
+    let networks = state.hosts.get_mut(host).map(|host| &mut host.networks);
+    let networks = networks.filter(|networks| networks.contains_key(&network));
+    let networks = networks.ok_or_else(|| format!("that network is not on {host}"))?;
+    if whole {
+        networks.remove(&network);
+    } else if let Some(seen) = networks.get_mut(&network) {
+        seen.intact = false;
+    }
+    Ok(())
 }
 
 /// A person at virsh.

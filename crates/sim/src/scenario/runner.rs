@@ -7,7 +7,7 @@ use ashlar_engine::declare::{self, Declared};
 use ashlar_engine::{EngineError, Goal, RunSummary, Scope};
 use ashlar_plan::render::plan_text;
 
-use super::command::{Command, Expectation, GoalWord};
+use super::command::{Command, Expectation, Foreign, GoalWord};
 use super::{Failed, Line, hands};
 use crate::canonical::scrub_text;
 use crate::executor::Ended;
@@ -112,6 +112,14 @@ impl Runner {
                 simulation.set_stopped(cluster, *stopped, *force).map_err(plain)?;
             }
             Command::Status => self.status()?,
+            Command::Foreign(Foreign::Part { host, network }) => {
+                let uid = self.network(network)?;
+                hands::add_part(&mut self.simulation.world.state(), host, uid)?;
+            }
+            Command::BreakNetwork { host, network, whole } => {
+                let uid = self.network(network)?;
+                hands::break_network(&mut self.simulation.world.state(), host, uid, *whole)?;
+            }
             Command::Foreign(foreign) => {
                 self.foreign += 1;
                 hands::add_foreign(&mut self.simulation.world.state(), foreign, self.foreign)?;
@@ -140,6 +148,14 @@ impl Runner {
             }
         }
         Ok(())
+    }
+
+    /// The uid of a network.
+    fn network(&self, name: &str) -> Result<uuid::Uuid, String> {
+        let stored = self.simulation.read(&ObjectRef::new(Kind::Network, "", name)).map_err(plain)?;
+        let uid =
+            stored.as_ref().and_then(|network| network.pointer("/metadata/uid")?.as_str()?.parse().ok());
+        uid.ok_or_else(|| format!("there is no network {name}"))
     }
 
     fn refused(&mut self, error: &str) {
@@ -283,6 +299,11 @@ impl Runner {
                 let state = self.simulation.world.state();
                 let found = state.hosts.get(host).map(|host| host.domains.len()).unwrap_or_default();
                 if found == *count { Ok(()) } else { Err(format!("there are {found} domains on {host}")) }
+            }
+            Expectation::Networks { host, count } => {
+                let state = self.simulation.world.state();
+                let found = state.hosts.get(host).map(|host| host.networks.len()).unwrap_or_default();
+                if found == *count { Ok(()) } else { Err(format!("there are {found} networks on {host}")) }
             }
             Expectation::Error(words) if self.last_error.contains(words.as_str()) => Ok(()),
             Expectation::Error(words) => {

@@ -4,7 +4,7 @@ use super::World;
 use crate::expand::{ObjectMap, inline_groups};
 use crate::host_uri::HostUri;
 use crate::names::{quoted, some_of};
-use crate::validate::{Report, class, parse_version, syntax};
+use crate::validate::{Report, class, parse_version, syntax, syntax::overlap};
 use crate::{Cluster, Host, Kind, MachineClass, Network, Object, StoragePool, WorkerGroup};
 
 fn refer(
@@ -76,16 +76,38 @@ pub(super) fn network(report: &mut Report<'_>, world: &World<'_>, network: &Netw
     let spec = &network.spec;
     let own = network.object_ref();
     for other in world.networks().filter(|other| world.is_reported_at(&own, &other.object_ref())) {
-        let (a, b) = (&spec.attachment, &other.spec.attachment);
-        if a.bridge != b.bridge || !share_hosts(&a.hosts, &b.hosts) {
+        if !share_hosts(&spec.attachment.hosts, &other.spec.attachment.hosts) {
             continue;
+        }
+        if let (Some(a), Some(b)) = (&spec.attachment.vxlan, &other.spec.attachment.vxlan)
+            && a.vni == b.vni
+        {
+            let message = format!(
+                "{} is the VNI of network {} too: the two would be one; choose another",
+                a.vni, other.metadata.name
+            );
+            report.add("spec.attachment.vxlan.vni", message);
+        }
+        let segment = network.segment();
+        if segment != other.segment() {
+            continue;
+        }
+        for cidr in &spec.cidrs {
+            for theirs in other.spec.cidrs.iter().filter(|theirs| overlap(**theirs, *cidr) && *theirs != cidr)
+            {
+                let message = format!(
+                    "{cidr} overlaps with {theirs} of network {} on the same bridge {segment}: write the same CIDR, or \
+                     one that is apart",
+                    other.metadata.name
+                );
+                report.add("spec.cidrs[0]", message);
+            }
         }
         let name = &other.metadata.name;
         for (index, range) in spec.ranges.iter().enumerate() {
             if other.spec.ranges.iter().any(|o| o.first <= range.last && range.first <= o.last) {
                 let message = format!(
-                    "overlaps with a range of network {name} on the same bridge {}: addresses would be given twice",
-                    a.bridge
+                    "overlaps with a range of network {name} on the same bridge {segment}: addresses would be given twice"
                 );
                 report.add(format!("spec.ranges[{index}]"), message);
             }
@@ -93,9 +115,9 @@ pub(super) fn network(report: &mut Report<'_>, world: &World<'_>, network: &Netw
         let (ids, others) = (&spec.vrrp_ids, &other.spec.vrrp_ids);
         if ids.first <= others.last && others.first <= ids.last {
             let message = format!(
-                "{} to {} overlaps with {} to {} of network {name} on the same bridge {}: two clusters would fight for \
+                "{} to {} overlaps with {} to {} of network {name} on the same bridge {segment}: two clusters would fight for \
                  one VRRP id; give each network a part of its own, as 1 to 127 and 128 to 255",
-                ids.first, ids.last, others.first, others.last, a.bridge
+                ids.first, ids.last, others.first, others.last
             );
             report.add("spec.vrrpIds", message);
         }

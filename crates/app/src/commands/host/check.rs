@@ -162,6 +162,10 @@ fn judge(facts: &BTreeMap<String, String>) -> Vec<Line> {
         "enabled" => (Verdict::Ok, ""),
         _ => (Verdict::Warning, "VMs are confined by their user only"),
     });
+    say("nft, ip and bridge", "nft", &|value| match value {
+        "yes" => (Verdict::Ok, ""),
+        _ => (Verdict::Bad, "no machine starts without its filter: install nftables and iproute2"),
+    });
     let bridged = facts.get("bridge-netfilter").is_some_and(|value| value == "1");
     let forward = |value: &str| match value.to_ascii_lowercase().as_str() {
         "drop" if bridged => (

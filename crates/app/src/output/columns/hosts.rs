@@ -154,29 +154,60 @@ struct NetworkSpecRow {
     cidrs: Vec<String>,
     gateway: String,
     #[serde(default)]
-    mtu: u16,
+    mtu: Option<u16>,
     ranges: Vec<AddressRange>,
 }
 
 #[derive(Deserialize)]
 struct AttachmentRow {
+    #[serde(default)]
+    bridge: Option<String>,
+    #[serde(default)]
+    vlan: Option<VlanRow>,
+    #[serde(default)]
+    vxlan: Option<VxlanRow>,
+    #[serde(default)]
+    hosts: Vec<String>,
+}
+
+#[derive(Deserialize)]
+struct VlanRow {
     bridge: String,
+    tag: u16,
+}
+
+#[derive(Deserialize)]
+struct VxlanRow {
+    vni: u32,
+}
+
+impl AttachmentRow {
+    fn text(&self) -> String {
+        match (&self.bridge, &self.vlan, &self.vxlan) {
+            (Some(bridge), ..) => format!("bridge {bridge}"),
+            (_, Some(vlan), _) => format!("vlan {} of {}", vlan.tag, vlan.bridge),
+            (.., Some(vxlan)) => format!("vxlan {}", vxlan.vni),
+            (None, None, None) => format!("nat on {}", self.hosts.join(",")),
+        }
+    }
 }
 
 impl<'a> Row<'a> for NetworkRow<'a> {
     const HEADERS: &'static [(&'static str, bool)] =
-        &[("BRIDGE", false), ("CIDR", false), ("GATEWAY", false), ("MTU", true), ("RANGES", true)];
+        &[("ATTACHMENT", false), ("CIDR", false), ("GATEWAY", false), ("MTU", true), ("RANGES", true)];
     fn meta(&self) -> &Meta<'a> {
         &self.metadata
     }
     fn cells(&self, _: Timestamp) -> Vec<Cow<'_, str>> {
+        let default_mtu =
+            if self.spec.attachment.vxlan.is_some() { 1500 - ashlar_api::VXLAN_OVERHEAD } else { 1500 };
         let ranges: Vec<String> =
             self.spec.ranges.iter().map(|range| format!("{}-{}", range.first, range.last)).collect();
         cells![
-            &self.spec.attachment.bridge,
+            self.spec.attachment.text(),
             self.spec.cidrs.join(","),
             &self.spec.gateway,
-            self.spec.mtu.to_string(),
+            self.spec.mtu.unwrap_or(default_mtu).to_string(),
             ranges.join(","),
         ]
     }

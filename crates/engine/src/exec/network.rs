@@ -1,0 +1,23 @@
+//! Networks on hosts.
+
+use ashlar_plan::network;
+
+use super::{Failure, Job, Outcome};
+
+pub(super) async fn ensure(job: Job<'_>, name: &str, host: &str) -> Outcome {
+    let wanted = network::desired(job.snapshot, name, host).map_err(Failure::NotNow)?;
+    let host = job.leased(host).await?;
+    let what = format!("setting up network {name} on {}", host.name);
+    job.call(&what, job.engine.world.networks.apply_network(&host, &wanted)).await
+}
+
+pub(super) async fn remove(job: Job<'_>, name: &str, host: &str) -> Outcome {
+    let Some(network) = job.snapshot.networks.get(name) else {
+        return Err(Failure::NotNow(format!("network {name} is not in the store any more")));
+    };
+    let uid = network.metadata.uid.unwrap_or_default();
+    let host = job.leased(host).await?;
+    let what = format!("removing network {name} from {}", host.name);
+    let installation = job.engine.settings.installation;
+    job.call(&what, job.engine.world.networks.remove_network(&host, installation, uid)).await
+}

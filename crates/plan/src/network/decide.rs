@@ -1,0 +1,71 @@
+//! What is recorded about networks: a host leaves the record once it was seen without, a network the store once no host
+//! is left in its record.
+
+use ashlar_api::*;
+
+use crate::draft::{Draft, Unit};
+use crate::{HostSeen, NetworksSeen};
+
+/// Takes hosts out of records, and networks that are to go and are gone out of the store.
+pub(crate) fn decide(draft: &mut Draft<'_>) {
+    let kept: Vec<Network> = draft
+        .networks
+        .values()
+        .filter(|network| !network.record.hosts.is_empty() || network.metadata.is_deleting())
+        .cloned()
+        .collect();
+    if kept.is_empty() {
+        return;
+    }
+    draft.end_commit();
+    let population = super::population(draft);
+    let mut changed = Vec::new();
+    for mut network in kept {
+        let name = network.metadata.name.clone();
+        let uid = network.metadata.uid.unwrap_or_default();
+        let before = network.record.hosts.len();
+        network.record.hosts.retain(|host| {
+            population.is_used(&name, host)
+                || !(draft.hosts.get(host).is_none() || is_seen_without(draft, host, uid))
+        });
+        let in_use = population.hosts_of(&name).next().is_some()
+            || draft.clusters.values().any(|cluster| cluster.spec.network == name);
+        let goes = network.metadata.is_deleting() && network.record.hosts.is_empty() && !in_use;
+        if goes || network.record.hosts.len() != before {
+            changed.push((network, goes));
+        }
+    }
+    for (network, goes) in changed {
+        let mut unit = Unit::default();
+        if goes {
+            unit.remove(network.object_ref(), &network.metadata.resource_version);
+            draft.networks.remove(&network.metadata.name);
+        } else {
+            unit.update(network.clone());
+            draft.networks.insert(network.metadata.name.clone(), network);
+        }
+        draft.commit(unit);
+    }
+    draft.end_commit();
+}
+
+fn is_seen_without(draft: &Draft<'_>, host: &str, network: uuid::Uuid) -> bool {
+    match draft.snapshot.observed.hosts.get(host) {
+        Some(HostSeen::Seen(world)) => match &world.networks {
+            NetworksSeen::Seen { networks, .. } => !networks.contains_key(&network),
+            NetworksSeen::NotAsked | NetworksSeen::Unknown { .. } => false,
+        },
+        _ => false,
+    }
+}
+
+/// Whether something of a cluster's network may still be on a host that no machine needs it on: the cluster's object
+/// stays until it is gone, so that whoever deletes the cluster is told of it.
+pub(crate) fn is_left_behind(draft: &Draft<'_>, cluster: &Cluster) -> bool {
+    let Some(network) = draft.networks.get(&cluster.spec.network) else { return false };
+    if network.record.hosts.is_empty() {
+        return false;
+    }
+    let population = super::population(draft);
+    network.record.hosts.iter().any(|host| !population.is_used(&network.metadata.name, host))
+}
