@@ -19,13 +19,23 @@ impl<'a> Belongings<'a> {
     /// Whether the step is one of the scope's.
     pub(crate) fn has_step(&self, step: &Step) -> bool {
         match &step.action {
-            Some(Action::EnsureNetwork { network, .. } | Action::RemoveNetwork { network, .. }) => {
-                match self.scope {
-                    Scope::Cluster(wanted) => self.is_on_network(wanted, network),
-                    _ => self.scope == &Scope::All,
-                }
+            Some(Action::EnsureNetwork { network, host }) => {
+                // For a machine that somebody else decides on: theirs to commit, and then to do.
+                let is_there = |machine: &ashlar_api::Machine| {
+                    machine.spec.host == *host && machine.spec.nics.iter().any(|nic| nic.network == *network)
+                };
+                self.concerns(network) && self.snapshot.machines.values().any(is_there)
             }
+            Some(Action::RemoveNetwork { network, .. }) => self.concerns(network),
             _ => self.has(&step.object),
+        }
+    }
+
+    fn concerns(&self, network: &str) -> bool {
+        match self.scope {
+            Scope::All => true,
+            Scope::Cluster(wanted) => self.is_on_network(wanted, network),
+            Scope::Hosts | Scope::StoreOnly => false,
         }
     }
 

@@ -353,7 +353,7 @@ async fn clusters_are_apart(scene: &Scene<'_>, hosts: &Hosts) {
 /// bridge itself; and what lies outside is reached all the same.
 async fn hosts_are_out_of_reach(scene: &Scene<'_>, hosts: &Hosts) {
     let connect = |address: &str, port: u16| {
-        format!("nc -w 2 {address} {port} </dev/null >/dev/null 2>&1 && echo {address}:{port}; ")
+        format!("(nc -w 2 {address} {port} </dev/null >/dev/null 2>&1 && echo {address}:{port}) & ")
     };
     let mut script = String::new();
     for address in
@@ -363,7 +363,7 @@ async fn hosts_are_out_of_reach(scene: &Scene<'_>, hosts: &Hosts) {
             script += &connect(address, port);
         }
     }
-    script += "ping -c 1 -W 1 10.77.0.11 >/dev/null && echo ping; arping -c 1 -w 1 -I eth0 10.77.0.11 >/dev/null && echo arp; \
+    script += "wait; ping -c 1 -W 1 10.77.0.11 >/dev/null && echo ping; arping -c 1 -w 1 -I eth0 10.77.0.11 >/dev/null && echo arp; \
                ping -c 1 -W 1 169.254.64.1 >/dev/null && echo link-local; true";
     assert_eq!(scene.order(hosts, "r1", &script).await, "");
     // From a frame that names the bridge as its receiver, the host's stack gets nothing.
@@ -391,7 +391,7 @@ async fn hosts_are_out_of_reach(scene: &Scene<'_>, hosts: &Hosts) {
     for address in ["10.88.0.11", "10.88.0.13", "10.77.0.11"] {
         script += &connect(address, 22);
     }
-    script += "ping -c 1 -W 1 10.88.0.11 >/dev/null && echo ping; true";
+    script += "wait; ping -c 1 -W 1 10.88.0.11 >/dev/null && echo ping; true";
     assert_eq!(scene.order(hosts, "a1", &script).await, "");
     let twins = "nc -w 2 10.88.1.12 8080 </dev/null >/dev/null 2>&1 && echo neighbour; \
                  ping -c 1 -W 2 10.88.0.1 >/dev/null && echo gateway; true";

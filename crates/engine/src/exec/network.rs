@@ -6,6 +6,9 @@ use super::{Failure, Job, Outcome};
 
 pub(super) async fn ensure(job: Job<'_>, name: &str, host: &str) -> Outcome {
     let wanted = network::desired(job.snapshot, name, host).map_err(Failure::NotNow)?;
+    if wanted.taps.is_empty() {
+        return Err(Failure::NotNow(format!("no machine on {host} is attached to network {name} any more")));
+    }
     let host = job.leased(host).await?;
     let what = format!("setting up network {name} on {}", host.name);
     job.call(&what, job.engine.world.networks.apply_network(&host, &wanted)).await

@@ -17,7 +17,6 @@ pub(crate) fn decide(draft: &mut Draft<'_>) {
     if kept.is_empty() {
         return;
     }
-    draft.end_commit();
     let population = super::population(draft);
     let mut changed = Vec::new();
     for mut network in kept {
@@ -46,7 +45,6 @@ pub(crate) fn decide(draft: &mut Draft<'_>) {
         }
         draft.commit(unit);
     }
-    draft.end_commit();
 }
 
 fn is_seen_without(draft: &Draft<'_>, host: &str, network: uuid::Uuid) -> bool {

@@ -24,16 +24,21 @@ use crate::{Snapshot, draft::Draft};
 /// # Errors
 /// For people: what has to be added to the store first.
 pub fn desired(snapshot: &Snapshot, network: &str, host: &str) -> Result<HostNetwork, String> {
-    let population = Population::new(
+    committed(snapshot).desired(network, host)
+}
+
+/// What the store says.
+fn committed(snapshot: &Snapshot) -> Population<'_> {
+    Population::new(
         snapshot.installation,
         snapshot.networks.values(),
         snapshot.machines.values(),
         snapshot.clusters.values(),
         snapshot.hosts.values(),
-    );
-    population.desired(network, host)
+    )
 }
 
+/// What it will say once this plan's decisions are committed.
 fn population<'d>(draft: &'d Draft<'_>) -> Population<'d> {
     Population::new(
         draft.snapshot.installation,

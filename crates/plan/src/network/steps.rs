@@ -14,8 +14,12 @@ use crate::{Action, HostSeen, NetworksSeen, Snapshot, StepState};
 const VLAN_LIBVIRT: (u32, u32) = (11, 0);
 
 /// Steps of all hosts, network by network. They are steps of the hosts, since one host must not hold up another.
+///
+/// What is on a host already follows the machines that are in the store: those that this plan decides on may be
+/// somebody else's to commit (a run for one cluster commits nothing of another), and are followed once they are there.
 pub(crate) fn steps(draft: &Draft<'_>) -> Vec<crate::Step> {
     let population = super::population(draft);
+    let committed = super::committed(draft.snapshot);
     let mut steps = Vec::new();
     for network in draft.networks.values() {
         let name = network.metadata.name.as_str();
@@ -23,10 +27,15 @@ pub(crate) fn steps(draft: &Draft<'_>) -> Vec<crate::Step> {
         hosts.extend(network.record.hosts.iter().map(String::as_str));
         for host in hosts {
             let mut chain = Chain::new(ObjectRef::new(Kind::Host, "", host), host);
-            if population.is_used(name, host) {
-                ensure(draft, network, host, population.desired(name, host), &mut chain);
-            } else {
-                remove(draft, network, host, &mut chain);
+            match (committed.is_used(name, host), population.is_used(name, host)) {
+                (true, true) => ensure(draft, network, host, committed.desired(name, host), &mut chain),
+                (false, true) => match look(draft.snapshot, network, host) {
+                    Ok(Found::Something { .. }) => {}
+                    _ => ensure(draft, network, host, population.desired(name, host), &mut chain),
+                },
+                // The machines go with this plan's decisions.
+                (true, false) => {}
+                (false, false) => remove(draft, network, host, &mut chain),
             }
             steps.extend(chain.finish());
         }
