@@ -53,15 +53,7 @@ impl Dial for Hosts {
         via.sort_by_key(|host| Some(&host.name) != last_good.as_ref());
         let mut last = None;
         for host in via {
-            let opened: Result<Box<dyn Stream>, EffectError> = match &target.namespace {
-                None => {
-                    self.tunnel(host, target.address, target.port).await.map(|stream| Box::new(stream) as _)
-                }
-                Some(namespace) => self
-                    .inside(host, namespace, target.address, target.port)
-                    .await
-                    .map(|stream| Box::new(stream) as _),
-            };
+            let opened = self.one_way(host, target, target.address).await;
             match opened {
                 Ok(stream) => {
                     if target.namespace.is_some() {
@@ -76,8 +68,8 @@ impl Dial for Hosts {
             }
             for other in &target.others {
                 // The error that counts is that of the address that was meant.
-                if let Ok(stream) = self.tunnel(host, *other, target.port).await {
-                    return Ok(Box::new(stream));
+                if let Ok(stream) = self.one_way(host, target, *other).await {
+                    return Ok(stream);
                 }
             }
         }
@@ -91,6 +83,19 @@ impl Dial for Hosts {
 }
 
 impl Hosts {
+    /// To an address of the target's network, through one host.
+    async fn one_way(
+        &self,
+        host: &HostTarget,
+        target: &DialTarget,
+        address: Ipv4Addr,
+    ) -> Result<Box<dyn Stream>, EffectError> {
+        Ok(match &target.namespace {
+            None => Box::new(self.tunnel(host, address, target.port).await?),
+            Some(namespace) => Box::new(self.inside(host, namespace, address, target.port).await?),
+        })
+    }
+
     async fn tunnel(&self, host: &HostTarget, address: Ipv4Addr, port: u16) -> Result<Forward, EffectError> {
         let entry = self.entry(host)?;
         let limit = self.settings.dial_timeout;

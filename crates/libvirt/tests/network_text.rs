@@ -102,7 +102,7 @@ fn nothing_in_a_script_is_what_a_shell_would_act_on() {
     network.name = "$(reboot) `x` 'quoted' ASHLAR-END".to_owned();
     let script = network::apply_script(&network).unwrap();
     // The name is a part of the description only, which stands in a quoted here-document.
-    let lines: Vec<&str> = script.lines().filter(|line| line.contains("reboot")).collect();
+    let lines: Vec<&str> = script.lines().filter(|line| line.contains("$(reboot)")).collect();
     assert_eq!(lines.len(), 1, "{lines:?}");
     assert!(lines[0].starts_with('{') && lines[0].ends_with('}'));
     for shell in ["sh", "bash"] {

@@ -203,6 +203,7 @@ fn machine(n: u64) -> Result<Object> {
                 gateway: Ipv4Addr::new(10, 88, 0, 1),
                 dns: Vec::new(),
                 mtu: 1500,
+                vlan: None,
             }],
             volumes,
             node: NodeConfig {

@@ -201,6 +201,7 @@ impl<'l> Scene<'l> {
             network: guest.network.to_owned(),
             namespace: network.spec.is_made_by_us().then(|| names::namespace(network.metadata.uid.unwrap())),
             address: guest.address,
+            others: Vec::new(),
             port: PORT,
         };
         let talk = async {
