@@ -65,5 +65,16 @@ pub(crate) fn is_left_behind(draft: &Draft<'_>, cluster: &Cluster) -> bool {
         return false;
     }
     let population = super::population(draft);
-    network.record.hosts.iter().any(|host| !population.is_used(&network.metadata.name, host))
+    let (uid, key) = (network.metadata.uid.unwrap_or_default(), cluster.key().to_string());
+    network.record.hosts.iter().any(|host| {
+        !population.is_used(&network.metadata.name, host) || still_has_filters(draft, host, uid, &key)
+    })
+}
+
+/// Whether a host that others of the network need, too, was seen with filters for the cluster's machines.
+fn still_has_filters(draft: &Draft<'_>, host: &str, network: uuid::Uuid, cluster: &str) -> bool {
+    let Some(HostSeen::Seen(world)) = draft.snapshot.observed.hosts.get(host) else { return false };
+    let NetworksSeen::Seen { networks, .. } = &world.networks else { return false };
+    let applied = networks.get(&network).and_then(|seen| seen.applied.as_ref());
+    applied.is_some_and(|applied| applied.taps.values().any(|tap| tap.cluster == cluster))
 }
