@@ -61,12 +61,10 @@ impl Engine {
     pub(super) async fn observe_hosts(&self, snapshot: &Snapshot) -> BTreeMap<String, HostSeen> {
         // A host that was never enrolled is nobody's: it is not asked.
         let enrolled = snapshot.hosts.values().filter(|host| host.record.host_uuid.is_some());
-        let with_networks: BTreeSet<&str> = snapshot
-            .networks
-            .values()
-            .flat_map(|network| &network.record.hosts)
-            .map(String::as_str)
-            .collect();
+        // Where something was recorded to be, or has to be for a machine.
+        let recorded = snapshot.networks.values().flat_map(|network| &network.record.hosts);
+        let machines = snapshot.machines.values().map(|machine| &machine.spec.host);
+        let with_networks: BTreeSet<&str> = recorded.chain(machines).map(String::as_str).collect();
         let mut asked: FuturesUnordered<_> = enrolled
             .map(|host| self.observe_host(host, with_networks.contains(host.metadata.name.as_str())))
             .collect();
