@@ -180,7 +180,7 @@ segment_answers() {
     local neighbour
     for neighbour in $(ip -4 route show default | awk '{print $3}') "$ENDPOINT_ADDRESS"; do
         # Any datagram makes the kernel ask who has the address; an endpoint behind the gateway has no entry of its own.
-        { : >"/dev/udp/$neighbour/9"; } 2>/dev/null
+        { echo >"/dev/udp/$neighbour/9"; } 2>/dev/null
         ip -4 neigh show to "$neighbour" | grep -q lladdr && return 0
     done
     return 1
