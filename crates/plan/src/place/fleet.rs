@@ -153,7 +153,10 @@ impl Fleet {
             }
             self.packer.take_disk(host, pool, mib, 0);
         }
-        for (key, machine) in &snapshot.machines {
+        // The oldest first: how long a host has been in use counts.
+        let mut machines: Vec<(&NamespacedName, &Machine)> = snapshot.machines.iter().collect();
+        machines.sort_by_key(|(key, machine)| (machine.metadata.creation_timestamp, *key));
+        for (key, machine) in machines {
             if Some(key) == without {
                 continue;
             }

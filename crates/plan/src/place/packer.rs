@@ -38,8 +38,10 @@ pub(crate) struct PackedHost {
     pub(crate) is_open: bool,
     /// Images that are there, or decided to be.
     pub(crate) images: BTreeSet<usize>,
-    /// Claims, each under a number that only this host knows.
+    /// Claims by number: the lowest is the oldest.
     pub(crate) claims: BTreeMap<u64, Claim>,
+    /// The number that the next claim would have had when the host changed last.
+    pub(crate) changed_at: u64,
 }
 
 /// Machines of one size that may go to the same hosts.
@@ -93,7 +95,8 @@ impl Packer {
         let number = u32::try_from(self.hosts.len()).unwrap_or(u32::MAX);
         let room = offer.clone();
         let (images, claims) = (BTreeSet::new(), BTreeMap::new());
-        self.hosts.push(PackedHost { room, offer, rack, is_open, images, claims });
+        let changed_at = self.next_claim;
+        self.hosts.push(PackedHost { room, offer, rack, is_open, images, claims, changed_at });
         self.last_change.push(self.changed.len());
         self.changed.push(number);
         self.guard = None;
@@ -174,7 +177,7 @@ impl Packer {
 
     /// Whether the shape fits on the host as it is now, and with which score.
     pub fn judge(&self, shape: ShapeNumber, host: HostNumber) -> Result<i64, Lack> {
-        self.boards[shape].judge(&self.hosts[host as usize])
+        self.boards[shape].judge(&self.hosts[host as usize], host as usize)
     }
 
     /// The best host for a machine of the shape, if any will do. Hosts that have none of its likes come first, then
@@ -248,6 +251,7 @@ impl Packer {
 
     fn note_change(&mut self, host: HostNumber) {
         self.last_change[host as usize] = self.changed.len();
+        self.hosts[host as usize].changed_at = self.next_claim;
         self.changed.push(host);
     }
 
@@ -358,10 +362,10 @@ impl Board {
         }
     }
 
-    fn judge(&self, host: &PackedHost) -> Result<i64, Lack> {
+    fn judge(&self, host: &PackedHost, number: usize) -> Result<i64, Lack> {
         let missing_mib = self.missing_image_mib(host);
         host.room.fits(&self.demand, missing_mib)?;
-        Ok(packing_score(&host.room, &host.offer, &self.demand, missing_mib == 0))
+        Ok(packing_score(host, number, &self.demand, missing_mib == 0))
     }
 
     fn update(&mut self, hosts: &[PackedHost], number: usize) {
@@ -370,7 +374,7 @@ impl Board {
             self.scores.resize(number + 1, None);
         }
         let is_eligible = host.is_open && self.eligible.get(number).copied().unwrap_or(true);
-        let score = if is_eligible { self.judge(host).ok() } else { None };
+        let score = if is_eligible { self.judge(host, number).ok() } else { None };
         let was = std::mem::replace(&mut self.scores[number], score);
         if was == score {
             return;

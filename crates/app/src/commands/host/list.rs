@@ -1,15 +1,13 @@
 //! `ashlar host list`: what hosts offer, what is claimed, what is free, and what would still fit.
 
-use ashlar_api::{HugepageSize, Kind, Mebibytes};
+use ashlar_api::{ConditionStatus, Host, HugepageSize, Mebibytes};
 use ashlar_engine::Scope;
 use ashlar_plan::place::{HostSummary, summary};
-use jiff::Timestamp;
 
 use crate::cli::{GetArgs, OutputFormat};
 use crate::commands::get;
 use crate::failure::{Exit, Result};
-use crate::objects::Reader;
-use crate::output::{Table, row};
+use crate::output::Table;
 use crate::settings::Settings;
 use crate::wiring::Session;
 
@@ -30,21 +28,16 @@ pub(super) fn list(settings: &Settings) -> Result {
         return get::get(settings, &args);
     }
     let is_wide = settings.output == OutputFormat::Wide;
-    let stored = Reader::open(settings)?.list(Kind::Host, None)?;
-    if stored.is_empty() {
-        settings.printer.note("no hosts: enrol one with `ashlar host add`");
-        return Ok(Exit::Success);
-    }
     let session = Session::open_offline(settings)?;
     let snapshot = session.block_on(async { Ok(session.engine.snapshot(&Scope::StoreOnly).await?) })?;
     session.progress.finish();
+    if snapshot.hosts.is_empty() {
+        settings.printer.note("no hosts: enrol one with `ashlar host add`");
+        return Ok(Exit::Success);
+    }
     let mut table = Table::new(COLUMNS.into_iter().chain(MORE.into_iter().filter(|_| is_wide)).collect());
     for room in summary(&snapshot) {
-        let status = match stored.iter().find(|stored| stored.key.name == room.host) {
-            Some(stored) => row(Kind::Host, &stored.value, false, Timestamp::now())?.into_iter().nth(1),
-            None => None,
-        };
-        let mut cells = cells(&room, status.unwrap_or_else(|| "-".to_owned()));
+        let mut cells = cells(&room, snapshot.hosts.get(&room.host).map_or_else(String::new, status));
         if is_wide {
             let host = snapshot.hosts.get(&room.host);
             let named = |name: Option<&String>| match name {
@@ -58,6 +51,24 @@ pub(super) fn list(settings: &Settings) -> Result {
         table.push(cells);
     }
     settings.printer.data(|out| table.write(out, 0))
+}
+
+/// As `ashlar get hosts` has it.
+fn status(host: &Host) -> String {
+    let ready = host.status.conditions.iter().find(|condition| condition.kind == "Ready");
+    let mut text = match ready {
+        Some(ready) if ready.status == ConditionStatus::True => "Ready".to_owned(),
+        Some(ready) => ready.reason.clone(),
+        None if host.record.capacity.is_some() => "Enrolled".to_owned(),
+        None => "NotEnrolled".to_owned(),
+    };
+    if host.metadata.is_deleting() {
+        text = "Removing".to_owned();
+    }
+    if host.spec.cordoned {
+        text.push_str(",Cordoned");
+    }
+    text
 }
 
 fn mib(amount: i64) -> Mebibytes {
