@@ -7,7 +7,7 @@ use super::room::{Demand, signed};
 /// less even is better than one that would have to be sent the image first.
 const IMAGE_THERE: i64 = 50;
 /// An empty host is a last resort: it could stay off, or take a big machine.
-const EMPTY: i64 = -1_000_000;
+const EMPTY: i64 = -100_000;
 /// For each doubling of the time that a host's oldest machine has been there.
 const OLDER: i64 = 1_000;
 
