@@ -33,7 +33,7 @@ fn measure<T>(what: &str, work: impl FnOnce() -> T) -> T {
     result
 }
 
-pub fn run(hosts: u32, clusters: u32, machines_of_each: u32) {
+pub(crate) fn run(hosts: u32, clusters: u32, machines_of_each: u32) {
     println!("plan      {hosts} hosts, {clusters} clusters, {} machines", clusters * machines_of_each);
     let mut world = world(hosts, clusters, machines_of_each);
     let first = measure("plan: everything", || plan(&world.snapshot, &mut world.ids)).unwrap();

@@ -128,7 +128,7 @@ fn verify(groups: &[(usize, Vec<Placed>)]) -> usize {
     machines
 }
 
-pub fn run() {
+pub(crate) fn run() {
     println!(
         "pool      {HOSTS} hosts of 2 NUMA nodes in {RACKS} racks, {} shapes (dedicated CPUs, huge pages of two sizes,",
         shapes().len()

@@ -201,7 +201,7 @@ fn replay(trace: &Trace, policy: &mut dyn Policy) -> (f64, f64) {
     (host_days, bound)
 }
 
-pub fn run(directory: &Path) {
+pub(crate) fn run(directory: &Path) {
     let mut files: Vec<(String, usize, PathBuf)> = Vec::new();
     for kind in ["batched", "bernoulli"] {
         for number in 0..10 {

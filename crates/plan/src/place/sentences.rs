@@ -217,9 +217,11 @@ fn no_room_after_death(fleet: &Fleet, request: &Request<'_>, host: HostNumber, d
     let free: i64 = open.map(|(_, other)| other.room.memory_mib.max(0)).sum::<i64>()
         - if dead == host { 0 } else { wants };
     let who = if dead == host { "it".to_owned() } else { fleet.names[dead as usize].clone() };
+    // Enough in all, and nowhere in one piece; or what is lacking is no memory.
+    let pieces = if free >= there { ", but not where they would fit" } else { "" };
     let message = format!(
-        "if {who} died, its machines ({} with this one placed) would find no room on the other hosts ({} free in all): \
-         `admission: n+1`",
+        "if {who} died, its machines ({} with this one placed) would find no room on the other hosts ({} free in \
+         all{pieces}): `admission: n+1`",
         mib(there),
         mib(free)
     );
