@@ -7,6 +7,7 @@
 //! kubectl-compatible API can be put in front of the store without a rewrite.
 
 pub mod condition;
+pub mod cpu_set;
 pub mod diff;
 pub mod expand;
 pub mod host_uri;
@@ -21,6 +22,7 @@ pub mod schema;
 pub mod validate;
 
 pub use condition::{Condition, ConditionStatus};
+pub use cpu_set::CpuSet;
 pub use kind::Kind;
 pub use kinds::*;
 pub use meta::{NamespacedName, ObjectMeta, ObjectRef, OwnerReference};

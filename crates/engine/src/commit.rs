@@ -108,3 +108,7 @@ impl Engine {
 #[cfg(test)]
 #[path = "commit_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "planners_tests.rs"]
+mod planners_tests;

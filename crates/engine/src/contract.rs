@@ -69,6 +69,7 @@ impl Place<'_> {
             machine_type: self.machine_type.clone(),
             vcpus: 1,
             memory_mib: 256,
+            binding: Default::default(),
             accelerator: Accelerator::Emulated,
             virtual_time: false,
             kernel_path: self.kernel_path.clone(),

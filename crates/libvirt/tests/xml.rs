@@ -4,9 +4,10 @@
 
 mod specs;
 
-use ashlar_api::{Accelerator, DomainIdentity, VolumeFormat};
+use ashlar_api::{Accelerator, DomainIdentity, HugepageSize, Mebibytes, NumaCell, VolumeFormat};
 use ashlar_engine::effects::VolumeCreate;
 use ashlar_libvirt::xml;
+use ashlar_plan::DomainSpec;
 use proptest::prelude::*;
 use specs::{INSTALLATION, control_plane, machine, worker};
 use uuid::uuid;
@@ -19,6 +20,33 @@ fn a_control_plane_under_kvm() {
 #[test]
 fn a_worker_under_emulation_without_its_seed() {
     insta::assert_snapshot!(xml::domain(&worker()).unwrap());
+}
+
+#[test]
+fn a_machine_bound_to_two_numa_nodes() {
+    let mut spec = control_plane();
+    let cell = |host_node, cpus: &str| NumaCell {
+        host_node,
+        vcpus: 2,
+        memory: Mebibytes::from_gib(4),
+        cpus: cpus.parse().unwrap(),
+    };
+    spec.binding.numa = vec![cell(0, "4-5"), cell(1, "12,14")];
+    spec.binding.hugepages = Some(HugepageSize::Gib1);
+    spec.binding.shared_cpus = "0-3,8-11".parse().unwrap();
+    insta::assert_snapshot!(lines_that_differ(&spec));
+
+    spec.binding.numa = vec![cell(1, "")];
+    spec.binding.hugepages = None;
+    insta::assert_snapshot!("a_machine_bound_to_one_numa_node", lines_that_differ(&spec));
+}
+
+/// Lines that an unbound machine's domain does not have.
+fn lines_that_differ(spec: &DomainSpec) -> String {
+    let plain = xml::domain(&control_plane()).unwrap();
+    let bound = xml::domain(spec).unwrap();
+    let has: Vec<&str> = plain.lines().collect();
+    bound.lines().filter(|line| !has.contains(line)).collect::<Vec<_>>().join("\n")
 }
 
 #[test]
@@ -116,6 +144,8 @@ fn capabilities_say_what_a_host_has() {
     assert_eq!(numa.capacity.memory.0, 48 * 1024);
     assert_eq!(numa.capacity.numa[&1].memory.0, 32 * 1024);
     assert_eq!(numa.machine_type.as_deref(), Some("pc-q35-9.2"));
+    assert_eq!(numa.capacity.numa[&0].cpus.to_string(), "0-1,4-5");
+    assert_eq!(numa.capacity.numa[&1].hugepages, [(HugepageSize::Gib1, 8)].into());
 }
 
 #[test]

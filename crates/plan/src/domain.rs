@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use ashlar_api::{
-    Accelerator, Machine, MachineVolumeRole, NamespacedName, NicVlan, SYSTEM_NAMESPACE, Volume, VolumeFormat,
+    Accelerator, CpuSet, HugepageSize, Machine, MachineVolumeRole, NamespacedName, NicVlan, NumaCell,
+    SYSTEM_NAMESPACE, Volume, VolumeFormat,
 };
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -24,6 +25,9 @@ pub struct DomainSpec {
     pub vcpus: u32,
     /// Memory.
     pub memory_mib: u64,
+    /// What of the host it is bound to.
+    #[serde(default)]
+    pub binding: DomainBinding,
     /// How it runs.
     pub accelerator: Accelerator,
     /// Guest clock counts instructions (`-icount shift=1,sleep=on`), tests under emulation only.
@@ -42,6 +46,18 @@ pub struct DomainSpec {
     pub nics: Vec<DomainNic>,
     /// Our mark.
     pub mark: DomainMark,
+}
+
+/// Threads, NUMA nodes and huge pages of the host that a domain is bound to; by default none.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DomainBinding {
+    /// Threads for vCPUs without threads of their own, and for QEMU itself; empty means all.
+    pub shared_cpus: CpuSet,
+    /// What its memory is made of.
+    pub hugepages: Option<HugepageSize>,
+    /// Its parts on NUMA nodes.
+    pub numa: Vec<NumaCell>,
 }
 
 /// A disk.
@@ -122,6 +138,11 @@ pub fn domain_spec(
         machine_type: spec.machine_type.clone(),
         vcpus: spec.vcpus,
         memory_mib: spec.memory.0,
+        binding: DomainBinding {
+            shared_cpus: spec.shared_cpus.clone(),
+            hugepages: spec.hugepages,
+            numa: spec.numa.clone(),
+        },
         accelerator: spec.accelerator,
         virtual_time: spec.virtual_time,
         kernel_path: find_image(&spec.image.kernel_volume)?.spec.path(),

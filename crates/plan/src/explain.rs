@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use ashlar_api::*;
 
 use crate::draft::{Draft, cluster_of};
-use crate::place::{self, Request, Usage};
+use crate::place::{self, Fleet, Request};
 use crate::report::{Placement, Verdict};
 use crate::{Plan, Snapshot, names};
 
@@ -40,28 +40,19 @@ pub fn placement(snapshot: &Snapshot, machine: &NamespacedName) -> Option<Placem
             .collect(),
         own_domain: Some(spec.domain.uuid),
     };
-    let mut placement = place::place(&draft, &usage_without(snapshot, machine), &request);
-    placement.host = Some(spec.host.clone());
-    Some(placement)
+    let mut fleet = Fleet::new(&draft, Some(&machine.key()));
+    Some(Placement {
+        machine: machine.object_ref(),
+        host: Some(spec.host.clone()),
+        verdicts: place::judge_all(&draft, &mut fleet, &request),
+        not_shown: 0,
+    })
 }
 
 /// The placement that a plan decided, or could not decide, for a machine that is not there yet.
 pub fn planned<'p>(plan: &'p Plan, machine: &NamespacedName) -> Option<&'p Placement> {
     let machine = names::machine_ref(machine);
     plan.report.placements.iter().find(|placement| placement.machine == machine)
-}
-
-fn usage_without(snapshot: &Snapshot, machine: &Machine) -> Usage {
-    let own = |volume: &&Volume| match &volume.spec.content {
-        VolumeContent::MachineDisk { machine: owner, .. } => {
-            *owner == machine.metadata.name && volume.metadata.namespace == machine.metadata.namespace
-        }
-        VolumeContent::ImageFile { .. } => false,
-    };
-    Usage::of(
-        snapshot.machines.values().filter(|other| other.key() != machine.key()),
-        snapshot.volumes.values().filter(|volume| !own(volume)),
-    )
 }
 
 /// The placement as text, a line for each host, best first; at most `limit` hosts.
@@ -92,6 +83,10 @@ pub fn verdict_lines(placement: &Placement, limit: usize) -> Vec<String> {
             Some(refusal) => format!("{}: {}: {}", verdict.host, refusal.rule, refusal.message),
         })
         .collect();
+    if placement.not_shown > 0 {
+        let machine = &placement.machine.name;
+        lines.push(format!("{} more hosts: see `ashlar explain machine {machine}`", placement.not_shown));
+    }
     if verdicts.len() > limit {
         let fit = verdicts[limit..].iter().filter(|verdict| verdict.refused.is_none()).count();
         lines.push(format!("and {} more hosts, of which {fit} fit", verdicts.len() - limit));

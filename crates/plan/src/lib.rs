@@ -37,7 +37,7 @@ mod wanted_addons;
 
 pub use action::Action;
 pub use distrust::{FILES_LOST_ANNOTATION, distrust_emptied_pools};
-pub use domain::DomainSpec;
+pub use domain::{DomainBinding, DomainSpec};
 pub use draft::MAX_COMMIT_WRITES;
 pub use ids::Ids;
 pub use lifecycle::CLUSTER_LABEL;

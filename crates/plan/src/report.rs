@@ -44,8 +44,11 @@ pub struct Placement {
     pub machine: ObjectRef,
     /// The chosen host, if one fits.
     pub host: Option<String>,
-    /// Every host with the verdict on it.
+    /// Hosts with the verdict on each: all of them, or, in a big pool, the chosen one.
     pub verdicts: Vec<Verdict>,
+    /// Hosts that are not among the verdicts.
+    #[serde(default)]
+    pub not_shown: u32,
 }
 
 /// One host's verdict.

@@ -16,8 +16,12 @@ fn assert_nothing_left(world: &World) {
     let snapshot = &world.snapshot;
     assert!(snapshot.clusters.is_empty() && snapshot.groups.is_empty() && snapshot.machines.is_empty());
     assert!(snapshot.secrets.is_empty(), "{:?}", snapshot.secrets.keys());
-    let usage = place::Usage::of(snapshot.machines.values(), std::iter::empty());
-    assert!(usage.hosts.is_empty(), "claims are exactly zero");
+    for host in place::summary(snapshot) {
+        assert_eq!(
+            (host.machines, host.free.vcpus, host.free.memory_mib),
+            (0, host.offer.vcpus, host.offer.memory_mib)
+        );
+    }
     for (name, host) in &snapshot.observed.hosts {
         let HostSeen::Seen(host) = host else { continue };
         assert!(host.domains.is_empty(), "domains on {name}");

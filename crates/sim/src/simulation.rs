@@ -186,6 +186,7 @@ impl Simulation {
             zone: String::new(),
             reserved: HostReserve::default(),
             cpu_overcommit: 4,
+            dedicated_cpus: Default::default(),
             cordoned: false,
         };
         let vcpus = u64::from(options.threads) * u64::from(spec.cpu_overcommit);

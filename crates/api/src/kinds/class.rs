@@ -26,6 +26,55 @@ pub struct MachineClassSpec {
     /// Shared or dedicated CPUs.
     #[serde(default)]
     pub cpu_policy: CpuPolicy,
+    /// Memory from the host's preallocated huge pages of this size; without, ordinary memory.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hugepages: Option<HugepageSize>,
+    /// NUMA nodes that a machine with dedicated CPUs or huge pages spans: it gets an equal part of each. Default: one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub numa_nodes: Option<u32>,
+}
+
+impl MachineClassSpec {
+    /// NUMA nodes that a machine is bound to; none for one that floats over its whole host.
+    pub fn bound_nodes(&self) -> u32 {
+        if self.cpu_policy == CpuPolicy::Dedicated || self.hugepages.is_some() {
+            self.numa_nodes.unwrap_or(1).max(1)
+        } else {
+            0
+        }
+    }
+}
+
+/// Sizes of huge pages.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema,
+)]
+pub enum HugepageSize {
+    /// 2 MiB.
+    #[serde(rename = "2Mi")]
+    Mib2,
+    /// 1 GiB.
+    #[serde(rename = "1Gi")]
+    Gib1,
+}
+
+impl HugepageSize {
+    /// Both.
+    pub const ALL: [HugepageSize; 2] = [HugepageSize::Mib2, HugepageSize::Gib1];
+
+    /// One page in MiB.
+    pub fn mib(self) -> u64 {
+        match self {
+            HugepageSize::Mib2 => 2,
+            HugepageSize::Gib1 => 1024,
+        }
+    }
+}
+
+impl std::fmt::Display for HugepageSize {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", Mebibytes(self.mib()))
+    }
 }
 
 fn default_etcd_disk() -> Mebibytes {

@@ -40,6 +40,10 @@ pub struct ClusterSpec {
     pub cni: Cni,
     /// Control plane.
     pub control_plane: ControlPlaneSpec,
+    /// Whether new machines leave room for those of any one host that may die. Default: `n+1` in a pool of three
+    /// hosts or more, else `none`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub admission: Option<Admission>,
     /// Worker groups written inline; each becomes a WorkerGroup object named `CLUSTER-NAME`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub workers: Vec<InlineWorkerGroup>,
@@ -102,6 +106,18 @@ pub struct ControlPlaneSpec {
     /// Whether members must be on different hosts.
     #[serde(default)]
     pub spread: Spread,
+}
+
+/// What room a cluster's new machines leave in the pool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub enum Admission {
+    /// After any one host has died, there is still room for its machines on the others. Replacements of machines
+    /// that were lost may use that room: it is what it is for.
+    #[serde(rename = "n+1")]
+    NPlusOne,
+    /// Hosts may be filled.
+    #[serde(rename = "none")]
+    None,
 }
 
 /// How strictly control planes are spread over hosts.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::{Condition, Kind, Mebibytes, Resource, Spec};
+use crate::{Condition, CpuSet, HugepageSize, Kind, Mebibytes, Resource, Spec};
 
 /// A Linux/KVM server that runs libvirt.
 pub type Host = Resource<HostSpec>;
@@ -37,6 +37,10 @@ pub struct HostSpec {
     /// vCPUs promised per hardware thread.
     #[serde(default = "default_cpu_overcommit")]
     pub cpu_overcommit: u32,
+    /// Threads for machines with `cpuPolicy: dedicated` (`8-15,24-31`): each belongs to one machine, and machines that
+    /// share threads never run on them. Without any, the host takes no such machines.
+    #[serde(default, skip_serializing_if = "CpuSet::is_empty")]
+    pub dedicated_cpus: CpuSet,
     /// No new machine is placed here while set.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub cordoned: bool,
@@ -130,6 +134,12 @@ pub struct NumaNode {
     pub threads: u32,
     /// Memory.
     pub memory: Mebibytes,
+    /// Which threads.
+    #[serde(default, skip_serializing_if = "CpuSet::is_empty")]
+    pub cpus: CpuSet,
+    /// Preallocated huge pages: size → number. Their memory is no one else's.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub hugepages: BTreeMap<HugepageSize, u64>,
 }
 
 /// How guests run.

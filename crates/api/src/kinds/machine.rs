@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::{
-    Accelerator, AllocatedEndpoint, Cni, Condition, CpuPolicy, ImageTags, Kind, Mebibytes, Resource, Spec,
-    Taint,
+    Accelerator, AllocatedEndpoint, Cni, Condition, CpuPolicy, CpuSet, HugepageSize, ImageTags, Kind,
+    Mebibytes, Resource, Spec, Taint,
 };
 
 /// One virtual machine.
@@ -41,6 +41,15 @@ pub struct MachineSpec {
     pub memory: Mebibytes,
     /// CPU policy.
     pub cpu_policy: CpuPolicy,
+    /// Host threads that vCPUs without threads of their own, and QEMU itself, may run on; empty means all.
+    #[serde(default, skip_serializing_if = "CpuSet::is_empty")]
+    pub shared_cpus: CpuSet,
+    /// Huge pages that the memory is made of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hugepages: Option<HugepageSize>,
+    /// NUMA nodes of the host that the machine is bound to, each with its part; empty for one that floats.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub numa: Vec<NumaCell>,
     /// How the guest runs: what the host's probe VM proved.
     pub accelerator: Accelerator,
     /// Machine type (`pc-q35-7.2`).
@@ -56,6 +65,21 @@ pub struct MachineSpec {
     pub volumes: Vec<MachineVolume>,
     /// What the node is told about its cluster.
     pub node: NodeConfig,
+}
+
+/// The part of a machine that lies on one NUMA node of its host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct NumaCell {
+    /// The host's NUMA node.
+    pub host_node: u32,
+    /// vCPUs.
+    pub vcpus: u32,
+    /// Memory.
+    pub memory: Mebibytes,
+    /// Threads of the host that are this machine's alone, one for each vCPU; empty if it shares threads.
+    #[serde(default, skip_serializing_if = "CpuSet::is_empty")]
+    pub cpus: CpuSet,
 }
 
 /// A machine's role.

@@ -1,7 +1,7 @@
 //! Machine classes.
 
 use super::Report;
-use crate::{Cluster, MachineClassSpec, Mebibytes};
+use crate::{Cluster, CpuPolicy, MachineClassSpec, Mebibytes};
 
 /// What kubeadm's preflight wants of a control plane.
 const CONTROL_PLANE_VCPUS: u32 = 2;
@@ -20,6 +20,7 @@ pub(super) fn check(report: &mut Report<'_>, spec: &MachineClassSpec) {
     if !(1..=MOST_VCPUS).contains(&spec.vcpus) {
         report.add("spec.vcpus", format!("{} is outside of 1 to {MOST_VCPUS}", spec.vcpus));
     }
+    check_numa(report, spec);
     let bounds = [
         ("spec.memory", spec.memory, LEAST_MEMORY, MOST_MEMORY),
         ("spec.rootDisk", spec.root_disk, LEAST_ROOT_DISK, MOST_DISK),
@@ -29,6 +30,48 @@ pub(super) fn check(report: &mut Report<'_>, spec: &MachineClassSpec) {
         if !(least..=most).contains(&value) {
             report.add(path, format!("{value} is outside of {least} to {most}"));
         }
+    }
+}
+
+/// The most NUMA nodes that any board has.
+const MOST_NUMA_NODES: u32 = 64;
+
+/// Each NUMA node gets an equal and whole part.
+fn check_numa(report: &mut Report<'_>, spec: &MachineClassSpec) {
+    if let Some(nodes) = spec.numa_nodes {
+        if !(1..=MOST_NUMA_NODES).contains(&nodes) {
+            report.add("spec.numaNodes", format!("{nodes} is outside of 1 to {MOST_NUMA_NODES}"));
+            return;
+        }
+        if spec.cpu_policy == CpuPolicy::Shared && spec.hugepages.is_none() {
+            let message = "binds nothing: machines that share CPUs and have ordinary memory float over their host; set \
+                           `cpuPolicy: dedicated` or `hugepages`, or leave it out";
+            report.add("spec.numaNodes", message);
+        }
+        if !spec.vcpus.is_multiple_of(nodes) {
+            let message = format!(
+                "{} vCPUs cannot be split evenly over {nodes} NUMA nodes: use a multiple of {nodes}",
+                spec.vcpus
+            );
+            report.add("spec.vcpus", message);
+        }
+        if !spec.memory.0.is_multiple_of(u64::from(nodes)) {
+            let message = format!("{} cannot be split evenly over {nodes} NUMA nodes", spec.memory);
+            report.add("spec.memory", message);
+        }
+    }
+    let nodes = u64::from(spec.numa_nodes.unwrap_or(1).max(1));
+    if let Some(size) = spec.hugepages
+        && spec.memory.0.is_multiple_of(nodes)
+        && !(spec.memory.0 / nodes).is_multiple_of(size.mib())
+    {
+        let part = Mebibytes(spec.memory.0 / nodes);
+        let message = if nodes == 1 {
+            format!("{part} is not a whole number of huge pages of {size}")
+        } else {
+            format!("{part} on each of {nodes} NUMA nodes is not a whole number of huge pages of {size}")
+        };
+        report.add("spec.memory", message);
     }
 }
 

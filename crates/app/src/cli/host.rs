@@ -11,7 +11,7 @@ use super::EngineArgs;
 pub(crate) enum HostCommand {
     /// Enrol a host: probe it, prove how it runs VMs, record its storage pools
     Add(HostAddArgs),
-    /// List hosts
+    /// List hosts: what they offer, what is claimed and free; with `-o wide`, how many machines of each class still fit
     List,
     /// Show one host
     Show(HostNameArgs),

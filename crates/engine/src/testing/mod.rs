@@ -33,6 +33,8 @@ pub(crate) const INSTALLATION: Uuid = Uuid::from_u128(0x1457);
 pub(crate) struct State {
     pub(crate) now_ms: i64,
     pub(crate) entropy: u8,
+    /// Where not zero, the state of a generator whose bytes do not repeat: for tests that need many ids.
+    pub(crate) many_ids: u64,
     pub(crate) domains: BTreeMap<Uuid, DomainSeen>,
     /// Size and digest by file name.
     pub(crate) volumes: BTreeMap<String, (u64, String)>,
@@ -63,6 +65,12 @@ impl Fake {
     /// A store and an engine on this world.
     pub(crate) fn engine(&self) -> (Arc<MemoryStore>, Engine) {
         let store = Arc::new(MemoryStore::new());
+        let shared: Arc<dyn Store> = store.clone();
+        (store, self.engine_on(shared))
+    }
+
+    /// An engine on this world and that store.
+    pub(crate) fn engine_on(&self, store: Arc<dyn Store>) -> Engine {
         let world = World {
             hypervisor: Arc::new(self.clone()),
             shell: Arc::new(self.clone()),
@@ -72,8 +80,7 @@ impl Fake {
             entropy: Arc::new(self.clone()),
         };
         let vault = Arc::new(Vault::from_key(Zeroizing::new([3; 32])));
-        let shared: Arc<dyn Store> = store.clone();
-        (store, Engine::new(shared, world, vault, Settings::new(INSTALLATION), Arc::new(self.clone())))
+        Engine::new(store, world, vault, Settings::new(INSTALLATION), Arc::new(self.clone()))
     }
 }
 
@@ -97,6 +104,14 @@ impl Entropy for Fake {
     fn fill(&self, buffer: &mut [u8]) {
         let mut state = self.state();
         for byte in buffer {
+            if state.many_ids != 0 {
+                state.many_ids = state
+                    .many_ids
+                    .wrapping_mul(6_364_136_223_846_793_005)
+                    .wrapping_add(1_442_695_040_888_963_407);
+                *byte = state.many_ids.to_be_bytes()[0];
+                continue;
+            }
             state.entropy = state.entropy.wrapping_mul(5).wrapping_add(7);
             *byte = state.entropy;
         }

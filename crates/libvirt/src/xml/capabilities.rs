@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use ashlar_api::{HostCapacity, Mebibytes, NumaNode};
+use ashlar_api::{CpuSet, HostCapacity, HugepageSize, Mebibytes, NumaNode};
 use uuid::Uuid;
 
 use super::{Element, XmlError};
@@ -52,6 +52,19 @@ fn is_hvm(guest: &Element) -> bool {
     guest.child("os_type").is_some_and(|os_type| os_type.trimmed() == "hvm")
 }
 
+/// Preallocated huge pages of a NUMA node. Pages of the ordinary size stand in the same list.
+fn hugepages(cell: &Element) -> BTreeMap<HugepageSize, u64> {
+    cell.all("pages")
+        .filter(|pages| matches!(pages.attribute("unit"), None | Some("KiB")))
+        .filter_map(|pages| {
+            let kib: u64 = pages.attribute("size")?.parse().ok()?;
+            let size = HugepageSize::ALL.into_iter().find(|size| size.mib() * 1024 == kib)?;
+            let count: u64 = pages.trimmed().parse().ok()?;
+            (count > 0).then_some((size, count))
+        })
+        .collect()
+}
+
 fn capacity(host: &Element, cpu: &Element) -> HostCapacity {
     let mut numa = BTreeMap::new();
     let mut threads = 0;
@@ -65,14 +78,20 @@ fn capacity(host: &Element, cpu: &Element) -> HostCapacity {
             .and_then(|memory| memory.trimmed().parse().ok())
             .unwrap_or_default();
         let mut in_cell = 0;
+        let mut cpus = BTreeSet::new();
         for cpu in cell.child("cpus").iter().flat_map(|cpus| cpus.all("cpu")) {
             in_cell += 1;
+            cpus.extend(cpu.attribute("id").and_then(|id| id.parse::<u32>().ok()));
             let part = |name: &str| cpu.attribute(name).unwrap_or_default().to_owned();
             sockets.insert(part("socket_id"));
             cores.insert((part("socket_id"), part("die_id"), part("core_id")));
         }
         threads += in_cell;
-        numa.insert(id, NumaNode { threads: in_cell, memory: Mebibytes(kib / 1024) });
+        let hugepages = hugepages(&cell);
+        numa.insert(
+            id,
+            NumaNode { threads: in_cell, memory: Mebibytes(kib / 1024), cpus: CpuSet(cpus), hugepages },
+        );
     }
     let model = cpu.child("model").map(|model| model.trimmed().to_owned()).unwrap_or_default();
     HostCapacity {

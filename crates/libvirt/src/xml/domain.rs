@@ -1,6 +1,6 @@
 //! Domains: Kubernetes nodes, and the probe that proves an accelerator.
 
-use ashlar_api::{Accelerator, DomainIdentity, VolumeFormat};
+use ashlar_api::{Accelerator, DomainIdentity, NumaCell, VolumeFormat};
 use ashlar_engine::effects::probe_name;
 use ashlar_plan::DomainSpec;
 use ashlar_plan::domain::{DomainDisk, DomainNic};
@@ -87,7 +87,7 @@ pub fn probe(
         domain.text("memory", &[("unit", "MiB")], "memory", "256")?;
         domain.text("vcpu", &[], "vcpus", "1")?;
         boot(domain, "q35", kernel_path, initrd_path, "console=ttyS0 ashlar.probe panic=-1")?;
-        cpu(domain, accelerator, 1)?;
+        cpu(domain, accelerator, 1, &[])?;
         ends(domain)?;
         domain.nest("devices", &[], |devices| {
             common_devices(devices, &DomainIdentity { uuid: domain_uuid, name: name.clone() })
@@ -145,10 +145,9 @@ fn ascii_json(machine: &ashlar_api::Machine) -> Result<String, XmlError> {
 /// Memory, processors, boot, clock, and what happens at the end.
 fn hardware(domain: &mut Document, spec: &DomainSpec) -> Result<(), XmlError> {
     domain.text("memory", &[("unit", "MiB")], "memory", &spec.memory_mib.to_string())?;
-    domain.text("vcpu", &[("placement", "static")], "vcpus", &spec.vcpus.to_string())?;
-    domain.text("iothreads", &[], "iothreads", "1")?;
+    super::binding::write(domain, spec)?;
     boot(domain, &spec.machine_type, &spec.kernel_path, &spec.initrd_path, &spec.command_line)?;
-    cpu(domain, spec.accelerator, spec.vcpus)?;
+    cpu(domain, spec.accelerator, spec.vcpus, &spec.binding.numa)?;
     ends(domain)
 }
 
@@ -171,14 +170,20 @@ fn boot(
     })
 }
 
-fn cpu(domain: &mut Document, accelerator: Accelerator, vcpus: u32) -> Result<(), XmlError> {
+fn cpu(
+    domain: &mut Document,
+    accelerator: Accelerator,
+    vcpus: u32,
+    numa: &[NumaCell],
+) -> Result<(), XmlError> {
     let cores = vcpus.to_string();
     let mode: &[(&str, &str)] = match accelerator {
         Accelerator::Kvm => &[("mode", "host-model"), ("check", "partial")],
         Accelerator::Emulated => &[("mode", "maximum"), ("check", "none")],
     };
     domain.nest("cpu", mode, |cpu| {
-        cpu.empty("topology", &[("sockets", "1"), ("dies", "1"), ("cores", &cores), ("threads", "1")])
+        cpu.empty("topology", &[("sockets", "1"), ("dies", "1"), ("cores", &cores), ("threads", "1")])?;
+        super::binding::write_guest_nodes(cpu, numa)
     })?;
     domain.nest("clock", &[("offset", "utc")], |clock| {
         if accelerator == Accelerator::Kvm {

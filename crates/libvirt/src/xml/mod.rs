@@ -1,5 +1,6 @@
 //! libvirt's XML as pure functions: what is written is a function of what is wanted, and what is read is bounded.
 
+mod binding;
 mod capabilities;
 mod domain;
 mod domain_seen;

@@ -9,20 +9,32 @@ use crate::{Decision, Plan, Snapshot};
 
 #[derive(Default)]
 struct Claims {
-    shared: u64,
-    dedicated: u64,
+    shared_vcpus: u64,
+    /// Ordinary memory.
     memory_mib: u64,
+    /// NUMA node → memory that is bound to it, in ordinary and in huge pages.
+    node_mib: BTreeMap<(u32, Option<HugepageSize>), u64>,
+    /// Thread → machines that have it for themselves.
+    own_cpus: BTreeMap<u32, u32>,
     disk_mib: BTreeMap<String, u64>,
 }
 
 impl Claims {
     fn machine(&mut self, spec: &MachineSpec, add: bool) {
-        let vcpus = match spec.cpu_policy {
-            CpuPolicy::Shared => &mut self.shared,
-            CpuPolicy::Dedicated => &mut self.dedicated,
-        };
-        count(vcpus, u64::from(spec.vcpus), add);
-        count(&mut self.memory_mib, spec.memory.0, add);
+        if spec.cpu_policy == CpuPolicy::Shared {
+            count(&mut self.shared_vcpus, u64::from(spec.vcpus), add);
+        }
+        if spec.hugepages.is_none() {
+            count(&mut self.memory_mib, spec.memory.0, add);
+        }
+        for cell in &spec.numa {
+            let node = self.node_mib.entry((cell.host_node, spec.hugepages)).or_default();
+            count(node, cell.memory.0, add);
+            for cpu in &cell.cpus.0 {
+                let holders = self.own_cpus.entry(*cpu).or_default();
+                *holders = if add { *holders + 1 } else { holders.saturating_sub(1) };
+            }
+        }
     }
 
     fn volume(&mut self, spec: &VolumeSpec, add: bool) {
@@ -48,12 +60,17 @@ pub(super) fn check(snapshot: &Snapshot, plan: &Plan, findings: &mut Findings) {
     for commit in &plan.decisions {
         // Only what grows can be this plan's fault: a host may have been made smaller by a person.
         let mut grown = BTreeSet::new();
+        let is_machine = |decision: &Decision| matches!(decision, Decision::Create(Object::Machine(_)));
+        let grounds = commit.iter().any(is_machine).then(|| Grounds::new(snapshot, commit));
         for decision in commit {
             match decision {
                 Decision::Create(Object::Machine(machine)) => {
                     claims.entry(&machine.spec.host).or_default().machine(&machine.spec, true);
                     grown.insert(machine.spec.host.as_str());
-                    ledgers(snapshot, commit, machine, findings);
+                    if let Some(grounds) = &grounds {
+                        ledgers(grounds, machine, findings);
+                    }
+                    parts(snapshot, machine, findings);
                 }
                 Decision::Create(Object::Volume(volume)) => {
                     claims.entry(&volume.spec.host).or_default().volume(&volume.spec, true);
@@ -80,6 +97,70 @@ pub(super) fn check(snapshot: &Snapshot, plan: &Plan, findings: &mut Findings) {
     }
 }
 
+/// Threads that the host's owner set apart and that the host has.
+fn apart(host: &Host, capacity: &HostCapacity) -> BTreeSet<u32> {
+    let on_nodes: BTreeSet<u32> =
+        capacity.numa.values().flat_map(|node| node.cpus.0.iter().copied()).collect();
+    let is_there = |cpu: &u32| match capacity.numa.len() {
+        _ if !on_nodes.is_empty() => on_nodes.contains(cpu),
+        0 | 1 => *cpu < capacity.threads,
+        _ => false,
+    };
+    host.spec.dedicated_cpus.0.iter().copied().filter(is_there).collect()
+}
+
+/// A machine's parts on NUMA nodes add up to it, and its threads are of the right sort.
+fn parts(snapshot: &Snapshot, machine: &Machine, findings: &mut Findings) {
+    let (object, spec) = (machine.object_ref(), &machine.spec);
+    let Some((host, capacity)) =
+        snapshot.hosts.get(&spec.host).and_then(|host| Some((host, host.record.capacity.as_ref()?)))
+    else {
+        return;
+    };
+    let apart = apart(host, capacity);
+    if spec.shared_cpus.0.iter().any(|cpu| apart.contains(cpu))
+        || (!apart.is_empty()
+            && spec.shared_cpus.is_empty()
+            && usize::try_from(capacity.threads).is_ok_and(|threads| apart.len() < threads))
+    {
+        findings.add("Numa", &object, "it may run on threads that are others' alone");
+    }
+    let is_bound = spec.cpu_policy == CpuPolicy::Dedicated || spec.hugepages.is_some();
+    if is_bound == spec.numa.is_empty() {
+        findings.add(
+            "Numa",
+            &object,
+            "it is bound to NUMA nodes just if it has CPUs or huge pages of its own",
+        );
+    }
+    if spec.numa.is_empty() {
+        return;
+    }
+    let nodes: BTreeSet<u32> = spec.numa.iter().map(|cell| cell.host_node).collect();
+    let vcpus: u32 = spec.numa.iter().map(|cell| cell.vcpus).sum();
+    let memory: u64 = spec.numa.iter().map(|cell| cell.memory.0).sum();
+    if nodes.len() != spec.numa.len() || vcpus != spec.vcpus || memory != spec.memory.0 {
+        findings.add("Numa", &object, "its parts on NUMA nodes do not add up");
+    }
+    for cell in &spec.numa {
+        let wanted = if spec.cpu_policy == CpuPolicy::Dedicated { cell.vcpus as usize } else { 0 };
+        let node_has = |cpu: &u32| {
+            let node = capacity.numa.get(&cell.host_node);
+            apart.contains(cpu) && node.is_none_or(|node| node.cpus.is_empty() || node.cpus.0.contains(cpu))
+        };
+        if cell.cpus.0.len() != wanted || !cell.cpus.0.iter().all(node_has) {
+            findings.add(
+                "Numa",
+                &object,
+                format!(
+                    "its threads on node {} are not as many as its vCPUs, not of that node, or not set apart",
+                    cell.host_node
+                ),
+            );
+        }
+    }
+}
+
 fn host_holds(snapshot: &Snapshot, name: &str, claims: &Claims, findings: &mut Findings) {
     let object = ObjectRef::new(Kind::Host, "", name);
     let Some((host, capacity)) =
@@ -88,22 +169,41 @@ fn host_holds(snapshot: &Snapshot, name: &str, claims: &Claims, findings: &mut F
         findings.add("Capacity", &object, "claims on a host that is not enrolled");
         return;
     };
-    let threads = u64::from(capacity.threads).saturating_sub(u64::from(host.spec.reserved.threads));
-    let shared_threads = claims.shared.div_ceil(u64::from(host.spec.cpu_overcommit.max(1)));
-    if claims.dedicated + shared_threads > threads {
-        findings.add(
-            "Capacity",
-            &object,
-            format!(
-                "{} dedicated and {} shared vCPUs claimed on {threads} threads",
-                claims.dedicated, claims.shared
-            ),
-        );
+    let apart = u64::try_from(apart(host, capacity).len()).unwrap_or(u64::MAX);
+    let threads = u64::from(capacity.threads)
+        .saturating_sub(u64::from(host.spec.reserved.threads))
+        .saturating_sub(apart);
+    let vcpus = threads * u64::from(host.spec.cpu_overcommit.max(1));
+    if claims.shared_vcpus > vcpus {
+        let claimed = claims.shared_vcpus;
+        findings.add("Capacity", &object, format!("{claimed} vCPUs claimed of {vcpus} on {threads} threads"));
     }
-    let memory = capacity.memory.0.saturating_sub(host.spec.reserved.memory.0);
+    for (cpu, holders) in claims.own_cpus.iter().filter(|(_, holders)| **holders > 1) {
+        findings.add("Capacity", &object, format!("{holders} machines have thread {cpu} for themselves"));
+    }
+    let huge =
+        |node: &NumaNode| -> u64 { node.hugepages.iter().map(|(size, pages)| size.mib() * pages).sum() };
+    let all_huge: u64 = capacity.numa.values().map(huge).sum();
+    let memory = capacity.memory.0.saturating_sub(host.spec.reserved.memory.0).saturating_sub(all_huge);
     if claims.memory_mib > memory {
         let claimed = claims.memory_mib;
         findings.add("Capacity", &object, format!("{claimed} MiB of memory claimed of {memory}"));
+    }
+    for ((number, size), claimed) in &claims.node_mib {
+        let node = capacity.numa.get(number);
+        let offered = match (node, size) {
+            (None, None) => capacity.memory.0,
+            (None, Some(_)) => 0,
+            (Some(node), None) => node.memory.0.saturating_sub(huge(node)),
+            (Some(node), Some(size)) => node.hugepages.get(size).copied().unwrap_or_default() * size.mib(),
+        };
+        if *claimed > offered {
+            findings.add(
+                "Capacity",
+                &object,
+                format!("{claimed} MiB of NUMA node {number} claimed of {offered}"),
+            );
+        }
     }
     for (pool_name, claimed) in &claims.disk_mib {
         let offered = snapshot.pools.get(pool_name).and_then(|pool| {
@@ -120,48 +220,58 @@ fn host_holds(snapshot: &Snapshot, name: &str, claims: &Claims, findings: &mut F
     }
 }
 
-/// A machine's commit bumps the ledger of its host and of its networks, and stands on its cluster and group as read.
-fn ledgers(snapshot: &Snapshot, commit: &[Decision], machine: &Machine, findings: &mut Findings) {
-    let object = machine.object_ref();
-    let bumped = commit.iter().any(|decision| match decision {
-        Decision::Update(Object::Host(host)) => {
-            host.metadata.name == machine.spec.host
-                && snapshot
-                    .hosts
-                    .get(&machine.spec.host)
-                    .is_some_and(|read| host.record.ledger_sequence > read.record.ledger_sequence)
+/// What a commit bumps and stands on.
+struct Grounds<'c> {
+    hosts: BTreeSet<&'c str>,
+    networks: BTreeSet<&'c str>,
+    objects: BTreeSet<ObjectRef>,
+}
+
+impl<'c> Grounds<'c> {
+    fn new(snapshot: &Snapshot, commit: &'c [Decision]) -> Self {
+        let mut grounds =
+            Grounds { hosts: BTreeSet::new(), networks: BTreeSet::new(), objects: BTreeSet::new() };
+        for decision in commit {
+            match decision {
+                Decision::Update(Object::Host(host)) => {
+                    let name = host.metadata.name.as_str();
+                    let read = snapshot.hosts.get(name);
+                    if read.is_some_and(|read| host.record.ledger_sequence > read.record.ledger_sequence) {
+                        grounds.hosts.insert(name);
+                    }
+                }
+                Decision::Update(Object::Network(network)) => {
+                    let name = network.metadata.name.as_str();
+                    let read = snapshot.networks.get(name);
+                    if read.is_some_and(|read| network.record.ledger_sequence > read.record.ledger_sequence) {
+                        grounds.networks.insert(name);
+                    }
+                }
+                _ => {}
+            }
+            grounds.objects.insert(decision.object_ref());
         }
-        _ => false,
-    });
-    if !bumped {
+        grounds
+    }
+}
+
+/// A machine's commit bumps the ledger of its host and of its networks, and stands on its cluster and group as read.
+fn ledgers(grounds: &Grounds<'_>, machine: &Machine, findings: &mut Findings) {
+    let object = machine.object_ref();
+    if !grounds.hosts.contains(machine.spec.host.as_str()) {
         findings.add("Ledger", &object, "its commit does not bump the ledger of its host");
     }
     for nic in &machine.spec.nics {
-        let bumped = commit.iter().any(|decision| match decision {
-            Decision::Update(Object::Network(network)) => {
-                network.metadata.name == nic.network
-                    && snapshot
-                        .networks
-                        .get(&nic.network)
-                        .is_some_and(|read| network.record.ledger_sequence > read.record.ledger_sequence)
-            }
-            _ => false,
-        });
-        if !bumped {
-            findings.add(
-                "Ledger",
-                &object,
-                format!("its commit does not bump the ledger of network {}", nic.network),
-            );
+        if !grounds.networks.contains(nic.network.as_str()) {
+            let message = format!("its commit does not bump the ledger of network {}", nic.network);
+            findings.add("Ledger", &object, message);
         }
     }
     let mut needed = vec![ObjectRef::new(Kind::Cluster, &machine.metadata.namespace, &machine.spec.cluster)];
     if machine.spec.role == MachineRole::Worker {
         needed.push(ObjectRef::new(Kind::WorkerGroup, &machine.metadata.namespace, &machine.spec.group));
     }
-    for needed in needed {
-        if !commit.iter().any(|decision| decision.object_ref() == needed) {
-            findings.add("Precondition", &object, format!("its commit does not stand on {needed}"));
-        }
+    for needed in needed.iter().filter(|needed| !grounds.objects.contains(needed)) {
+        findings.add("Precondition", &object, format!("its commit does not stand on {needed}"));
     }
 }

@@ -9,7 +9,7 @@ use super::PoolTier;
 use crate::bootstrap::kernel_arguments;
 use crate::draft::{Draft, Unit, new_metadata, owner_reference};
 use crate::explain::{PLACEMENT_ANNOTATION, verdict_lines};
-use crate::place::{Request, SEED_MIB, image_files, missing_image_mib, soon_mib};
+use crate::place::{Request, SEED_MIB, image_files};
 use crate::{Ids, names};
 
 /// What is decided beside the host.
@@ -43,9 +43,8 @@ pub(super) fn create(
     let mac = tier.addresses.take_mac(ids, &purpose("mac"));
 
     let mut unit = Unit::default();
-    let image_mib = missing_image_mib(draft, host_name, request);
-    let soon = soon_mib(request, image_mib);
-    let image_volumes = ensure_image_volumes(draft, tier, ids, &mut unit, request, host_name, &on_host);
+    let binding = tier.fleet(draft).claim(draft, request, host_name);
+    let image_volumes = ensure_image_volumes(draft, ids, &mut unit, request, host_name, &on_host);
 
     let uid = ids.uuid(&purpose("uid"));
     let now = draft.snapshot.now;
@@ -63,6 +62,9 @@ pub(super) fn create(
         vcpus: request.class.spec.vcpus,
         memory: request.class.spec.memory,
         cpu_policy: request.class.spec.cpu_policy,
+        shared_cpus: binding.shared_cpus,
+        hugepages: request.class.spec.hugepages,
+        numa: binding.numa,
         accelerator,
         machine_type: host.record.machine_type.clone(),
         virtual_time: cluster.virtual_time,
@@ -122,14 +124,10 @@ pub(super) fn create(
         let volume_uid = ids.uuid(&purpose(&format!("{}-uid", role.serial())));
         let volume_key = NamespacedName::new(&key.namespace, name);
         volume.metadata = new_metadata(&volume_key, volume_uid, now, Some(owner_reference(&machine)));
-        tier.usage.add_volume(&volume);
         unit.create(volume.clone());
         draft.volumes.insert(volume_key, volume);
     }
 
-    tier.usage.add_machine(&machine);
-    let claimed = tier.usage.hosts.entry(host_name.to_owned()).or_default();
-    *claimed.soon_mib.entry(request.pool.metadata.name.clone()).or_default() += soon;
     unit.create(machine.clone());
     draft.put_machine(machine);
     bump_host(draft, &mut unit, host);
@@ -215,7 +213,6 @@ fn node_config(
 /// Volumes with the image's files on the host: found, or decided now.
 fn ensure_image_volumes(
     draft: &mut Draft<'_>,
-    tier: &mut PoolTier,
     ids: &mut dyn Ids,
     unit: &mut Unit,
     request: &Request<'_>,
@@ -257,7 +254,6 @@ fn ensure_image_volumes(
             },
         );
         volume.metadata = new_metadata(&key, ids.uuid(&purpose("uid")), draft.snapshot.now, None);
-        tier.usage.add_volume(&volume);
         unit.create(volume.clone());
         draft.volumes.insert(key, volume);
     }

@@ -14,7 +14,7 @@ use ashlar_api::*;
 
 use crate::address::Addresses;
 use crate::draft::{Draft, cluster_of};
-use crate::place::{self, Usage};
+use crate::place::Fleet;
 use crate::{Ids, PlanError};
 
 pub use create::CLUSTER_LABEL;
@@ -23,13 +23,20 @@ pub(crate) use removal::{is_protected, node_may_be_left};
 /// What has been given out, with the claims of this plan.
 struct PoolTier {
     addresses: Addresses,
-    usage: Usage,
+    /// Made when the first machine looks for a host: most passes place none.
+    fleet: Option<Fleet>,
+}
+
+impl PoolTier {
+    fn fleet(&mut self, draft: &Draft<'_>) -> &mut Fleet {
+        self.fleet.get_or_insert_with(|| Fleet::new(draft, None))
+    }
 }
 
 /// Makes all decisions that can be made now.
 pub(crate) fn decide(draft: &mut Draft<'_>, ids: &mut dyn Ids) -> Result<(), PlanError> {
     check_consistency(draft)?;
-    let mut tier = PoolTier { addresses: Addresses::new(draft.snapshot)?, usage: place::usage_of(draft) };
+    let mut tier = PoolTier { addresses: Addresses::new(draft.snapshot)?, fleet: None };
     facts::record(draft);
     facts::forget_lost_files(draft);
     removal::cascade(draft);

@@ -8,7 +8,7 @@ use super::cluster::{self, Parts};
 use super::create::{NewMachine, create};
 use super::{PoolTier, ensure_finalizer};
 use crate::draft::{Draft, Pending};
-use crate::place::{self, Request};
+use crate::place::{self, Fleet, Request};
 use crate::{Ids, NoteKind, names};
 
 /// Control planes that are missing. A new control plane is placed as a whole or not at all.
@@ -222,11 +222,12 @@ fn pool<'s>(draft: &mut Draft<'s>, about: ObjectRef, class: &MachineClass) -> Op
     }
 }
 
-fn place_one(draft: &mut Draft<'_>, tier: &PoolTier, request: &Request<'_>) -> Option<String> {
-    let placement = place::place(draft, &tier.usage, request);
+fn place_one(draft: &mut Draft<'_>, tier: &mut PoolTier, request: &Request<'_>) -> Option<String> {
+    let fleet = tier.fleet(draft);
+    let placement = place::place(draft, fleet, request);
     let host = placement.host.clone();
     if host.is_none() {
-        let message = place::what_would_help(draft, &tier.usage, request, &placement.verdicts);
+        let message = place::what_would_help(fleet, request, &placement.verdicts);
         draft.pending.push(Pending {
             machine: request.machine.clone(),
             cluster: request.cluster.key(),
@@ -241,20 +242,33 @@ fn place_one(draft: &mut Draft<'_>, tier: &PoolTier, request: &Request<'_>) -> O
 /// Tries all members of a new control plane; if one fits nowhere, none is made, and each says why.
 fn fits_as_a_whole(
     draft: &mut Draft<'_>,
-    tier: &PoolTier,
+    tier: &mut PoolTier,
     request: &Request<'_>,
     prefix: &str,
     numbers: &[u32],
 ) -> bool {
-    let mut usage = tier.usage.clone();
+    let fleet = tier.fleet(draft);
+    let saved = fleet.save();
+    let fits = try_all(draft, fleet, request, prefix, numbers);
+    fleet.undo(saved);
+    fits
+}
+
+fn try_all(
+    draft: &mut Draft<'_>,
+    fleet: &mut Fleet,
+    request: &Request<'_>,
+    prefix: &str,
+    numbers: &[u32],
+) -> bool {
     let mut request = request.clone();
     let key = request.machine.clone();
     let mut tried = Vec::new();
     for number in numbers {
         name(&mut request, &key, prefix, *number);
-        let placement = place::place(draft, &usage, &request);
+        let placement = place::place(draft, fleet, &request);
         let Some(host) = placement.host.clone() else {
-            let message = place::what_would_help(draft, &usage, &request, &placement.verdicts);
+            let message = place::what_would_help(fleet, &request, &placement.verdicts);
             let without = request.machine.clone();
             tried.push(placement);
             draft.report.placements.append(&mut tried);
@@ -275,7 +289,7 @@ fn fits_as_a_whole(
             }
             return false;
         };
-        usage.claim(draft, &host, &request);
+        fleet.claim(draft, &request, &host);
         request.control_plane_hosts.push(host);
         tried.push(placement);
     }

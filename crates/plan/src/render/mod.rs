@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use ashlar_api::*;
 
 use crate::explain::verdict_lines;
-use crate::{Decision, NoteKind, Plan, Snapshot, Step, StepState};
+use crate::{Decision, NoteKind, Placement, Plan, Snapshot, Step, StepState};
 
 /// Hosts shown for a machine that is placed, and for one that no host takes.
 const SHOWN_HOSTS: usize = 8;
@@ -17,6 +17,7 @@ const SHOWN_HOSTS: usize = 8;
 struct After<'p> {
     snapshot: &'p Snapshot,
     decided: BTreeMap<ObjectRef, &'p Object>,
+    placements: BTreeMap<&'p ObjectRef, &'p Placement>,
 }
 
 impl<'p> After<'p> {
@@ -27,7 +28,11 @@ impl<'p> After<'p> {
                 decided.insert(object.object_ref(), object);
             }
         }
-        After { snapshot, decided }
+        let mut placements = BTreeMap::new();
+        for placement in &plan.report.placements {
+            placements.entry(&placement.machine).or_insert(placement);
+        }
+        After { snapshot, decided, placements }
     }
 
     fn machine(&self, name: &ObjectRef) -> Option<&'p Machine> {
@@ -163,7 +168,7 @@ fn cluster(
     text.push('\n');
     for (object, steps) in objects {
         if object.kind == Kind::Machine {
-            machine(text, after, plan, object);
+            machine(text, after, object);
         } else {
             let _ = writeln!(text, "  {object}");
         }
@@ -178,7 +183,7 @@ fn cluster(
     text.push('\n');
 }
 
-fn machine(text: &mut String, after: &After<'_>, plan: &Plan, object: &ObjectRef) {
+fn machine(text: &mut String, after: &After<'_>, object: &ObjectRef) {
     let is_new = !after.snapshot.machines.contains_key(&object.key());
     let sign = if is_new { "+" } else { " " };
     match after.machine(object) {
@@ -205,7 +210,7 @@ fn machine(text: &mut String, after: &After<'_>, plan: &Plan, object: &ObjectRef
             text.push('\n');
         }
     }
-    if let Some(placement) = plan.report.placements.iter().find(|placement| placement.machine == *object) {
+    if let Some(placement) = after.placements.get(object) {
         for line in verdict_lines(placement, SHOWN_HOSTS) {
             let _ = writeln!(text, "      {line}");
         }

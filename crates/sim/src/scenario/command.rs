@@ -371,7 +371,7 @@ fn cluster(name: &str, words: &[&str]) -> Result<String, String> {
     let (mut control_planes, mut workers, mut network) = ("1", "1", "lab");
     let (mut version, mut spread) = (fixtures::VERSION, "preferred");
     let (mut class, mut worker_class) = ("small", "small");
-    let (mut address, mut timeout) = (None, None);
+    let (mut address, mut timeout, mut admission) = (None, None, None);
     let mut words = words.iter();
     while let Some(word) = words.next() {
         let value = words.next().ok_or_else(|| format!("`{word}` takes a value"))?;
@@ -381,13 +381,14 @@ fn cluster(name: &str, words: &[&str]) -> Result<String, String> {
             "network" => network = value,
             "version" => version = value,
             "spread" => spread = value,
+            "admission" => admission = Some(*value),
             "class" => class = value,
             "worker-class" => worker_class = value,
             "address" => address = Some(*value),
             "startup-timeout" => timeout = Some(duration(value)?.as_secs()),
             other => {
                 let known = "control-planes, workers, network, version, spread, class, worker-class, address, \
-                             startup-timeout";
+                             startup-timeout, admission";
                 return Err(unknown("option of a cluster", other, known));
             }
         }
@@ -395,9 +396,10 @@ fn cluster(name: &str, words: &[&str]) -> Result<String, String> {
     let named = namespaced(name);
     let endpoint = address.map(|address| format!("  endpoint: {{address: {address}}}\n")).unwrap_or_default();
     let timeout = timeout.map(|seconds| format!("  nodeStartupTimeoutS: {seconds}\n")).unwrap_or_default();
+    let admission = admission.map(|admission| format!("  admission: {admission}\n")).unwrap_or_default();
     Ok(format!(
         "apiVersion: ashlar.dev/v1alpha1\nkind: Cluster\nmetadata: {{name: {}, namespace: {}}}\nspec:\n  \
-         kubernetesVersion: {version}\n  network: {network}\n{endpoint}{timeout}  \
+         kubernetesVersion: {version}\n  network: {network}\n{endpoint}{timeout}{admission}  \
          controlPlane: {{replicas: {control_planes}, class: {class}, spread: {spread}}}\n  \
          workers: [{{name: wkr, class: {worker_class}, replicas: {workers}}}]\n",
         named.name, named.namespace

@@ -7,6 +7,27 @@ use super::program::Program;
 
 /// Prints the machine and the versions.
 pub(super) fn print(ashlar: &Program) {
+    print_machine();
+    let commit = commit();
+    println!(
+        "ashlar    {} ({}), {}",
+        first_line(&mut ashlar.command(&["version"])),
+        commit,
+        ashlar.path().display()
+    );
+    println!(
+        "beside    virsh {}, {}",
+        first_line(Command::new("virsh").arg("--version")),
+        first_line(Command::new("qemu-system-x86_64").arg("--version")),
+    );
+}
+
+fn commit() -> String {
+    first_line(Command::new("git").args(["describe", "--always", "--dirty"]))
+}
+
+/// Prints the machine, and what was built from what by which compiler.
+pub(super) fn print_machine() {
     let cpu = field("/proc/cpuinfo", "model name").unwrap_or_else(|| "unknown CPU".to_owned());
     let cores = std::thread::available_parallelism().map_or(0, |count| count.get());
     let memory_kib: u64 = field("/proc/meminfo", "MemTotal")
@@ -22,18 +43,7 @@ pub(super) fn print(ashlar: &Program) {
         "load      {} (1, 5, 15 minutes) at the start",
         read("/proc/loadavg").split(' ').take(3).collect::<Vec<_>>().join(" ")
     );
-    let commit = first_line(Command::new("git").args(["describe", "--always", "--dirty"]));
-    println!(
-        "ashlar    {} ({}), {}",
-        first_line(&mut ashlar.command(&["version"])),
-        commit,
-        ashlar.path().display()
-    );
-    println!(
-        "beside    virsh {}, {}",
-        first_line(Command::new("virsh").arg("--version")),
-        first_line(Command::new("qemu-system-x86_64").arg("--version")),
-    );
+    println!("built     {}, {}", commit(), first_line(Command::new("rustc").arg("--version")));
 }
 
 fn field(file: &str, name: &str) -> Option<String> {

@@ -5,6 +5,7 @@ mod create;
 mod facts;
 mod get;
 mod lab;
+mod placement;
 mod process;
 mod program;
 mod table;
@@ -19,11 +20,17 @@ pub(crate) enum Bench {
     Create(create::Options),
     /// Cold `ashlar get` over a large store, beside `virsh list`
     Get(get::Options),
+    /// Packing of real traces and placements a second, beside first fit and best fit
+    Placement(placement::Options),
+    /// Time of a plan for 1 000 hosts, 200 clusters and 3 000 machines, and of one with nothing to do
+    Plan(placement::PlanOptions),
 }
 
 pub(crate) fn run(bench: &Bench) -> Result<()> {
     match bench {
         Bench::Create(options) => create::run(options),
         Bench::Get(options) => get::run(options),
+        Bench::Placement(options) => placement::placement(options),
+        Bench::Plan(options) => placement::plan(options),
     }
 }

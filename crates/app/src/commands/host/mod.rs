@@ -2,14 +2,15 @@
 
 mod add;
 mod check;
+mod list;
 
 pub(crate) use add::{enrol, test_image};
 
 use ashlar_api::Kind;
 use ashlar_engine::enrol as engine_enrol;
 
-use crate::cli::{DescribeArgs, GetArgs, HostCommand, HostRemoveArgs};
-use crate::commands::{describe, get};
+use crate::cli::{DescribeArgs, HostCommand, HostRemoveArgs};
+use crate::commands::describe;
 use crate::confirm::confirm;
 use crate::failure::{Exit, Result};
 use crate::objects::{Reader, object_ref};
@@ -22,16 +23,7 @@ pub(crate) fn host(settings: &Settings, command: HostCommand) -> Result {
         HostCommand::Add(args) => add::add(settings, &args),
         HostCommand::Check(args) => check::check(settings, &args),
         HostCommand::Remove(args) => remove(settings, &args),
-        HostCommand::List => {
-            let args = GetArgs {
-                kinds: "hosts".to_owned(),
-                names: Vec::new(),
-                selector: None,
-                all_namespaces: false,
-                no_headers: false,
-            };
-            get::get(settings, &args)
-        }
+        HostCommand::List => list::list(settings),
         HostCommand::Show(args) => {
             let args = DescribeArgs { kind: "host".to_owned(), names: vec![args.name] };
             describe::describe(settings, &args)
