@@ -167,7 +167,9 @@ impl Scene<'_> {
             dial: DialTarget {
                 via: Vec::new(),
                 network: "lo".to_owned(),
+                namespace: None,
                 address: address(number),
+                others: Vec::new(),
                 port: 2379,
             },
             server_name: address(number).to_string(),

@@ -229,7 +229,14 @@ fn member(simulation: &Simulation, node: &str) -> (EtcdTarget, u64) {
     let target = EtcdTarget {
         cluster: demo(),
         node: node.to_owned(),
-        dial: DialTarget { via, network: "lab".to_owned(), address: member.address, port: 2379 },
+        dial: DialTarget {
+            via,
+            network: "lab".to_owned(),
+            namespace: None,
+            address: member.address,
+            others: Vec::new(),
+            port: 2379,
+        },
         server_name: member.address.to_string(),
         ca_pem: certificate,
         client_certificate_pem: String::new(),

@@ -6,11 +6,7 @@ use ashlar_api::{Cluster, Machine, MachineRole, NamespacedName, Secret};
 use ashlar_plan::{EtcdSeen, EtcdStatus, EtcdWorld, HostSeen, Snapshot, names};
 use futures::{StreamExt, stream::FuturesUnordered};
 
-use crate::{
-    Engine, EngineError, Scope,
-    deadline::within,
-    effects::{DialTarget, EtcdTarget},
-};
+use crate::{Engine, EngineError, Scope, deadline::within, effects::EtcdTarget};
 
 /// etcd's port for clients, as kubeadm sets it up.
 const CLIENT_PORT: u16 = 2379;
@@ -120,18 +116,15 @@ impl Engine {
     ) -> Result<Option<EtcdTarget>, EngineError> {
         let cluster = NamespacedName::new(&machine.metadata.namespace, &machine.spec.cluster);
         let Some(object) = snapshot.clusters.get(&cluster) else { return Ok(None) };
-        let Some(nic) = machine.spec.nics.first() else { return Ok(None) };
-        let mut via = self.way_to(snapshot, object);
-        if let Some(own) = via.iter().position(|host| host.name == machine.spec.host) {
-            via.swap(0, own);
-        }
+        let Some(mut dial) = self.machine_port(snapshot, machine, CLIENT_PORT) else { return Ok(None) };
+        let ways = self.way_to(snapshot, object);
+        dial.via.extend(ways.into_iter().filter(|host| host.name != machine.spec.host));
         let access = self.access(&cluster, secret)?;
-        let address = nic.address.addr();
         Ok(Some(EtcdTarget {
             cluster,
             node: machine.spec.node.name.clone(),
-            dial: DialTarget { via, network: nic.network.clone(), address, port: CLIENT_PORT },
-            server_name: address.to_string(),
+            server_name: dial.address.to_string(),
+            dial,
             ca_pem: access.etcd_ca_pem,
             client_certificate_pem: access.etcd_identity.certificate_pem,
             client_key_pem: access.etcd_identity.key_pem,
