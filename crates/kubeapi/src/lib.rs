@@ -1,16 +1,18 @@
-//! The clusters' API servers, reached through [`Dial`](ashlar_engine::effects::Dial).
+//! What runs in the clusters' control planes: their API servers and their etcd, reached through
+//! [`Dial`](ashlar_engine::effects::Dial).
 //!
-//! One client per cluster is kept; its connections are opened through a host of the cluster's network, so that
+//! One client per cluster, and one per etcd member, is kept; its connections are opened through a host of the cluster's network, so that
 //! overlapping CIDRs of different clusters do not matter and the machine that runs Ashlar needs no route to them.
 //! Every request has a deadline. This crate makes no decisions: it reads, applies and deletes what it is told.
 
 mod client;
 mod connector;
+mod etcd;
 mod observe;
 
 use std::collections::BTreeMap;
 
-use ashlar_engine::effects::{EffectError, KubeApi, KubeTarget};
+use ashlar_engine::effects::{EffectError, KubeApi, KubeTarget, NodeNow, NodePatch};
 use ashlar_plan::ClusterWorld;
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -20,6 +22,7 @@ use kube::core::{ApiResource, GroupVersionKind, ObjectMeta};
 use zeroize::Zeroizing;
 
 pub use client::{Clients, REQUEST_DEADLINE};
+pub use etcd::EtcdClients;
 
 /// Who applies: server-side apply's field manager.
 const FIELD_MANAGER: &str = "ashlar";
@@ -111,6 +114,34 @@ impl KubeApi for Clients {
         let what = format!("apply {kind} {name}");
         self.bounded(target, &what, async { api.patch(name, &params, &Patch::Apply(object)).await.map(drop) })
             .await
+    }
+
+    async fn node(&self, target: &KubeTarget, node: &str) -> Result<Option<NodeNow>, EffectError> {
+        let nodes: Api<Node> = Api::all(self.client(target)?);
+        let found = self.bounded(target, &format!("read node {node}"), nodes.get_opt(node)).await?;
+        found.map(|node| observe::node_now(target, &node)).transpose()
+    }
+
+    async fn patch_node(
+        &self,
+        target: &KubeTarget,
+        node: &str,
+        patch: &NodePatch,
+    ) -> Result<(), EffectError> {
+        let nodes: Api<Node> = Api::all(self.client(target)?);
+        // A merge patch that names a resourceVersion is refused (409) if the object is another one by now.
+        let mut change = serde_json::json!({
+            "metadata": {"resourceVersion": patch.resource_version, "labels": patch.labels},
+        });
+        if let Some(taints) = &patch.taints {
+            change["spec"] = serde_json::json!({"taints": taints});
+        }
+        let what = format!("set labels and taints of node {node}");
+        let params = PatchParams::default();
+        self.bounded(target, &what, async {
+            nodes.patch(node, &params, &Patch::Merge(&change)).await.map(drop)
+        })
+        .await
     }
 
     async fn delete_node(&self, target: &KubeTarget, node: &str) -> Result<(), EffectError> {

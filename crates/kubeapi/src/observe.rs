@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use ashlar_engine::effects::{EffectError, KubeTarget, NodeNow};
 use ashlar_plan::{ClusterWorld, NodeSeen};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Node, Pod, Secret};
@@ -69,7 +70,32 @@ fn node_seen(node: &Node) -> NodeSeen {
             .and_then(|status| status.node_info.as_ref())
             .map(|info| info.kubelet_version.clone())
             .unwrap_or_default(),
+        labels: node.labels().clone(),
+        taints: taints_of(node)
+            .iter()
+            // Effects that are not known are nobody's that Ashlar could have set.
+            .filter_map(|taint| serde_json::from_value(taint_alone(taint)).ok())
+            .collect(),
     }
+}
+
+fn taints_of(node: &Node) -> Vec<serde_json::Value> {
+    let taints = node.spec.as_ref().and_then(|spec| spec.taints.as_ref());
+    taints.into_iter().flatten().filter_map(|taint| serde_json::to_value(taint).ok()).collect()
+}
+
+/// Key, value and effect, without what only Kubernetes writes.
+fn taint_alone(taint: &serde_json::Value) -> serde_json::Value {
+    let text = |field: &str| taint.get(field).and_then(serde_json::Value::as_str).unwrap_or_default();
+    serde_json::json!({"key": text("key"), "value": text("value"), "effect": text("effect")})
+}
+
+/// A node as it is read for a change.
+pub(crate) fn node_now(target: &KubeTarget, node: &Node) -> Result<NodeNow, EffectError> {
+    let resource_version = node.resource_version();
+    let resource_version = resource_version
+        .ok_or_else(|| crate::client::refused(target, "read a node without a resourceVersion"))?;
+    Ok(NodeNow { resource_version, labels: node.labels().clone(), taints: taints_of(node) })
 }
 
 /// Token id and expiry; the token's secret half is not looked at.

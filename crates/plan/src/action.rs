@@ -43,6 +43,14 @@ pub enum Action {
     RevokeJoinToken { machine: NamespacedName },
     /// Applies one object of an add-on (server-side apply).
     ApplyAddon { cluster: NamespacedName, addon: String },
+    /// Gives a learner of etcd its vote.
+    PromoteEtcdMember { machine: NamespacedName },
+    /// Moves the leadership of etcd from a machine to another one.
+    MoveEtcdLeader { machine: NamespacedName, to: NamespacedName },
+    /// Takes a machine's member out of its cluster's etcd, for good.
+    RemoveEtcdMember { machine: NamespacedName },
+    /// Gives a machine's node the labels and taints that its group says, and takes away those it said before.
+    ConfigureNode { machine: NamespacedName },
     /// Deletes the Node object of a machine that is gone.
     DeleteNode { machine: NamespacedName },
     /// Makes a network on a host what it should be there: devices, gateway, filters of the machines' taps.
@@ -60,6 +68,7 @@ impl Action {
                 | Action::UndefineDomain { .. }
                 | Action::WipeVolume { .. }
                 | Action::DeleteVolume { .. }
+                | Action::RemoveEtcdMember { .. }
                 | Action::DeleteNode { .. }
                 | Action::RemoveNetwork { .. }
         )

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use ashlar_api::{Machine, NamespacedName};
+use ashlar_api::{Machine, NamespacedName, Taint};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -17,6 +17,9 @@ pub struct Observed {
     /// Clusters. A cluster that is not in here was not asked.
     #[serde(with = "crate::pairs")]
     pub clusters: BTreeMap<NamespacedName, ClusterSeen>,
+    /// etcd of clusters. A cluster that is not in here was not asked.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub etcd: BTreeMap<NamespacedName, EtcdSeen>,
     /// Consoles of machines that have not joined yet.
     #[serde(with = "crate::pairs")]
     pub consoles: BTreeMap<NamespacedName, ConsoleSeen>,
@@ -193,7 +196,7 @@ pub struct ClusterWorld {
 }
 
 /// A node.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct NodeSeen {
     /// Condition Ready.
     pub ready: bool,
@@ -203,6 +206,89 @@ pub struct NodeSeen {
     pub provider_id: String,
     /// kubelet version.
     pub kubelet_version: String,
+    /// Labels, Kubernetes' own among them.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+    /// Taints, Kubernetes' own among them.
+    #[serde(default)]
+    pub taints: Vec<Taint>,
+}
+
+/// A cluster's etcd, its members asked one by one.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum EtcdSeen {
+    /// No member could say who belongs to it: no majority lives, or none can be reached.
+    Unreachable {
+        /// Why, for people.
+        reason: String,
+    },
+    /// A majority agreed on its members.
+    Seen(EtcdWorld),
+}
+
+/// What etcd says.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct EtcdWorld {
+    /// Members by id.
+    pub members: BTreeMap<u64, EtcdMember>,
+    /// What each node on which a control plane runs said of itself, or why it said nothing. By node name.
+    pub nodes: BTreeMap<String, Result<EtcdStatus, String>>,
+}
+
+/// A member of etcd, as the others know it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EtcdMember {
+    /// Its id.
+    pub id: u64,
+    /// Its name, which is its node's; empty until it has started for the first time.
+    pub name: String,
+    /// Its peer URLs (`https://10.0.0.11:2380`): known from before it starts.
+    pub peer_urls: Vec<String>,
+    /// Whether it has no vote (yet).
+    pub is_learner: bool,
+}
+
+impl EtcdMember {
+    /// Whether it is the machine's: by its name, or before it has one by the address of its peers.
+    pub fn is_of(&self, machine: &Machine) -> bool {
+        if !self.name.is_empty() {
+            return self.name == machine.spec.node.name;
+        }
+        machine.spec.node_address().is_some_and(|address| {
+            let url = format!("https://{address}:");
+            self.peer_urls.iter().any(|peer| peer.starts_with(&url))
+        })
+    }
+}
+
+/// What a member says of itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EtcdStatus {
+    /// Its id.
+    pub member_id: u64,
+    /// Whom it follows; none if it knows no leader.
+    pub leader: Option<u64>,
+    /// Whether it has no vote (yet).
+    pub is_learner: bool,
+    /// Alarms and errors (no space, corrupt).
+    pub errors: Vec<String>,
+    /// etcd's version.
+    pub version: String,
+    /// Bytes of its database.
+    pub db_size_bytes: u64,
+}
+
+impl EtcdStatus {
+    /// Why it does not count as healthy, if it does not, for the member that the others know.
+    pub fn ailment_as(&self, member: &EtcdMember) -> Option<String> {
+        if self.member_id != member.id {
+            return Some("another member of an earlier life answers in its place".to_owned());
+        }
+        if !self.errors.is_empty() {
+            return Some(self.errors.join(", "));
+        }
+        self.leader.is_none().then(|| "it knows no leader".to_owned())
+    }
 }
 
 /// What the serial console of a machine said so far, already understood.

@@ -49,7 +49,8 @@ impl Simulation {
             .map(|(name, cluster)| {
                 let value = json!({
                     "nodes": cluster.nodes.keys().collect::<Vec<_>>(),
-                    "voters": cluster.voters,
+                    "voters": cluster.etcd.voters(),
+                    "learners": cluster.etcd.learners(),
                     "tokens": cluster.tokens.len(),
                     "objects": cluster.objects.keys().collect::<Vec<_>>(),
                 });

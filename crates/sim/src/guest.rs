@@ -9,6 +9,8 @@ use ashlar_api::{Bootstrap, Machine, MachineRole, NamespacedName};
 use ashlar_plan::DomainState;
 use uuid::Uuid;
 
+use crate::SimMember;
+use crate::etcd::member_id;
 use crate::seed::SeedFacts;
 use crate::world::{SimCluster, SimNode, State};
 
@@ -18,6 +20,11 @@ const BOOT_S: i64 = 10;
 const INIT_S: i64 = 40;
 /// Seconds that a join takes once the API answers.
 const JOIN_S: i64 = 20;
+/// Seconds of a control plane's join after which etcd takes it in as a learner, and after which it has a vote.
+const LEARNER_S: i64 = 10;
+const VOTER_S: i64 = 16;
+/// The phase of first boot in which that happens.
+const ETCD_JOIN: &str = "kubeadm-etcd-join";
 /// Seconds that a guest takes to power off.
 pub(crate) const OFF_S: i64 = 5;
 
@@ -27,6 +34,8 @@ pub(crate) struct Guest {
     stage: Stage,
     /// Seconds of kubeadm's work done in this boot.
     work_s: i64,
+    /// Its etcd runs.
+    etcd: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -76,11 +85,21 @@ pub(crate) fn run_guests(state: &mut State) {
     }
 }
 
-/// Whether a node's etcd member and API server run.
-pub(crate) fn is_serving(state: &State, cluster: &NamespacedName, node: &str) -> bool {
-    any_running(state, |machine, guest| {
-        guest.serves() && machine.spec.node.name == node && cluster_of(machine) == *cluster
+/// Whether the machine's etcd runs, as one of its cluster's members: one that was removed is refused.
+pub(crate) fn runs_etcd(state: &State, machine: Uuid) -> bool {
+    any_running(state, |found, guest| {
+        found.metadata.uid == Some(machine) && guest.etcd && is_member(state, found, false)
     })
+}
+
+/// Whether the machine is one of its etcd's members, with a vote if asked so.
+fn is_member(state: &State, machine: &Machine, votes: bool) -> bool {
+    let world = state.clusters.get(&cluster_of(machine));
+    machine
+        .metadata
+        .uid
+        .and_then(|uid| world?.etcd.members.get(&member_id(uid)))
+        .is_some_and(|member| !votes || !member.is_learner)
 }
 
 /// Whether a control plane of the cluster for which `fits` holds serves the API.
@@ -89,14 +108,18 @@ pub(crate) fn any_serving(state: &State, cluster: &NamespacedName, fits: impl Fn
         guest.serves()
             && machine.spec.role == MachineRole::ControlPlane
             && cluster_of(machine) == *cluster
+            && is_member(state, machine, true)
             && fits(machine)
     })
 }
 
-/// Whether a node's kubelet runs.
+/// Whether a node's kubelet runs, and can talk to an API server: a control plane's talks to its own.
 pub(crate) fn is_node(state: &State, cluster: &NamespacedName, node: &str) -> bool {
     any_running(state, |machine, guest| {
-        guest.is_node() && machine.spec.node.name == node && cluster_of(machine) == *cluster
+        guest.is_node()
+            && machine.spec.node.name == node
+            && cluster_of(machine) == *cluster
+            && (machine.spec.role == MachineRole::Worker || is_member(state, machine, true))
     })
 }
 
@@ -108,9 +131,7 @@ fn any_running(state: &State, fits: impl Fn(&Machine, &Guest) -> bool) -> bool {
 
 /// Whether an API server of the cluster can answer: a majority of etcd's voters run.
 pub(crate) fn api_answers(state: &State, cluster: &NamespacedName) -> bool {
-    let Some(world) = state.clusters.get(cluster) else { return false };
-    let voters = world.voters.len();
-    voters > 0 && world.voters.iter().filter(|voter| is_serving(state, cluster, voter)).count() > voters / 2
+    state.has_quorum(cluster)
 }
 
 fn live_machine(domain: &crate::SimDomain) -> Option<&Machine> {
@@ -160,15 +181,19 @@ fn run_guest(state: &mut State, host: &str, uuid: Uuid) {
         }
         Stage::Kernel if up_s >= BOOT_S && joined => {
             guest.stage = Stage::Node;
+            guest.etcd = machine.spec.role == MachineRole::ControlPlane;
         }
         // Without its seed there is nothing to do: as on a real node, the bootstrap unit finds no medium.
         Stage::Kernel if up_s >= BOOT_S && seed.is_some() && !hangs => {
             guest.stage = Stage::Script;
+            // The kubelet starts what an earlier boot had got to.
+            guest.etcd = is_member(state, &machine, false);
             said.push("ASHLAR-PHASE node-setup start".to_owned());
             said.push("ASHLAR-PHASE node-setup ok".to_owned());
         }
         Stage::Script | Stage::Serving => {
-            if let Some((phase, reason)) = failing {
+            let fails_later = failing.as_ref().is_some_and(|(phase, _)| phase == ETCD_JOIN && !guest.etcd);
+            if let Some((phase, reason)) = failing.filter(|_| !fails_later) {
                 guest.stage = Stage::Failed;
                 said.push(format!("ASHLAR-PHASE {phase} start"));
                 said.push(format!("ASHLAR-PHASE {phase} fail exit=1"));
@@ -180,17 +205,41 @@ fn run_guest(state: &mut State, host: &str, uuid: Uuid) {
                     1 => said.push("ASHLAR-PHASE kubeadm-control-plane start".to_owned()),
                     work if work == INIT_S / 2 => {
                         guest.stage = Stage::Serving;
+                        guest.etcd = true;
                         event = Some(Reached::Serving);
                     }
                     INIT_S => event = Some(Reached::Node),
                     _ => {}
                 }
             } else if can_join {
-                guest.work_s += 1;
-                match guest.work_s {
-                    1 => said.push("ASHLAR-PHASE kubeadm-kubelet-start start".to_owned()),
-                    JOIN_S => event = Some(Reached::Node),
-                    _ => {}
+                let is_control_plane = machine.spec.role == MachineRole::ControlPlane;
+                let id = machine_uid.map(member_id).unwrap_or_default();
+                match guest.work_s + 1 {
+                    LEARNER_S if is_control_plane => {
+                        said.push(format!("ASHLAR-PHASE {ETCD_JOIN} start"));
+                        guest.etcd = state.add_learner(&cluster, &machine);
+                        guest.work_s += i64::from(guest.etcd);
+                    }
+                    VOTER_S if is_control_plane => match state.promote(&cluster, id) {
+                        Some(done) => {
+                            guest.work_s += i64::from(done);
+                            guest.stage = if done { Stage::Serving } else { guest.stage };
+                        }
+                        None => {
+                            guest.stage = Stage::Failed;
+                            said.push(format!("ASHLAR-PHASE {ETCD_JOIN} fail exit=1"));
+                            said.push(format!("ASHLAR-LOG {ETCD_JOIN}: etcdserver: member not found"));
+                            said.push(format!("ASHLAR-FAILED phase={ETCD_JOIN} reason=kubeadm"));
+                        }
+                    },
+                    work => {
+                        guest.work_s = work;
+                        match work {
+                            1 => said.push("ASHLAR-PHASE kubeadm-kubelet-start start".to_owned()),
+                            JOIN_S => event = Some(Reached::Node),
+                            _ => {}
+                        }
+                    }
                 }
             }
             if event == Some(Reached::Node) {
@@ -231,7 +280,7 @@ enum Reached {
     Node,
 }
 
-/// A node registers itself; a control plane is a voter from then on.
+/// A node registers itself; the first control plane is a voter from then on.
 fn reach(
     state: &mut State,
     machine: &Machine,
@@ -253,8 +302,13 @@ fn reach(
         }
     }
     let world = state.clusters.entry(cluster.clone()).or_default();
-    if machine.spec.role == MachineRole::ControlPlane {
-        world.voters.insert(node.clone());
+    if machine.spec.bootstrap == Bootstrap::Init
+        && reached == Reached::Serving
+        && world.etcd.members.is_empty()
+        && let (Some(uid), Some(address)) = (machine.metadata.uid, machine.spec.node_address())
+    {
+        let member = SimMember { name: node.clone(), machine: uid, address, is_learner: false };
+        world.etcd.members.insert(member_id(uid), member);
     }
     if reached == Reached::Node {
         world.nodes.insert(
@@ -262,6 +316,8 @@ fn reach(
             SimNode {
                 provider_id: machine.spec.node.provider_id.clone(),
                 kubelet_version: machine.spec.image.kubernetes_version.clone(),
+                labels: machine.spec.node.labels.clone(),
+                taints: machine.spec.node.taints.clone(),
             },
         );
         state.note(format!("guest {node}: joined cluster {cluster}"));

@@ -1,6 +1,6 @@
 //! Simulated API servers.
 
-use ashlar_engine::effects::{EffectError, EffectErrorKind, KubeApi, KubeTarget};
+use ashlar_engine::effects::{EffectError, EffectErrorKind, KubeApi, KubeTarget, NodeNow, NodePatch};
 use ashlar_plan::{ClusterWorld, NodeSeen};
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -50,6 +50,8 @@ impl KubeApi for SimWorld {
                     message,
                     provider_id: node.provider_id.clone(),
                     kubelet_version: node.kubelet_version.clone(),
+                    labels: node.labels.clone(),
+                    taints: node.taints.clone(),
                 };
                 (name.clone(), seen)
             });
@@ -114,6 +116,44 @@ impl KubeApi for SimWorld {
             api(state, target)?.objects.insert(id.clone(), digest);
             state.count_mutation("apply");
             state.note(format!("api {}: applied {id}", target.cluster));
+            Ok(())
+        })
+        .await
+    }
+
+    async fn node(&self, target: &KubeTarget, node: &str) -> Result<Option<NodeNow>, EffectError> {
+        self.look_at_api(|state| {
+            let node = api(state, target)?.nodes.get(node);
+            Ok(node.map(|node| NodeNow {
+                resource_version: "1".to_owned(),
+                labels: node.labels.clone(),
+                taints: node.taints.iter().map(|taint| serde_json::json!(taint)).collect(),
+            }))
+        })
+        .await
+    }
+
+    async fn patch_node(
+        &self,
+        target: &KubeTarget,
+        node: &str,
+        patch: &NodePatch,
+    ) -> Result<(), EffectError> {
+        self.effect(|state| {
+            let gone = || EffectError::new(EffectErrorKind::NotFound, format!("there is no node {node}"));
+            let found = api(state, target)?.nodes.get_mut(node).ok_or_else(gone)?;
+            for (key, value) in &patch.labels {
+                match value {
+                    Some(value) => drop(found.labels.insert(key.clone(), value.clone())),
+                    None => drop(found.labels.remove(key)),
+                }
+            }
+            if let Some(taints) = &patch.taints {
+                found.taints =
+                    taints.iter().filter_map(|taint| serde_json::from_value(taint.clone()).ok()).collect();
+            }
+            state.count_mutation("patch_node");
+            state.note(format!("api {}: labels and taints of node {node} were set", target.cluster));
             Ok(())
         })
         .await

@@ -8,6 +8,7 @@
 
 mod canonical;
 mod clock;
+mod etcd;
 pub mod executor;
 mod fault;
 pub mod fixtures;
@@ -26,6 +27,7 @@ mod simulation;
 mod store;
 mod world;
 
+pub use etcd::{SimEtcd, SimMember};
 pub use fault::{CrashPoint, Moment};
 pub use host::{SimDomain, SimHost, SimPool, SimVolume};
 pub use record::Record;

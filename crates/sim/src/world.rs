@@ -60,12 +60,20 @@ pub struct SimCluster {
     pub tokens: BTreeMap<String, SimToken>,
     /// Applied objects: "kind/name" → add-on digest annotation, if it has one.
     pub objects: BTreeMap<String, Option<String>>,
-    /// etcd's voting members, by node name.
-    pub voters: BTreeSet<String>,
+    /// Its etcd.
+    pub etcd: crate::SimEtcd,
     /// The machine (its uid) on which `kubeadm init` ran.
     pub(crate) initialized_by: Option<Uuid>,
     /// Certificates of its CAs (PEM without line ends).
     pub(crate) certificates: BTreeSet<String>,
+}
+
+impl SimCluster {
+    /// Certificates of its CAs.
+    pub fn certificates_pem(&self) -> Vec<String> {
+        let pem = |body: &String| format!("-----BEGIN CERTIFICATE-----\n{body}\n-----END CERTIFICATE-----\n");
+        self.certificates.iter().map(pem).collect()
+    }
 }
 
 /// A bootstrap token in an API server.
@@ -89,6 +97,10 @@ pub struct SimNode {
     pub provider_id: String,
     /// kubelet version.
     pub kubelet_version: String,
+    /// Labels.
+    pub labels: BTreeMap<String, String>,
+    /// Taints.
+    pub taints: Vec<ashlar_api::Taint>,
 }
 
 /// Start of virtual time: any fixed moment does.
@@ -132,6 +144,7 @@ impl SimWorld {
             shell: Arc::new(self.clone()),
             networks: Arc::new(self.clone()),
             kube: Arc::new(self.clone()),
+            etcd: Arc::new(self.clone()),
             clock: Arc::new(self.clone()),
             entropy: Arc::new(self.clone()),
         }
@@ -223,6 +236,7 @@ impl State {
         while self.now < until {
             self.now = self.now.saturating_add(stride).unwrap_or(until).min(until);
             crate::guest::run_guests(self);
+            self.elect();
             self.check_step();
         }
     }

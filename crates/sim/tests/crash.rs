@@ -135,3 +135,62 @@ fn two_crashes_in_a_row_do_so_too() {
         assert_eq!(simulation.world.state().remains(&demo()), Vec::<String>::new(), "{points:?}");
     });
 }
+
+/// A change of a cluster that is up, with a crash at every `every`-th point of it.
+fn crash_in_a_change(hosts: u32, from: u32, change: impl Fn(&Simulation), voters: usize, every: usize) {
+    let simulation = Simulation::with_pool(1, hosts).unwrap();
+    simulation.apply(&fixtures::cluster("demo", from, 1)).unwrap();
+    must_run(&simulation, Goal::ClusterReady(demo()));
+    change(&simulation);
+    let records = recorded(&simulation, Goal::ClusterReady(demo()));
+    assert_eq!(simulation.world.state().etcd_votes(&demo()), (voters, voters));
+    let end = simulation.canonical().unwrap();
+    println!("{} copies from {from} control planes to {voters}", records.len());
+    let records: Vec<&Record> = records.iter().step_by(every).collect();
+    each(&records, |record| {
+        let at = format!("from {from} to {voters}, {:?}", record.point);
+        let next = simulation.resume(record).unwrap();
+        must_run(&next, Goal::ClusterReady(demo()));
+        assert_eq!(next.world.state().leftover_secrets(&demo()), Vec::<String>::new(), "{at}");
+        assert_eq!(next.world.state().etcd_votes(&demo()), (voters, voters), "{at}");
+        assert_same_identities(&at, record, &next);
+        assert_eq!(next.canonical().unwrap(), end, "{at}");
+    });
+}
+
+fn scale(to: u32) -> impl Fn(&Simulation) {
+    move |simulation| {
+        simulation.apply(&fixtures::cluster("demo", to, 1)).unwrap();
+    }
+}
+
+#[test]
+fn a_crash_while_control_planes_come_ends_with_all_of_them() {
+    crash_in_a_change(3, 1, scale(3), 3, 5);
+    crash_in_a_change(5, 3, scale(5), 5, 11);
+}
+
+#[test]
+fn a_crash_while_control_planes_go_ends_without_them() {
+    crash_in_a_change(3, 3, scale(1), 1, 1);
+    crash_in_a_change(5, 5, scale(3), 3, 3);
+}
+
+#[test]
+fn a_crash_while_a_healthy_control_plane_is_replaced_ends_with_the_other() {
+    let delete = |simulation: &Simulation| {
+        let object = ashlar_api::ObjectRef::new(ashlar_api::Kind::Machine, "default", "demo-ctrl-1");
+        simulation.delete(&object).unwrap();
+    };
+    crash_in_a_change(3, 3, delete, 3, 3);
+}
+
+#[test]
+fn a_crash_while_a_failed_join_is_replaced_ends_with_another() {
+    let fail = |simulation: &Simulation| {
+        let failure = ("kubeadm-etcd-join".to_owned(), "kubeadm".to_owned());
+        simulation.world.state().failing_boots.insert("demo-ctrl-2".to_owned(), failure);
+        simulation.apply(&fixtures::cluster("demo", 3, 1)).unwrap();
+    };
+    crash_in_a_change(3, 1, fail, 3, 7);
+}

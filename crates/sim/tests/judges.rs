@@ -4,12 +4,15 @@
 mod common;
 
 use ashlar_api::{Kind, ObjectRef, VolumeFormat};
-use ashlar_engine::effects::{HostTarget, Hypervisor as _, VolumeCreate};
+use ashlar_engine::effects::{
+    DialTarget, EtcdApi as _, EtcdTarget, HostTarget, Hypervisor as _, VolumeCreate,
+};
 use ashlar_engine::{EngineEvent, Goal};
 use ashlar_plan::{DomainState, Note, NoteKind};
 use ashlar_sim::{SimDomain, Simulation, executor, fixtures};
 use common::{demo, must_run};
 use uuid::Uuid;
+use zeroize::Zeroizing;
 
 fn ready() -> Simulation {
     let simulation = Simulation::with_pool(1, 1).unwrap();
@@ -214,4 +217,51 @@ fn a_seed_that_was_not_wiped() {
     let (target, world) = (target(&simulation), simulation.world.clone());
     let said = judged(&simulation, async { world.delete_volume(&target, pool, &file).await.unwrap() });
     assert!(said.contains("secrets: the seed") && said.contains("was not wiped"), "{said}");
+}
+
+/// How a caller that knows no rules reaches a member of the cluster's etcd.
+fn member(simulation: &Simulation, node: &str) -> (EtcdTarget, u64) {
+    let via = vec![target(simulation)];
+    let state = simulation.world.state();
+    let (id, member) =
+        state.clusters[&demo()].etcd.members.iter().find(|(_, member)| member.name == node).unwrap();
+    let certificate = state.clusters[&demo()].certificates_pem().pop().unwrap();
+    let target = EtcdTarget {
+        cluster: demo(),
+        node: node.to_owned(),
+        dial: DialTarget {
+            via,
+            network: "lab".to_owned(),
+            namespace: None,
+            address: member.address,
+            others: Vec::new(),
+            port: 2379,
+        },
+        server_name: member.address.to_string(),
+        ca_pem: certificate,
+        client_certificate_pem: String::new(),
+        client_key_pem: Zeroizing::new(String::new()),
+    };
+    (target, *id)
+}
+
+#[test]
+fn a_member_that_nobody_wants_gone_does_not_go_and_the_majority_stays() {
+    let simulation = Simulation::with_pool(1, 1).unwrap();
+    simulation.apply(&fixtures::cluster("demo", 3, 1)).unwrap();
+    must_run(&simulation, Goal::ClusterReady(demo()));
+    let (target, _) = member(&simulation, "demo-ctrl-1");
+    let (_, second) = member(&simulation, "demo-ctrl-2");
+    // One of the others is dead already: without the next one a majority of the two that are left is lost.
+    let dead = domain(&simulation, "demo-ctrl-3");
+    let said = judged_after(&simulation, |state| {
+        state.hosts.get_mut("h1").unwrap().domains.get_mut(&dead).unwrap().state = DomainState::ShutOff;
+    });
+    assert_eq!(said, "");
+    let world = simulation.world.clone();
+    let said = judged(&simulation, async {
+        world.remove_member(&target, second).await.unwrap();
+    });
+    assert!(said.contains("intent: etcd member demo-ctrl-2"), "{said}");
+    assert!(said.contains("quorum: the removal of demo-ctrl-2 leaves 1 living of 2 voters"), "{said}");
 }

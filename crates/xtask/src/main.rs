@@ -3,6 +3,7 @@
 mod bench;
 mod ci;
 mod e2e;
+mod ha;
 
 use clap::{Parser, Subcommand};
 
@@ -23,6 +24,8 @@ enum Command {
     Ci(ci::Options),
     /// One real cluster in a lab of its own: made with kills in the middle, used, rebooted, deleted
     E2e(e2e::Options),
+    /// Three control planes on three lab hosts; the one that holds the API's address is killed
+    TestHa(ha::Options),
 }
 
 fn main() -> anyhow::Result<()> {
@@ -30,5 +33,6 @@ fn main() -> anyhow::Result<()> {
         Command::Bench(bench) => bench::run(&bench),
         Command::Ci(options) => ci::run(&options),
         Command::E2e(options) => e2e::run(&options),
+        Command::TestHa(options) => ha::run(&options),
     }
 }

@@ -179,9 +179,16 @@ pub struct ClusterRecord {
     /// True once a control plane was initialized: certificates are never made anew after that.
     #[serde(default)]
     pub initialized: bool,
+    /// Joins of control planes that failed since one succeeded last, and were replaced.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub failed_joins: u32,
     /// `cluster stop` turned the machines off; `cluster start` turns them on again.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub stopped: bool,
+}
+
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 /// The endpoint that the planner chose.

@@ -261,6 +261,12 @@ pub struct MachineRecord {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<crate::schema::TimeText>")]
     pub joined_at: Option<Timestamp>,
+    /// Labels that its node was once given and should not have any more; forgotten once the node was seen without.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub removed_labels: Vec<String>,
+    /// The same of taints.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub removed_taints: Vec<Taint>,
     /// First boot failed; the machine is kept as it is for whoever looks, and goes with its cluster.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<MachineFailure>,

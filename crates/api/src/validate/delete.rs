@@ -2,7 +2,7 @@
 
 use super::{Report, Violation};
 use crate::expand::ObjectMap;
-use crate::names::{CONTROL_PLANE_GROUP, some_of};
+use crate::names::some_of;
 use crate::{Kind, Object, ObjectRef, VolumeContent};
 
 /// Judges a deletion: who uses the object, and what to delete first. Volumes that only cache an Image on a host
@@ -33,18 +33,10 @@ pub fn validate_delete(object: &ObjectRef, existing: &ObjectMap) -> Vec<Violatio
     out
 }
 
-/// Machines and volumes follow from clusters and groups.
+/// Volumes follow from machines and images. Machines do from clusters and groups, and a person who deletes one has
+/// another made in its place.
 fn not_deleted_by_people(object: &ObjectRef, existing: &ObjectMap) -> Option<String> {
     match (object.kind, existing.get(object)) {
-        (Kind::Machine, Some(Object::Machine(machine))) if machine.spec.group.is_empty() => Some(format!(
-            "is a control plane ({CONTROL_PLANE_GROUP}) of cluster {}, and the planner would make another: delete the \
-             cluster, or change its spec.controlPlane",
-            machine.spec.cluster
-        )),
-        (Kind::Machine, Some(Object::Machine(machine))) => Some(format!(
-            "belongs to workergroup {}, and the planner would make another: lower the group's replicas",
-            machine.spec.group
-        )),
         (Kind::Volume, Some(_)) => Some("belongs to a machine or an image, and goes with it".to_owned()),
         _ => None,
     }

@@ -23,13 +23,21 @@ pub(crate) struct EngineArgs {
     pub(crate) no_wait: bool,
 }
 
+/// What a change may do at most.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Only {
+    /// Labels, taints and add-ons: no machine is made, replaced, removed, started or stopped
+    InPlace,
+}
+
 /// `ashlar apply`
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   ashlar apply -f cluster.yaml              write the objects, then work until the world is as they say
   ashlar apply -f pool/ --dry-run           what would be written and done; nothing is
-  ashlar apply -f - --store-only < x.yaml   write the objects and stop there")]
+  ashlar apply -f - --store-only < x.yaml   write the objects and stop there
+  ashlar apply -f cluster.yaml --only in-place   refuse it if any machine would be made, replaced or removed")]
 pub(crate) struct ApplyArgs {
     #[command(flatten)]
     pub(crate) files: FileArgs,
@@ -39,6 +47,9 @@ pub(crate) struct ApplyArgs {
     /// Write the objects and stop: nothing is made or changed outside the store
     #[arg(long, conflicts_with = "dry_run")]
     pub(crate) store_only: bool,
+    /// Refuse the whole file if it takes more than changes where things run: nothing is written then
+    #[arg(long, value_name = "HOW", value_enum, conflicts_with_all = ["dry_run", "store_only"])]
+    pub(crate) only: Option<Only>,
     #[command(flatten)]
     pub(crate) engine: EngineArgs,
 }

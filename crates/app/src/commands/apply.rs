@@ -4,13 +4,14 @@ use ashlar_api::expand::{ObjectMap, object_map};
 use ashlar_api::{Kind, Object};
 use ashlar_engine::declare::{self, Declared, Outcome};
 use ashlar_engine::{Goal, RunSummary, Scope};
+use ashlar_plan::in_place::not_in_place;
 use ashlar_plan::render::plan_text;
 use ashlar_store::Store;
 use futures::executor::block_on;
 
-use crate::cli::{ApplyArgs, OutputFormat, PlanArgs};
+use crate::cli::{ApplyArgs, Only, OutputFormat, PlanArgs};
 use crate::commands::get::print_value;
-use crate::failure::{Exit, Result};
+use crate::failure::{Exit, Failure, Result};
 use crate::input::{check, read_objects};
 use crate::objects::{Reader, slash_name};
 use crate::output::{elapsed, plan_value, plural};
@@ -33,10 +34,32 @@ pub(crate) fn apply(settings: &Settings, args: &ApplyArgs) -> Result {
         return Ok(Exit::Success);
     }
     let session = Session::open(settings, &args.engine)?;
+    if args.only == Some(Only::InPlace) {
+        refuse_more_than_in_place(settings, &session, objects.clone())?;
+    }
     declare(settings, &*session.store, objects, false)?;
     let summary = session.run(settings, &Scope::All, &Goal::Settled)?;
     report(settings, &summary);
     Ok(Exit::Success)
+}
+
+/// Plans as if the objects had been applied; whatever is not certain to happen in place is a reason to refuse them.
+fn refuse_more_than_in_place(settings: &Settings, session: &Session, objects: Vec<Object>) -> Result<()> {
+    let scope = Scope::All;
+    let (_, plan) = session.block_on(async { Ok(session.engine.plan_with(objects, &scope).await?) })?;
+    session.progress.finish();
+    let found = not_in_place(&plan);
+    if found.is_empty() {
+        return Ok(());
+    }
+    for line in &found {
+        settings.printer.note(format!("  {line}"));
+    }
+    Err(Failure::new(format!(
+        "{} would not happen in place (--only in-place): nothing was written",
+        plural(found.len(), "thing")
+    ))
+    .hint("`ashlar apply --dry-run` shows the whole plan; without --only it is carried out"))
 }
 
 /// Says what a run did.

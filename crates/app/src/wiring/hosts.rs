@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use ashlar_api::{Cluster, Host, Kind, Machine, MachineRole, Object};
 use ashlar_engine::effects::{Dial, DialTarget, HostTarget, World};
-use ashlar_kubeapi::Clients;
+use ashlar_kubeapi::{Clients, EtcdClients};
 use ashlar_libvirt::Hosts;
 use tokio::runtime::{Builder, Runtime};
 use uuid::Uuid;
@@ -30,6 +30,7 @@ pub(crate) fn real_world(settings: &Settings) -> Result<(World, Arc<Hosts>)> {
         shell: Arc::clone(&hosts) as _,
         networks: Arc::clone(&hosts) as _,
         kube: Arc::new(Clients::new(Arc::clone(&hosts) as Arc<dyn Dial>)),
+        etcd: Arc::new(EtcdClients::new(Arc::clone(&hosts) as Arc<dyn Dial>)),
         clock: Arc::new(SystemClock),
         entropy: Arc::new(OsEntropy),
     };

@@ -1,5 +1,7 @@
 //! The clusters' API servers.
 
+use std::collections::BTreeMap;
+
 use ashlar_api::NamespacedName;
 use ashlar_plan::ClusterWorld;
 use async_trait::async_trait;
@@ -45,6 +47,28 @@ pub struct Manifest {
     pub objects: Vec<serde_json::Value>,
 }
 
+/// A Node as it was read for a change.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct NodeNow {
+    /// Its version: what is written back must be made from this one.
+    pub resource_version: String,
+    /// Labels.
+    pub labels: BTreeMap<String, String>,
+    /// Taints as they stand there, with fields that only Kubernetes knows (`timeAdded`).
+    pub taints: Vec<serde_json::Value>,
+}
+
+/// A change of a Node.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct NodePatch {
+    /// The version that it was made from.
+    pub resource_version: String,
+    /// Labels to set; those without a value are taken away.
+    pub labels: BTreeMap<String, Option<String>>,
+    /// All taints, if they change.
+    pub taints: Option<Vec<serde_json::Value>>,
+}
+
 /// The clusters' API servers. Every method is one request (or one bounded burst of reads) with a deadline.
 #[async_trait]
 pub trait KubeApi: Send + Sync {
@@ -68,6 +92,11 @@ pub trait KubeApi: Send + Sync {
     async fn delete_bootstrap_token(&self, target: &KubeTarget, token_id: &str) -> Result<(), EffectError>;
     /// Server-side apply of one object, field manager `ashlar`.
     async fn apply(&self, target: &KubeTarget, object: &serde_json::Value) -> Result<(), EffectError>;
+    /// A Node's labels and taints as they are now; none if it is gone.
+    async fn node(&self, target: &KubeTarget, node: &str) -> Result<Option<NodeNow>, EffectError>;
+    /// Changes a Node's labels and taints, unless somebody changed it since it was read: then `Busy`.
+    async fn patch_node(&self, target: &KubeTarget, node: &str, patch: &NodePatch)
+    -> Result<(), EffectError>;
     /// Deletes a Node; fine if it is gone.
     async fn delete_node(&self, target: &KubeTarget, node: &str) -> Result<(), EffectError>;
 }

@@ -2,6 +2,7 @@
 
 mod clock;
 mod error;
+mod etcd;
 mod host;
 mod hypervisor;
 mod kube;
@@ -9,11 +10,12 @@ mod network;
 
 pub use clock::{Clock, Entropy};
 pub use error::{EffectError, EffectErrorKind};
+pub use etcd::{EtcdApi, EtcdTarget};
 pub use host::{Dial, DialTarget, HostShell, HostTarget, Stream};
 pub use hypervisor::{
     ConsoleChunk, HostProbe, Hypervisor, PROBE_MARK, ProbeSeen, VolumeCreate, VolumeSource, probe_name,
 };
-pub use kube::{KubeApi, KubeTarget, Manifest};
+pub use kube::{KubeApi, KubeTarget, Manifest, NodeNow, NodePatch};
 pub use network::HostNetworks;
 
 use std::sync::Arc;
@@ -29,6 +31,8 @@ pub struct World {
     pub networks: Arc<dyn HostNetworks>,
     /// The clusters' API servers.
     pub kube: Arc<dyn KubeApi>,
+    /// The clusters' etcd.
+    pub etcd: Arc<dyn EtcdApi>,
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// Randomness for ids and secrets.

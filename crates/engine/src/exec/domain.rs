@@ -3,7 +3,7 @@
 use ashlar_api::{MachineVolumeRole, NamespacedName};
 use ashlar_plan::domain::domain_spec;
 
-use super::{Failure, Job, Outcome, fine_if_gone, owned, record, volume};
+use super::{Failure, Job, Outcome, etcd, fine_if_gone, owned, record, volume};
 
 pub(super) async fn define(job: Job<'_>, name: &NamespacedName) -> Outcome {
     let machine = job.machine(name)?;
@@ -67,6 +67,7 @@ pub(super) async fn destroy(job: Job<'_>, name: &NamespacedName) -> Outcome {
     let host = job.leased(&machine.spec.host).await?;
     match owned::domain(job, &host, machine).await? {
         Some(domain) if domain.state.is_active() => {
+            etcd::ensure_out(job, machine).await?;
             let what = format!("stopping domain {} on {}", domain.name, host.name);
             fine_if_gone(
                 job.call(&what, job.engine.world.hypervisor.destroy_domain(&host, domain.uuid)).await,

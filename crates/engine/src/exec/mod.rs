@@ -5,6 +5,7 @@
 
 mod addon;
 mod domain;
+mod etcd;
 mod fill;
 mod network;
 mod node;
@@ -86,6 +87,10 @@ impl<'a> Job<'a> {
             Action::PublishJoinToken { machine } => token::publish(self, machine).await,
             Action::RevokeJoinToken { machine } => token::revoke(self, machine).await,
             Action::ApplyAddon { cluster, addon } => addon::apply(self, cluster, addon).await,
+            Action::PromoteEtcdMember { machine } => etcd::promote(self, machine).await,
+            Action::MoveEtcdLeader { machine, to } => etcd::move_leader(self, machine, to).await,
+            Action::RemoveEtcdMember { machine } => etcd::remove(self, machine).await,
+            Action::ConfigureNode { machine } => node::configure(self, machine).await,
             Action::DeleteNode { machine } => node::delete(self, machine).await,
             Action::EnsureNetwork { network, host } => network::ensure(self, network, host).await,
             Action::RemoveNetwork { network, host } => network::remove(self, network, host).await,
@@ -116,6 +121,15 @@ impl<'a> Job<'a> {
         call: impl Future<Output = Result<T, EffectError>>,
     ) -> Result<T, Failure> {
         self.call_within(self.engine.settings.call_deadline, what, call).await
+    }
+
+    /// Makes a call that only looks.
+    async fn observe<T>(
+        self,
+        what: &str,
+        call: impl Future<Output = Result<T, EffectError>>,
+    ) -> Result<T, Failure> {
+        self.call_within(self.engine.settings.observe_deadline, what, call).await
     }
 
     async fn call_within<T>(

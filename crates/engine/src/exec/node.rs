@@ -1,9 +1,58 @@
-//! Deleting Nodes.
+//! Nodes: their labels and taints, and their end.
 
-use ashlar_api::NamespacedName;
+use std::collections::BTreeMap;
+
+use ashlar_api::{NamespacedName, Taint};
 use ashlar_plan::ClusterSeen;
+use serde_json::{Value, json};
 
 use super::{Failure, Job, Outcome, fine_if_gone, token};
+use crate::effects::NodePatch;
+
+/// Sets the labels and taints that are ours to set, made from the Node as it is now: what others gave it stays.
+pub(super) async fn configure(job: Job<'_>, name: &NamespacedName) -> Outcome {
+    let machine = job.machine(name)?;
+    let cluster = NamespacedName::new(&name.namespace, &machine.spec.cluster);
+    let node = &machine.spec.node;
+    let target = token::target(job, &cluster).await?;
+    let what = format!("reading node {} of cluster {cluster}", node.name);
+    let Some(now) = job.observe(&what, job.engine.world.kube.node(&target, &node.name)).await? else {
+        return Err(Failure::NotNow(format!("node {} is gone from cluster {cluster}", node.name)));
+    };
+    let removed = machine.record.removed_labels.iter().filter(|key| !node.labels.contains_key(*key));
+    let mut labels: BTreeMap<String, Option<String>> =
+        removed.filter(|key| now.labels.contains_key(*key)).map(|key| (key.clone(), None)).collect();
+    for (key, value) in node.labels.iter().filter(|(key, value)| now.labels.get(*key) != Some(value)) {
+        labels.insert(key.clone(), Some(value.clone()));
+    }
+    let mut taints = now.taints.clone();
+    taints.retain(|there| !machine.record.removed_taints.iter().any(|removed| is_taint(there, removed)));
+    for wanted in &node.taints {
+        if !taints
+            .iter()
+            .any(|there| is_taint(there, wanted) && there["value"].as_str().unwrap_or("") == wanted.value)
+        {
+            // The same key and effect with another value is replaced.
+            taints.retain(|there| !is_taint(there, wanted));
+            taints.push(json!({"key": wanted.key, "value": wanted.value, "effect": wanted.effect}));
+        }
+    }
+    let patch = NodePatch {
+        resource_version: now.resource_version,
+        labels,
+        taints: (taints != now.taints).then_some(taints),
+    };
+    if patch.labels.is_empty() && patch.taints.is_none() {
+        return Ok(());
+    }
+    let what = format!("setting labels and taints of node {} of cluster {cluster}", node.name);
+    job.call(&what, job.engine.world.kube.patch_node(&target, &node.name, &patch)).await
+}
+
+/// Kubernetes tells taints apart by key and effect.
+fn is_taint(there: &Value, taint: &Taint) -> bool {
+    there["key"] == taint.key.as_str() && there["effect"] == json!(taint.effect)
+}
 
 /// Deletes the Node of a machine that goes. The Node was seen in this pass and names this machine as its provider: one
 /// of the same name with another provider id is somebody else's.

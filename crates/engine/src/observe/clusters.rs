@@ -27,11 +27,13 @@ pub(crate) struct ClusterAccess {
 }
 
 #[derive(Clone)]
-struct Access {
+pub(super) struct Access {
     /// The PKI secret that it was made from.
     secret_version: String,
     ca_pem: String,
     identity: ClientIdentity,
+    pub(super) etcd_ca_pem: String,
+    pub(super) etcd_identity: ClientIdentity,
 }
 
 impl Engine {
@@ -143,8 +145,8 @@ impl Engine {
             .collect()
     }
 
-    /// The engine's certificate for a cluster: made anew when the PKI is another one, or a quarter of its life is left.
-    fn access(&self, cluster: &NamespacedName, secret: &Secret) -> Result<Access, EngineError> {
+    /// The engine's certificates for a cluster: made anew when the PKI is another one, or a quarter of its life is left.
+    pub(super) fn access(&self, cluster: &NamespacedName, secret: &Secret) -> Result<Access, EngineError> {
         let now = self.world.clock.now();
         let mut kept = self.cluster_access.kept.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(access) = kept.get(cluster)
@@ -158,6 +160,8 @@ impl Engine {
             secret_version: secret.metadata.resource_version.clone(),
             ca_pem: pki::ca_pem(&values)?,
             identity: pki::client_identity(&values, Identity::Engine, now)?,
+            etcd_ca_pem: pki::etcd_ca_pem(&values)?,
+            etcd_identity: pki::client_identity(&values, Identity::EngineAtEtcd, now)?,
         };
         kept.insert(cluster.clone(), access.clone());
         Ok(access)

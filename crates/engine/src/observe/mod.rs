@@ -3,6 +3,7 @@
 
 mod clusters;
 mod consoles;
+mod etcd;
 mod hosts;
 
 pub(crate) use clusters::ClusterAccess;
@@ -20,7 +21,13 @@ impl Engine {
         view.snapshot.observed.hosts = self.observe_hosts(&view.snapshot).await;
         ashlar_plan::distrust_emptied_pools(&mut view.snapshot);
         view.snapshot.observed.consoles = self.observe_consoles(&view.snapshot, scope).await;
-        view.snapshot.observed.clusters = self.observe_clusters(&view.snapshot, &view.secrets, scope).await;
+        let (clusters, etcd) = futures::future::join(
+            self.observe_clusters(&view.snapshot, &view.secrets, scope),
+            self.observe_etcd(&view.snapshot, &view.secrets, scope),
+        )
+        .await;
+        view.snapshot.observed.clusters = clusters;
+        view.snapshot.observed.etcd = etcd;
     }
 }
 

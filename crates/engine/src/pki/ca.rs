@@ -28,7 +28,7 @@ pub mod names {
 /// kubeadm's lifetime of a CA.
 const CA_LIFETIME: SignedDuration = SignedDuration::from_hours(10 * 365 * 24);
 /// Certificates begin a little in the past: a guest's clock may run behind ours.
-pub(super) const BACKDATE: SignedDuration = SignedDuration::from_mins(5);
+const BACKDATE: SignedDuration = SignedDuration::from_mins(5);
 
 /// Makes a cluster's CAs (common names as kubeadm gives them) and its service-account key pair.
 ///
@@ -66,6 +66,14 @@ pub fn ca_pem(pki: &SecretValues) -> Result<String, PkiError> {
     Ok(text(pki, names::CA_CERTIFICATE)?.to_owned())
 }
 
+/// PEM of the CA certificate of the cluster's etcd.
+///
+/// # Errors
+/// It is missing.
+pub fn etcd_ca_pem(pki: &SecretValues) -> Result<String, PkiError> {
+    Ok(text(pki, names::ETCD_CA_CERTIFICATE)?.to_owned())
+}
+
 /// `sha256:` and the hex digest of the CA's public key (SubjectPublicKeyInfo), by which joining nodes pin it.
 ///
 /// # Errors
@@ -78,6 +86,11 @@ pub fn ca_hash(pki: &SecretValues) -> Result<String, PkiError> {
 pub(super) fn ca_key(pki: &SecretValues) -> Result<KeyPair, PkiError> {
     KeyPair::from_pem(text(pki, names::CA_KEY)?)
         .map_err(|source| PkiError::Certificate { what: "the cluster's CA key".to_owned(), source })
+}
+
+pub(super) fn etcd_ca_key(pki: &SecretValues) -> Result<KeyPair, PkiError> {
+    KeyPair::from_pem(text(pki, names::ETCD_CA_KEY)?)
+        .map_err(|source| PkiError::Certificate { what: "the key of etcd's CA".to_owned(), source })
 }
 
 /// Parameters of a CA; also what an issuer is made of later, which needs the name and the key's id only.

@@ -1,4 +1,4 @@
-//! Client certificates for a cluster's API server.
+//! Client certificates for a cluster's API server and its etcd.
 
 use jiff::{SignedDuration, Timestamp};
 use rcgen::{
@@ -8,9 +8,13 @@ use zeroize::Zeroizing;
 
 use super::{
     PkiError,
-    ca::{BACKDATE, ca_key, ca_params, certificate_time},
+    ca::{ca_key, ca_params, certificate_time, etcd_ca_key},
 };
 use crate::vault::SecretValues;
+
+/// Client certificates are made anew all the time, for nodes whose clocks may be far behind by then. No node's clock is
+/// behind the CA's beginning, and that counts too.
+const CLIENT_BACKDATE: SignedDuration = SignedDuration::from_hours(24);
 
 /// Who a client certificate is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,6 +23,8 @@ pub enum Identity {
     /// the binding of `kubeadm:cluster-admins` (the first join token is published while `kubeadm init` still runs),
     /// and must be able to repair a cluster whose RBAC is broken. Lives a day, in memory only.
     Engine,
+    /// The engine at etcd, signed by etcd's own CA. etcd asks for no more than that. Lives a day, in memory only.
+    EngineAtEtcd,
     /// A person: as kubeadm's admin.conf, group `kubeadm:cluster-admins`, which a ClusterRoleBinding makes admin, so
     /// that it can be taken away. Lives a year.
     Administrator,
@@ -27,14 +33,14 @@ pub enum Identity {
 impl Identity {
     fn common_name(self) -> &'static str {
         match self {
-            Identity::Engine => "ashlar:engine",
+            Identity::Engine | Identity::EngineAtEtcd => "ashlar:engine",
             Identity::Administrator => "kubernetes-admin",
         }
     }
 
     fn organization(self) -> &'static str {
         match self {
-            Identity::Engine => "system:masters",
+            Identity::Engine | Identity::EngineAtEtcd => "system:masters",
             Identity::Administrator => "kubeadm:cluster-admins",
         }
     }
@@ -42,7 +48,7 @@ impl Identity {
     /// How long its certificates live.
     pub fn lifetime(self) -> SignedDuration {
         match self {
-            Identity::Engine => SignedDuration::from_hours(24),
+            Identity::Engine | Identity::EngineAtEtcd => SignedDuration::from_hours(24),
             Identity::Administrator => SignedDuration::from_hours(365 * 24),
         }
     }
@@ -65,7 +71,7 @@ impl std::fmt::Debug for ClientIdentity {
     }
 }
 
-/// Makes a client certificate, signed by the cluster's CA.
+/// Makes a client certificate, signed by the cluster's CA, or by its etcd's.
 ///
 /// # Errors
 /// The CA's key is missing or cannot be read.
@@ -78,7 +84,10 @@ pub fn client_identity(
         what: format!("the client certificate {}", identity.common_name()),
         source,
     };
-    let issuer = Issuer::new(ca_params("kubernetes"), ca_key(pki)?);
+    let issuer = match identity {
+        Identity::Engine | Identity::Administrator => Issuer::new(ca_params("kubernetes"), ca_key(pki)?),
+        Identity::EngineAtEtcd => Issuer::new(ca_params("etcd-ca"), etcd_ca_key(pki)?),
+    };
     let mut params = CertificateParams::default();
     params.distinguished_name = DistinguishedName::new();
     params.distinguished_name.push(DnType::OrganizationName, identity.organization());
@@ -86,7 +95,7 @@ pub fn client_identity(
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::KeyEncipherment];
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
     params.use_authority_key_identifier_extension = true;
-    params.not_before = certificate_time(now, -BACKDATE)?;
+    params.not_before = certificate_time(now, -CLIENT_BACKDATE)?;
     params.not_after = certificate_time(now, identity.lifetime())?;
     let key = KeyPair::generate().map_err(failed)?;
     let certificate = params.signed_by(&key, &issuer).map_err(failed)?;

@@ -9,7 +9,7 @@ mod kubeconfig;
 mod ssh;
 mod token;
 
-pub use ca::{ca_hash, ca_pem, create, names};
+pub use ca::{ca_hash, ca_pem, create, etcd_ca_pem, names};
 pub use client::{ClientIdentity, Identity, client_identity};
 pub use kubeconfig::kubeconfig;
 pub use ssh::{SshHostKey, ssh_host_key};

@@ -13,8 +13,8 @@ use std::{
 use ashlar_api::{Accelerator, DomainIdentity, NamespacedName};
 use ashlar_plan::network::HostNetwork;
 use ashlar_plan::{
-    ClusterWorld, DomainSeen, DomainSpec, DomainState, HostWorld, NetworkSeen, NetworksSeen, PoolSeen,
-    VolumeSeen,
+    ClusterWorld, DomainSeen, DomainSpec, DomainState, EtcdMember, EtcdStatus, HostWorld, NetworkSeen,
+    NetworksSeen, PoolSeen, VolumeSeen,
 };
 use ashlar_store::{MemoryStore, Store};
 use async_trait::async_trait;
@@ -44,6 +44,10 @@ pub(crate) struct State {
     pub(crate) hung: BTreeSet<String>,
     /// Mutating calls, in order.
     pub(crate) calls: Vec<String>,
+    /// Every Node.
+    pub(crate) node: NodeNow,
+    /// etcd's members with what each says of itself; none if nobody answers.
+    pub(crate) etcd: Option<Vec<(EtcdMember, Option<EtcdStatus>)>>,
     /// Bytes of the last seed.
     pub(crate) seed: Vec<u8>,
     pub(crate) events: Vec<String>,
@@ -76,6 +80,7 @@ impl Fake {
             shell: Arc::new(self.clone()),
             networks: Arc::new(self.clone()),
             kube: Arc::new(self.clone()),
+            etcd: Arc::new(self.clone()),
             clock: Arc::new(self.clone()),
             entropy: Arc::new(self.clone()),
         };
@@ -306,8 +311,45 @@ impl KubeApi for Fake {
         self.call("apply", &target.cluster);
         Ok(())
     }
+    async fn node(&self, _: &KubeTarget, _: &str) -> Result<Option<NodeNow>, EffectError> {
+        Ok(Some(self.state().node.clone()))
+    }
+    async fn patch_node(&self, _: &KubeTarget, node: &str, patch: &NodePatch) -> Result<(), EffectError> {
+        self.call("patch node", format!("{node} {:?} {:?}", patch.labels, patch.taints));
+        Ok(())
+    }
     async fn delete_node(&self, _: &KubeTarget, node: &str) -> Result<(), EffectError> {
         self.call("delete node", node);
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl EtcdApi for Fake {
+    async fn members(&self, target: &EtcdTarget) -> Result<Vec<EtcdMember>, EffectError> {
+        match self.state().etcd.as_ref() {
+            Some(members) => Ok(members.iter().map(|(member, _)| member.clone()).collect()),
+            None => absent(format!("etcd on {}", target.node)),
+        }
+    }
+    async fn status(&self, target: &EtcdTarget) -> Result<EtcdStatus, EffectError> {
+        let state = self.state();
+        let mut members = state.etcd.iter().flatten();
+        match members.find(|(member, _)| member.name == target.node) {
+            Some((_, Some(status))) => Ok(status.clone()),
+            _ => Err(EffectError::new(EffectErrorKind::Unreachable, format!("{} is silent", target.node))),
+        }
+    }
+    async fn promote_member(&self, _: &EtcdTarget, member: u64) -> Result<(), EffectError> {
+        self.call("promote", member);
+        Ok(())
+    }
+    async fn remove_member(&self, target: &EtcdTarget, member: u64) -> Result<(), EffectError> {
+        self.call("remove", format!("{member} through {}", target.node));
+        Ok(())
+    }
+    async fn move_leader(&self, target: &EtcdTarget, to: u64) -> Result<(), EffectError> {
+        self.call("move leader", format!("{to} from {}", target.node));
         Ok(())
     }
 }

@@ -150,7 +150,7 @@ fn node_env(node: &NodeBootstrap<'_>, profile: Profile, address: &str) -> String
         (MachineRole::ControlPlane, Bootstrap::Init) => "init",
         (MachineRole::ControlPlane, Bootstrap::Join) => "control-plane",
     };
-    let values = [
+    let mut values = vec![
         ("ROLE", role.to_owned()),
         ("NODE_NAME", config.name.clone()),
         ("ADDRESS", address.to_owned()),
@@ -164,6 +164,9 @@ fn node_env(node: &NodeBootstrap<'_>, profile: Profile, address: &str) -> String
         ("NTP_SERVERS", config.ntp_servers.join(" ")),
         ("IMAGES", kubeadm::required_images(node).join(" ")),
     ];
+    if machine.virtual_time {
+        values.push(("VIRTUAL_TIME", "1".to_owned()));
+    }
     values.iter().map(|(key, value)| format!("{key}={}\n", quoted(value))).collect()
 }
 

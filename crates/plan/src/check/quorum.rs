@@ -1,133 +1,238 @@
-//! No step leaves an etcd cluster with fewer healthy voters than a majority; one control plane at a time.
+//! No step leaves an etcd cluster with fewer healthy voters than a majority; one change of its members at a time.
+//!
+//! Written without the planner's own judgement of members and arithmetic, so that a mistake there is found here.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ashlar_api::*;
 
 use super::{Findings, Projected};
-use crate::{Action, ClusterSeen, HostSeen, Plan, Snapshot, StepState};
+use crate::{Action, EtcdSeen, EtcdWorld, Plan, Snapshot, StepState};
 
+/// What a plan does at once to one cluster's control planes.
 #[derive(Default)]
-struct Disruptions<'p> {
-    hit: Vec<&'p NamespacedName>,
-    joining: Vec<&'p NamespacedName>,
+struct Changes {
+    /// Machines that are started to join.
+    joins: BTreeSet<NamespacedName>,
+    /// Machines whose members are taken out.
+    removals: BTreeSet<NamespacedName>,
+    /// Machines that are turned off or lose something, without having left etcd earlier in the plan.
+    hits: BTreeSet<NamespacedName>,
+    /// Who gets the leadership.
+    heirs: BTreeSet<NamespacedName>,
+}
+
+impl Changes {
+    fn is_empty(&self) -> bool {
+        [&self.joins, &self.removals, &self.hits, &self.heirs].iter().all(|machines| machines.is_empty())
+    }
 }
 
 pub(super) fn check(snapshot: &Snapshot, plan: &Plan, projected: &Projected<'_>, findings: &mut Findings) {
-    let mut clusters: BTreeMap<NamespacedName, Disruptions<'_>> = BTreeMap::new();
+    let mut clusters: BTreeMap<NamespacedName, Changes> = BTreeMap::new();
     for step in plan.steps.iter().filter(|step| step.state == StepState::Ready) {
         let Some(action) = &step.action else { continue };
-        let (key, joins) = match action {
-            Action::DestroyDomain { machine }
-            | Action::UndefineDomain { machine }
-            | Action::ShutdownDomain { machine }
-            | Action::DeleteNode { machine } => (machine, false),
-            Action::StartDomain { machine } => (machine, true),
-            Action::DeleteVolume { volume } => {
-                let owner = projected.volumes.get(volume).and_then(|volume| {
-                    let seed = matches!(
-                        volume.spec.content,
-                        VolumeContent::MachineDisk { role: MachineVolumeRole::Seed, .. }
-                    );
-                    projected.owner_of(volume).filter(|_| !seed)
-                });
-                let Some((key, _)) = owner.and_then(|owner| projected.machines.get_key_value(&owner.key()))
-                else {
-                    continue;
-                };
-                (key, false)
-            }
-            _ => continue,
-        };
-        let Some(machine) = projected.machines.get(key) else { continue };
-        if machine.spec.role != MachineRole::ControlPlane {
-            continue;
-        }
+        let Some(key) = machine_of(action, projected) else { continue };
+        let Some(machine) = projected.machines.get(&key) else { continue };
         let Some(cluster) = projected.cluster_of(machine) else { continue };
         // A cluster that goes, or is turned off as a whole, has no quorum to keep.
-        if cluster.metadata.is_deleting() || cluster.record.stopped || !cluster.record.initialized {
+        let is_free = cluster.metadata.is_deleting() || cluster.record.stopped || !cluster.record.initialized;
+        if machine.spec.role != MachineRole::ControlPlane || is_free {
             continue;
         }
-        let disruptions = clusters.entry(cluster.key()).or_default();
-        let list =
-            match (joins, machine.record.joined_at.is_none() && machine.spec.bootstrap == Bootstrap::Join) {
-                (true, true) => &mut disruptions.joining,
-                // Turning a member on again disturbs nobody.
-                (true, false) => continue,
-                (false, _) => &mut disruptions.hit,
-            };
-        if list.last() != Some(&key) {
-            list.push(key);
+        let changes = clusters.entry(cluster.key()).or_default();
+        let ran = machine.record.first_started_at.is_some();
+        match action {
+            // Turning a member on again disturbs nobody.
+            Action::StartDomain { .. } if ran || machine.spec.bootstrap == Bootstrap::Init => {}
+            Action::StartDomain { .. } => _ = changes.joins.insert(key),
+            Action::RemoveEtcdMember { .. } => _ = changes.removals.insert(key),
+            Action::MoveEtcdLeader { .. } => _ = changes.heirs.insert(key),
+            // What never ran is no member.
+            _ if !ran || changes.removals.contains(&key) => {}
+            _ => _ = changes.hits.insert(key),
         }
     }
-    for (cluster, disruptions) in clusters {
-        judge(snapshot, projected, &cluster, &disruptions, findings);
+    for (cluster, changes) in clusters.into_iter().filter(|(_, changes)| !changes.is_empty()) {
+        Judge { snapshot, projected, cluster, findings }.judge(&changes);
     }
 }
 
-fn judge(
-    snapshot: &Snapshot,
-    projected: &Projected<'_>,
-    cluster: &NamespacedName,
-    disruptions: &Disruptions<'_>,
-    findings: &mut Findings,
-) {
-    let object = ObjectRef::new(Kind::Cluster, &cluster.namespace, &cluster.name);
-    let members: Vec<&&Machine> = projected
-        .machines
-        .values()
-        .filter(|machine| {
+/// The control plane that an action brings, takes, disturbs or makes the leader.
+fn machine_of(action: &Action, projected: &Projected<'_>) -> Option<NamespacedName> {
+    match action {
+        Action::DestroyDomain { machine }
+        | Action::UndefineDomain { machine }
+        | Action::ShutdownDomain { machine }
+        | Action::DeleteNode { machine }
+        | Action::StartDomain { machine }
+        | Action::RemoveEtcdMember { machine } => Some(machine.clone()),
+        Action::MoveEtcdLeader { to, .. } => Some(to.clone()),
+        Action::DeleteVolume { volume } => match &projected.volumes.get(volume)?.spec.content {
+            VolumeContent::MachineDisk { role: MachineVolumeRole::Seed, .. }
+            | VolumeContent::ImageFile { .. } => None,
+            VolumeContent::MachineDisk { machine, .. } => {
+                Some(NamespacedName::new(&volume.namespace, machine))
+            }
+        },
+        _ => None,
+    }
+}
+
+struct Judge<'j, 'p, 'f> {
+    snapshot: &'j Snapshot,
+    projected: &'j Projected<'p>,
+    cluster: NamespacedName,
+    findings: &'f mut Findings,
+}
+
+impl<'p> Judge<'_, 'p, '_> {
+    fn judge(mut self, changes: &Changes) {
+        let under_way = self
+            .machines()
+            .filter(|machine| {
+                machine.spec.bootstrap == Bootstrap::Join
+                    && machine.record.first_started_at.is_some()
+                    && machine.record.joined_at.is_none()
+                    && machine.record.failure.is_none()
+                    && !machine.metadata.is_deleting()
+            })
+            .count();
+        if changes.joins.len() > 1 || (under_way > 0 && !changes.joins.is_empty()) {
+            self.find("OneAtATime", "two control planes join at once");
+        }
+        if changes.hits.len() > 1 && self.votes_of(&changes.hits) > 1 {
+            self.find("OneAtATime", "two control planes are disrupted at once");
+        }
+        let etcd = match self.snapshot.observed.etcd.get(&self.cluster) {
+            Some(EtcdSeen::Seen(etcd)) => etcd,
+            Some(EtcdSeen::Unreachable { .. }) | None => {
+                // Without its answer nobody knows who is needed.
+                return self.find("Quorum", "its control plane is changed, and its etcd was not seen");
+            }
+        };
+        for key in &changes.removals {
+            self.removal(etcd, key);
+        }
+        let voters_go = self.votes_of(&changes.removals);
+        if voters_go > 1 || (voters_go > 0 && (under_way > 0 || !changes.joins.is_empty())) {
+            self.find("OneAtATime", "more than one member of etcd changes at once");
+        }
+        if !changes.joins.is_empty() {
+            self.join(etcd);
+        }
+        for key in &changes.heirs {
+            let good = self.projected.machines.get(key).copied().is_some_and(|machine| {
+                !machine.metadata.is_deleting() && healthy(etcd, &voters(etcd, Some(machine))) == 1
+            });
+            if !good {
+                self.find("Quorum", format!("{key} is to lead etcd and is no healthy voter that stays"));
+            }
+        }
+        for key in &changes.hits {
+            let Some(machine) = self.projected.machines.get(key) else { continue };
+            if etcd.members.values().any(|member| belongs(member, machine)) {
+                self.find("Quorum", format!("{key} is disrupted and is still a member of etcd"));
+            }
+        }
+    }
+
+    fn find(&mut self, rule: &'static str, message: impl Into<String>) {
+        let object = ObjectRef::new(Kind::Cluster, &self.cluster.namespace, &self.cluster.name);
+        self.findings.add(rule, &object, message);
+    }
+
+    /// The cluster's control planes.
+    fn machines(&self) -> impl Iterator<Item = &'p Machine> {
+        let cluster = self.cluster.clone();
+        self.projected.machines.values().copied().filter(move |machine| {
             machine.spec.role == MachineRole::ControlPlane
                 && machine.metadata.namespace == cluster.namespace
                 && machine.spec.cluster == cluster.name
-                && machine.record.first_started_at.is_some()
         })
-        .collect();
-    let joining = members
-        .iter()
-        .filter(|machine| {
-            machine.spec.bootstrap == Bootstrap::Join
-                && machine.record.joined_at.is_none()
-                && machine.record.failure.is_none()
-                && !disruptions.joining.contains(&&machine.key())
-        })
-        .count();
-    if disruptions.joining.len() + joining > 1 {
-        findings.add("OneAtATime", &object, "two control planes join at once");
     }
-    if disruptions.hit.is_empty() {
-        return;
+
+    /// How many of the machines vote, or may: where etcd was not seen, all that ran.
+    fn votes_of(&self, machines: &BTreeSet<NamespacedName>) -> usize {
+        let votes = |machine: &&&Machine| match self.snapshot.observed.etcd.get(&self.cluster) {
+            Some(EtcdSeen::Seen(etcd)) => !voters(etcd, Some(**machine)).is_empty(),
+            _ => true,
+        };
+        machines.iter().filter_map(|key| self.projected.machines.get(key)).filter(votes).count()
     }
-    let healthy = members
-        .iter()
-        .filter(|machine| machine.record.joined_at.is_some() && is_healthy(snapshot, cluster, machine))
-        .filter(|machine| !disruptions.hit.contains(&&machine.key()))
-        .count();
-    let majority = members.len() / 2 + 1;
-    if disruptions.hit.len() > 1 {
-        findings.add("OneAtATime", &object, "two control planes are disrupted at once");
+
+    /// A member goes with the recorded intent to delete its machine, or as the learner of a failed join.
+    fn removal(&mut self, etcd: &EtcdWorld, key: &NamespacedName) {
+        let Some(machine) = self.projected.machines.get(key).copied() else { return };
+        let own = voters(etcd, Some(machine));
+        let failed = machine.record.failure.is_some();
+        if !machine.metadata.is_deleting() && !(failed && own.is_empty()) {
+            self.find("Intent", format!("{key} leaves etcd without a recorded intent to delete it"));
+        }
+        let Some(own) = own.first().copied() else { return };
+        let others: Vec<u64> = voters(etcd, None).into_iter().filter(|id| *id != own).collect();
+        if healthy(etcd, &others) * 2 <= others.len() {
+            self.find("Quorum", format!("without {key} no majority of etcd's voters would be healthy"));
+        }
+        let works = healthy(etcd, &[own]) == 1 && !failed && machine.record.joined_at.is_some();
+        let wanted = self.projected.cluster_of(machine).map(|cluster| cluster.spec.control_plane.replicas);
+        let there = self
+            .machines()
+            .filter(|other| other.record.joined_at.is_some() && !other.metadata.is_deleting())
+            .count();
+        if works && wanted.is_some_and(|wanted| there < wanted as usize) {
+            self.find(
+                "Quorum",
+                format!("{key} is healthy, and leaves etcd before another has taken its place"),
+            );
+        }
     }
-    if healthy < majority {
-        findings.add(
-            "Quorum",
-            &object,
-            format!("{healthy} healthy etcd members would be left, and {majority} are needed"),
-        );
+
+    /// Somebody joins: a vote more, and nobody knows yet what it is worth.
+    fn join(&mut self, etcd: &EtcdWorld) {
+        if etcd.members.values().any(|member| member.is_learner) {
+            self.find("OneAtATime", "a control plane joins beside a learner");
+        }
+        let now = voters(etcd, None);
+        let sure = healthy(etcd, &now) + usize::from(now.len() == 1);
+        if sure * 2 <= now.len() + 1 {
+            self.find("Quorum", "a control plane joins, and a bad one would cost etcd its majority");
+        }
+        let dead = self.machines().filter(|machine| machine.metadata.is_deleting()).any(|machine| {
+            let own = voters(etcd, Some(machine));
+            !own.is_empty() && healthy(etcd, &own) == 0
+        });
+        if dead {
+            self.find(
+                "Quorum",
+                "a control plane joins before the unhealthy one that it replaces has left etcd",
+            );
+        }
     }
 }
 
-fn is_healthy(snapshot: &Snapshot, cluster: &NamespacedName, machine: &Machine) -> bool {
-    let running = match snapshot.observed.hosts.get(&machine.spec.host) {
-        Some(HostSeen::Seen(world)) => {
-            world.domains.get(&machine.spec.domain.uuid).is_some_and(|domain| domain.state.is_active())
-        }
-        _ => false,
+/// Ids of the members that vote; only the machine's own, if one is given.
+fn voters(etcd: &EtcdWorld, of: Option<&Machine>) -> Vec<u64> {
+    let own = |member: &&crate::EtcdMember| of.is_none_or(|machine| belongs(member, machine));
+    etcd.members.values().filter(|member| !member.is_learner).filter(own).map(|member| member.id).collect()
+}
+
+/// How many of the members said themselves that they are well.
+fn healthy(etcd: &EtcdWorld, members: &[u64]) -> usize {
+    let well = |id: &&u64| {
+        etcd.nodes
+            .values()
+            .flatten()
+            .any(|status| status.member_id == **id && status.leader.is_some() && status.errors.is_empty())
     };
-    let ready = match snapshot.observed.clusters.get(cluster) {
-        Some(ClusterSeen::Seen(world)) => {
-            world.nodes.get(&machine.spec.node.name).is_some_and(|node| node.ready)
-        }
-        _ => false,
-    };
-    running && ready
+    members.iter().filter(well).count()
+}
+
+fn belongs(member: &crate::EtcdMember, machine: &Machine) -> bool {
+    if member.name.is_empty() {
+        let address = machine.spec.node_address().map(|address| address.to_string());
+        let host = |url: &str| Some(url.rsplit_once(':')?.0.rsplit_once('/')?.1.to_owned());
+        return member.peer_urls.iter().any(|url| host(url).is_some() && host(url) == address);
+    }
+    member.name == machine.spec.node.name
 }

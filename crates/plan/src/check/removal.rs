@@ -57,6 +57,9 @@ fn is_wished(snapshot: &Snapshot, projected: &Projected<'_>, machine: &Machine) 
     if goes(snapshot, &NamespacedName::new(namespace, &machine.spec.cluster)) {
         return true;
     }
+    if machine.spec.role == MachineRole::ControlPlane {
+        return is_wished_of_control_plane(projected, machine);
+    }
     let Some(group) = projected.groups.get(&NamespacedName::new(namespace, &machine.spec.group)) else {
         return false;
     };
@@ -71,6 +74,26 @@ fn is_wished(snapshot: &Snapshot, projected: &Projected<'_>, machine: &Machine) 
         })
         .count();
     group.metadata.is_deleting() || group.spec.replicas.is_some_and(|replicas| left >= replicas as usize)
+}
+
+/// A smaller number of control planes, another class, or a join that failed.
+fn is_wished_of_control_plane(projected: &Projected<'_>, machine: &Machine) -> bool {
+    let Some(cluster) = projected.cluster_of(machine) else { return false };
+    let left = projected
+        .machines
+        .values()
+        .filter(|other| {
+            other.metadata.namespace == machine.metadata.namespace
+                && other.spec.cluster == machine.spec.cluster
+                && other.spec.role == MachineRole::ControlPlane
+                && !other.metadata.is_deleting()
+        })
+        .count();
+    let failed_join = machine.spec.bootstrap == Bootstrap::Join
+        && machine.record.failure.is_some()
+        && machine.record.joined_at.is_none();
+    let outdated = machine.spec.class != cluster.spec.control_plane.class;
+    left >= cluster.spec.control_plane.replicas as usize || failed_join || outdated
 }
 
 fn remove(snapshot: &Snapshot, projected: &Projected<'_>, object: &ObjectRef, findings: &mut Findings) {

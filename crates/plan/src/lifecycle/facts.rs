@@ -25,9 +25,22 @@ pub(super) fn record(draft: &mut Draft<'_>) {
         let Some(record) = judge(draft, &machine) else { continue };
         let machine = Machine { record, ..machine };
         let mut unit = Unit::default();
+        if machine.spec.role == MachineRole::ControlPlane && machine.record.joined_at.is_some() {
+            forget_failed_joins(draft, &mut unit, &cluster_of(&machine));
+        }
         unit.update(machine.clone());
         draft.put_machine(machine);
         draft.commit(unit);
+    }
+}
+
+/// A control plane joined: whatever kept those before it from it is over.
+fn forget_failed_joins(draft: &mut Draft<'_>, unit: &mut Unit, cluster: &NamespacedName) {
+    if let Some(cluster) = draft.clusters.get(cluster).filter(|cluster| cluster.record.failed_joins > 0) {
+        let mut changed = cluster.clone();
+        changed.record.failed_joins = 0;
+        unit.update(changed.clone());
+        draft.clusters.insert(changed.key(), changed);
     }
 }
 

@@ -1,12 +1,15 @@
 //! The pool tier: from clusters and groups to machines and volumes that leave no choice open.
 
 mod cluster;
+mod control_plane;
 mod create;
 mod facts;
 mod groups;
+mod in_place;
 mod notices;
 mod removal;
 mod replicas;
+mod rolling;
 
 use std::collections::BTreeSet;
 
@@ -18,7 +21,7 @@ use crate::place::Fleet;
 use crate::{Ids, PlanError};
 
 pub use create::CLUSTER_LABEL;
-pub(crate) use removal::{is_protected, node_may_be_left};
+pub(crate) use removal::node_may_be_left;
 
 /// What has been given out, with the claims of this plan.
 struct PoolTier {
@@ -60,10 +63,11 @@ fn decide_cluster(draft: &mut Draft<'_>, tier: &mut PoolTier, ids: &mut dyn Ids,
     groups::ensure_inline(draft, ids, &cluster);
     let Some(parts) = cluster::parts(draft, &cluster) else { return };
     // What a control plane lacks is said there; workers of a cluster that has an endpoint go on without.
-    let _ = replicas::control_plane(draft, tier, ids, key, parts);
+    let _ = control_plane::control_plane(draft, tier, ids, key, parts);
     for group in groups::groups_of(draft, key) {
         let deleting = draft.groups.get(&group).is_none_or(|group| group.metadata.is_deleting());
         if !deleting {
+            in_place::nodes(draft, &group, key);
             let _ = replicas::workers(draft, tier, ids, &group, key, parts);
         }
     }

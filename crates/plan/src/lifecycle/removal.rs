@@ -6,6 +6,7 @@ use ashlar_api::*;
 use super::facts::is_seen_absent;
 use super::groups::groups_of;
 use crate::draft::{Draft, Unit, cluster_of};
+use crate::etcd::{self, Etcd};
 use crate::{ClusterSeen, HostSeen, names, network};
 
 /// Hands down deletion: cluster → groups and machines → volumes.
@@ -39,26 +40,11 @@ pub(super) fn cascade(draft: &mut Draft<'_>) {
             delete_machine(draft, machine);
         }
     }
-    let asked: Vec<Machine> = draft
-        .snapshot
-        .machines
-        .values()
-        .filter(|machine| machine.metadata.is_deleting() && !is_protected(draft, machine))
-        .cloned()
-        .collect();
+    let asked: Vec<Machine> =
+        draft.snapshot.machines.values().filter(|machine| machine.metadata.is_deleting()).cloned().collect();
     for machine in &asked {
         delete_machine(draft, machine);
     }
-}
-
-/// A control plane of a living cluster: its etcd member would have to leave first.
-pub(crate) fn is_protected(draft: &Draft<'_>, machine: &Machine) -> bool {
-    machine.spec.role == MachineRole::ControlPlane
-        && machine.record.first_started_at.is_some()
-        && draft
-            .clusters
-            .get(&cluster_of(machine))
-            .is_some_and(|cluster| cluster.record.initialized && !cluster.metadata.is_deleting())
 }
 
 fn delete_group(draft: &mut Draft<'_>, key: &NamespacedName) {
@@ -107,13 +93,8 @@ fn volume_keys(machine: &Machine) -> Vec<NamespacedName> {
 
 /// Removes objects whose counterpart was seen to be gone.
 pub(super) fn remove(draft: &mut Draft<'_>) {
-    let machines: Vec<Machine> = draft
-        .snapshot
-        .machines
-        .values()
-        .filter(|machine| machine.metadata.is_deleting() && !is_protected(draft, machine))
-        .cloned()
-        .collect();
+    let machines: Vec<Machine> =
+        draft.snapshot.machines.values().filter(|machine| machine.metadata.is_deleting()).cloned().collect();
     for machine in &machines {
         remove_machine(draft, machine);
     }
@@ -157,7 +138,7 @@ fn remove_machine(draft: &mut Draft<'_>, machine: &Machine) {
         }
     }
     let token_gone = !left && token_is_gone(draft, machine);
-    if token_gone && !node_may_be_left(draft, machine) {
+    if token_gone && !node_may_be_left(draft, machine) && !member_may_be_left(draft, machine) {
         draft.remove_secret(&mut unit, &names::join_secret(&machine.key()));
         draft.remove_secret(&mut unit, &names::ssh_secret(&machine.key()));
         finish(&mut unit, machine);
@@ -200,6 +181,16 @@ pub(crate) fn node_may_be_left(draft: &Draft<'_>, machine: &Machine) -> bool {
             .is_some_and(|node| node.provider_id == machine.spec.node.provider_id),
         Some(ClusterSeen::Unreachable { .. }) | None => true,
     }
+}
+
+/// Whether the cluster's etcd may still have a member of the machine.
+fn member_may_be_left(draft: &Draft<'_>, machine: &Machine) -> bool {
+    let Some(cluster) = draft.clusters.get(&cluster_of(machine)) else { return false };
+    let may_have_one = machine.spec.role == MachineRole::ControlPlane
+        && machine.record.first_started_at.is_some()
+        && etcd::is_living(cluster);
+    may_have_one
+        && Etcd::of(draft.snapshot, &cluster.key()).map_or(true, |etcd| etcd.member_of(machine).is_some())
 }
 
 /// Seed and token of a machine that joined.

@@ -1,110 +1,13 @@
-//! How many machines there should be, and the new ones.
-
-use std::collections::BTreeMap;
+//! How many workers there should be, and the new ones.
 
 use ashlar_api::*;
 
 use super::cluster::{self, Parts};
 use super::create::{NewMachine, create};
-use super::{PoolTier, ensure_finalizer};
+use super::{PoolTier, ensure_finalizer, rolling};
 use crate::draft::{Draft, Pending};
 use crate::place::{self, Fleet, Request};
 use crate::{Ids, NoteKind, names};
-
-/// Control planes that are missing. A new control plane is placed as a whole or not at all.
-pub(super) fn control_plane(
-    draft: &mut Draft<'_>,
-    tier: &mut PoolTier,
-    ids: &mut dyn Ids,
-    key: &NamespacedName,
-    parts: Parts<'_>,
-) -> Option<()> {
-    let cluster = draft.clusters.get(key)?.clone();
-    let about = cluster.object_ref();
-    let wanted = cluster.spec.control_plane.replicas;
-    // A member of a living etcd is replaced only after it was removed there, which a person has to see to.
-    let counts = |machine: &Machine| cluster.record.initialized || !machine.metadata.is_deleting();
-    let present: Vec<Machine> = draft
-        .machines_of(key)
-        .into_iter()
-        .filter(|machine| machine.spec.role == MachineRole::ControlPlane && counts(machine))
-        .cloned()
-        .collect();
-    let have = u32::try_from(present.len()).unwrap_or(u32::MAX);
-    if have > wanted {
-        draft.note(
-            about.clone(),
-            NoteKind::Notice,
-            "ControlPlaneScaleDown",
-            format!(
-                "{have} control planes are there and {wanted} are asked for: this version of Ashlar removes no etcd members, all stay"
-            ),
-        );
-    }
-    if have >= wanted {
-        return Some(());
-    }
-    let class = cluster::class(draft, about.clone(), &cluster.spec.control_plane.class, parts.image)?;
-    let pool = pool(draft, about.clone(), class)?;
-    let hosts = present.iter().map(|machine| machine.spec.host.clone()).collect();
-    let mut request = Request {
-        machine: key.clone(),
-        domain_name: String::new(),
-        cluster: &cluster,
-        role: MachineRole::ControlPlane,
-        group: "",
-        class,
-        image: parts.image,
-        network: parts.network,
-        pool,
-        control_plane_hosts: hosts,
-        own_domain: None,
-    };
-    let prefix = format!("{}-{}", key.name, ashlar_api::names::CONTROL_PLANE_GROUP);
-    let numbers = numbers(draft, key, &prefix, cluster.record.last_control_plane_number, wanted - have);
-    if have == 0 && !fits_as_a_whole(draft, tier, &request, &prefix, &numbers) {
-        return None;
-    }
-    let endpoint = match cluster::endpoint(tier, &cluster, parts.network) {
-        Ok(endpoint) => endpoint,
-        Err(message) => {
-            draft.block(about, "NoEndpoint", message);
-            return None;
-        }
-    };
-    let mut init_is_there =
-        cluster.record.initialized || present.iter().any(|machine| machine.spec.bootstrap == Bootstrap::Init);
-    for number in numbers {
-        name(&mut request, key, &prefix, number);
-        let Some(host) = place_one(draft, tier, &request) else { continue };
-        let new = NewMachine {
-            request: request.clone(),
-            bootstrap: if init_is_there { Bootstrap::Join } else { Bootstrap::Init },
-            endpoint: endpoint.clone(),
-            labels: BTreeMap::new(),
-            taints: vec![Taint {
-                key: "node-role.kubernetes.io/control-plane".to_owned(),
-                value: String::new(),
-                effect: TaintEffect::NoSchedule,
-            }],
-        };
-        let Some(mut unit) = create(draft, tier, ids, &new, &host) else {
-            no_address(draft, &request);
-            continue;
-        };
-        init_is_there = true;
-        request.control_plane_hosts.push(host);
-        let mut changed = draft.clusters.get(key)?.clone();
-        changed.record.endpoint = Some(endpoint.clone());
-        changed.record.image = parts.image.metadata.name.clone();
-        changed.record.last_control_plane_number = number;
-        ensure_finalizer(&mut changed.metadata);
-        unit.update(changed.clone());
-        draft.clusters.insert(key.clone(), changed);
-        draft.commit(unit);
-    }
-    Some(())
-}
 
 /// Workers of a group: missing ones are made, the newest of too many go.
 pub(super) fn workers(
@@ -117,27 +20,37 @@ pub(super) fn workers(
 ) -> Option<()> {
     let group = draft.groups.get(key)?.clone();
     let cluster = draft.clusters.get(cluster_key)?.clone();
-    let present: Vec<Machine> = draft
+    let (going, present): (Vec<Machine>, Vec<Machine>) = draft
         .machines_of(cluster_key)
         .into_iter()
-        .filter(|machine| machine.spec.group == key.name && !machine.metadata.is_deleting())
+        .filter(|machine| machine.spec.group == key.name)
         .cloned()
-        .collect();
+        .partition(|machine| machine.metadata.is_deleting());
     let have = u32::try_from(present.len()).unwrap_or(u32::MAX);
     // Without a number, one at first, then whatever there is.
-    let wanted = group.spec.replicas.unwrap_or(if group.record.last_number == 0 { 1 } else { have });
+    let mut wanted = group.spec.replicas.unwrap_or(if group.record.last_number == 0 { 1 } else { have });
+    let class = &group.spec.class;
+    rolling::announce(draft, &present, class);
     if have > wanted {
-        for machine in present.iter().rev().take((have - wanted) as usize) {
+        let surplus = rolling::surplus(&present, class, (have - wanted) as usize);
+        for machine in &surplus {
             super::removal::delete_machine(draft, machine);
         }
-        draft.note(
-            group.object_ref(),
-            NoteKind::Notice,
-            "ScaleDown",
-            format!(
-                "{have} machines are there and {wanted} are asked for: the newest go; their pods are not evicted first by this version of Ashlar"
-            ),
-        );
+        if !surplus.is_empty() {
+            let names: Vec<&str> = surplus.iter().map(|machine| machine.metadata.name.as_str()).collect();
+            draft.note(
+                group.object_ref(),
+                NoteKind::Notice,
+                "ScaleDown",
+                format!(
+                    "{have} machines are there and {wanted} are asked for: {} go; their pods are not evicted first by this version of Ashlar",
+                    names.join(", ")
+                ),
+            );
+        }
+    }
+    if have == wanted && rolling::wants_one_more(draft, &group, &present, &going) {
+        wanted += 1;
     }
     if have >= wanted {
         return Some(());
@@ -198,7 +111,13 @@ pub(super) fn workers(
 }
 
 /// The next numbers after the last one used; taken names are skipped.
-fn numbers(draft: &Draft<'_>, key: &NamespacedName, prefix: &str, last: u32, count: u32) -> Vec<u32> {
+pub(super) fn numbers(
+    draft: &Draft<'_>,
+    key: &NamespacedName,
+    prefix: &str,
+    last: u32,
+    count: u32,
+) -> Vec<u32> {
     (last + 1..)
         .filter(|number| {
             !draft.machines.contains(&NamespacedName::new(&key.namespace, format!("{prefix}-{number}")))
@@ -207,12 +126,16 @@ fn numbers(draft: &Draft<'_>, key: &NamespacedName, prefix: &str, last: u32, cou
         .collect()
 }
 
-fn name(request: &mut Request<'_>, key: &NamespacedName, prefix: &str, number: u32) {
+pub(super) fn name(request: &mut Request<'_>, key: &NamespacedName, prefix: &str, number: u32) {
     request.machine = NamespacedName::new(&key.namespace, format!("{prefix}-{number}"));
     request.domain_name = names::domain(&request.machine);
 }
 
-fn pool<'s>(draft: &mut Draft<'s>, about: ObjectRef, class: &MachineClass) -> Option<&'s StoragePool> {
+pub(super) fn pool<'s>(
+    draft: &mut Draft<'s>,
+    about: ObjectRef,
+    class: &MachineClass,
+) -> Option<&'s StoragePool> {
     match place::pool_of(draft.snapshot, class) {
         Ok(pool) => Some(pool),
         Err(message) => {
@@ -222,7 +145,7 @@ fn pool<'s>(draft: &mut Draft<'s>, about: ObjectRef, class: &MachineClass) -> Op
     }
 }
 
-fn place_one(draft: &mut Draft<'_>, tier: &mut PoolTier, request: &Request<'_>) -> Option<String> {
+pub(super) fn place_one(draft: &mut Draft<'_>, tier: &mut PoolTier, request: &Request<'_>) -> Option<String> {
     let fleet = tier.fleet(draft);
     let placement = place::place(draft, fleet, request);
     let host = placement.host.clone();
@@ -240,7 +163,7 @@ fn place_one(draft: &mut Draft<'_>, tier: &mut PoolTier, request: &Request<'_>) 
 }
 
 /// Tries all members of a new control plane; if one fits nowhere, none is made, and each says why.
-fn fits_as_a_whole(
+pub(super) fn fits_as_a_whole(
     draft: &mut Draft<'_>,
     tier: &mut PoolTier,
     request: &Request<'_>,
@@ -296,7 +219,7 @@ fn try_all(
     true
 }
 
-fn no_address(draft: &mut Draft<'_>, request: &Request<'_>) {
+pub(super) fn no_address(draft: &mut Draft<'_>, request: &Request<'_>) {
     draft.report.placements.pop();
     draft.pending.push(Pending {
         machine: request.machine.clone(),

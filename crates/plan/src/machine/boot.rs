@@ -20,6 +20,7 @@ pub(super) fn steps(
 ) {
     let key = machine.key();
     if let Some(failure) = &machine.record.failure {
+        super::membership::clean_up(context, machine, chain);
         chain.push_wait(
             format!("first boot of {key} failed in phase {}", failure.phase),
             block("FirstBootFailed", failure.message.clone()),
@@ -289,20 +290,7 @@ fn gate(context: &ClusterContext<'_>, machine: &Machine) -> Result<(), StepState
                 None => Ok(()),
             }
         }
-        (Bootstrap::Join, MachineRole::ControlPlane) => {
-            context.api()?;
-            let before = context
-                .control_planes()
-                .take_while(|other| other.key() != machine.key())
-                .find(|other| other.record.joined_at.is_none());
-            match before {
-                Some(other) => Err(wait(
-                    "OneAtATime",
-                    format!("control planes join one at a time: {} is first", other.object_ref()),
-                )),
-                None => Ok(()),
-            }
-        }
+        (Bootstrap::Join, MachineRole::ControlPlane) => super::membership::may_join(context, machine),
         (Bootstrap::Join, MachineRole::Worker) => context.api().map(|_| ()),
     }
 }

@@ -2,7 +2,7 @@
 
 use ashlar_api::*;
 
-use super::chain::{Chain, block};
+use super::chain::Chain;
 use super::context::ClusterContext;
 use super::host_view::{DomainView, HostView, HostViews};
 use crate::{Action, lifecycle, names};
@@ -15,21 +15,9 @@ pub(super) fn steps(
     chain: &mut Chain,
 ) {
     let key = machine.key();
-    if lifecycle::is_protected(context.draft, machine) {
-        chain.push_wait(
-            format!("{key} may go"),
-            block(
-                "EtcdMember",
-                format!(
-                    "{key} is a control plane of a living cluster, and this version of Ashlar removes no etcd members: \
-                     taking it away could cost etcd its majority; delete the cluster, or leave the machine"
-                ),
-            ),
-        );
-        return;
-    }
     if !context.is_deleting() {
         token(context, machine, chain);
+        super::membership::leave(context, machine, chain);
     }
     let view = match hosts.get(&machine.spec.host) {
         Ok(view) => Some(view),

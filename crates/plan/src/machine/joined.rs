@@ -38,6 +38,8 @@ pub(super) fn steps(
         Err(hold) => chain.push_wait(format!("see whether {} runs", machine.key()), hold),
     }
     token(context, machine, chain);
+    super::membership::promote(context, machine, chain);
+    super::node::configure(context, machine, chain);
 }
 
 /// Somebody removed the definition; the disks are there, so the domain is made again.

@@ -8,6 +8,8 @@ mod delete;
 mod host_view;
 mod image_files;
 mod joined;
+mod membership;
+mod node;
 mod power;
 
 use ashlar_api::*;

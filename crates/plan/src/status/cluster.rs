@@ -3,7 +3,7 @@
 use ashlar_api::*;
 
 use super::{Judged, Judgement, hold_text};
-use crate::{ClusterSeen, Step, StepState};
+use crate::{ClusterSeen, EtcdSeen, Step, StepState};
 
 pub(super) fn group(judged: &Judged<'_>, group: &WorkerGroup) -> WorkerGroupStatus {
     let mut status = group.status.clone();
@@ -61,6 +61,14 @@ pub(super) fn cluster(judged: &Judged<'_>, cluster: &Cluster) -> ClusterStatus {
     if let Some(judgement) = control_plane(judged, cluster) {
         judgement.set(&mut status.conditions, now, generation);
     }
+    match etcd(judged, cluster) {
+        Some(judgement) => judgement.set(&mut status.conditions, now, generation),
+        // One member alone is not asked, and lives as long as the API answers.
+        None if cluster.spec.control_plane.replicas == 1 => {
+            status.conditions.retain(|condition| condition.kind != ETCD_HEALTHY);
+        }
+        None => {}
+    }
     overall(judged, cluster, ready).set(&mut status.conditions, now, generation);
     status
 }
@@ -88,6 +96,40 @@ fn control_plane(judged: &Judged<'_>, cluster: &Cluster) -> Option<Judgement> {
             Some(counted(kind, ready, wanted, there, None))
         }
     }
+}
+
+const ETCD_HEALTHY: &str = "EtcdHealthy";
+
+/// What etcd's members said; none if they were not asked.
+fn etcd(judged: &Judged<'_>, cluster: &Cluster) -> Option<Judgement> {
+    let judgement =
+        |status, reason: &str, message: String| Some(Judgement::new(ETCD_HEALTHY, status, reason, message));
+    let world = match judged.snapshot.observed.etcd.get(&cluster.key())? {
+        EtcdSeen::Seen(world) => world,
+        EtcdSeen::Unreachable { reason } => {
+            return judgement(ConditionStatus::False, "NoMajority", format!("no majority answers: {reason}"));
+        }
+    };
+    let voters = world.members.values().filter(|member| !member.is_learner);
+    let sick: Vec<String> = voters
+        .clone()
+        .filter_map(|member| {
+            let ailment = match world.nodes.get(&member.name) {
+                Some(Ok(status)) => status.ailment_as(member)?,
+                Some(Err(reason)) => reason.clone(),
+                None => "it was not asked".to_owned(),
+            };
+            Some(format!("{}: {ailment}", member.name))
+        })
+        .collect();
+    let (all, learners) = (voters.count(), world.members.values().filter(|member| member.is_learner).count());
+    if sick.is_empty() && learners == 0 {
+        return judgement(ConditionStatus::True, "AllHealthy", format!("{all} voters"));
+    }
+    let learners = if learners == 0 { String::new() } else { format!("; {learners} not voting yet") };
+    let message = format!("{} of {all} voters are healthy{learners}; {}", all - sick.len(), sick.join("; "));
+    let status = if sick.is_empty() { ConditionStatus::True } else { ConditionStatus::False };
+    judgement(status, if sick.is_empty() { "Changing" } else { "MembersNotHealthy" }, message)
 }
 
 fn overall(judged: &Judged<'_>, cluster: &Cluster, ready: usize) -> Judgement {

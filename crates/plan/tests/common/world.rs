@@ -17,11 +17,38 @@ pub struct World {
     pub log: Vec<String>,
     /// What etcd keeps while its machines are off.
     asleep: BTreeMap<NamespacedName, ClusterWorld>,
+    /// Who belongs to each cluster's etcd.
+    pub etcd: BTreeMap<NamespacedName, BTreeMap<u64, EtcdMember>>,
+    /// Whom each cluster's etcd follows, where it is not the first that runs.
+    pub leaders: BTreeMap<NamespacedName, u64>,
+}
+
+/// The id of a machine's member.
+pub fn member_id(machine: &Machine) -> u64 {
+    machine.metadata.uid.unwrap().as_u64_pair().1
+}
+
+/// A machine's member.
+pub fn member(machine: &Machine, is_learner: bool) -> EtcdMember {
+    EtcdMember {
+        id: member_id(machine),
+        name: machine.spec.node.name.clone(),
+        peer_urls: vec![format!("https://{}:2380", machine.spec.node_address().unwrap())],
+        is_learner,
+    }
 }
 
 impl World {
     pub fn new(snapshot: Snapshot, seed: u64) -> Self {
-        World { snapshot, ids: SeededIds(seed), revision: 100, log: Vec::new(), asleep: BTreeMap::new() }
+        World {
+            snapshot,
+            ids: SeededIds(seed),
+            revision: 100,
+            log: Vec::new(),
+            asleep: BTreeMap::new(),
+            etcd: BTreeMap::new(),
+            leaders: BTreeMap::new(),
+        }
     }
 
     pub fn plan(&mut self) -> Plan {
@@ -254,8 +281,35 @@ impl World {
                     other => panic!("no API: {other:?}"),
                 }
             }
+            Action::PromoteEtcdMember { machine } => {
+                let id = member_id(&self.machine(machine));
+                self.members(machine).get_mut(&id).unwrap().is_learner = false;
+            }
+            Action::MoveEtcdLeader { machine, to } => {
+                let (cluster, id) = (cluster_of(&self.machine(machine)), member_id(&self.machine(to)));
+                self.leaders.insert(cluster, id);
+            }
+            Action::RemoveEtcdMember { machine } => {
+                let id = member_id(&self.machine(machine));
+                assert!(self.members(machine).remove(&id).is_some(), "it was a member");
+            }
+            Action::ConfigureNode { machine } => {
+                let object = self.machine(machine);
+                let node = self.api(machine).nodes.get_mut(&machine.name).unwrap();
+                node.labels.retain(|key, _| !object.record.removed_labels.contains(key));
+                node.labels.extend(object.spec.node.labels.clone());
+                node.taints.retain(|taint| !object.record.removed_taints.contains(taint));
+                let missing = object.spec.node.taints.iter().filter(|taint| !node.taints.contains(taint));
+                let missing: Vec<_> = missing.cloned().collect();
+                node.taints.extend(missing);
+            }
             Action::DeleteNode { machine } => _ = self.api(machine).nodes.remove(&machine.name),
         }
+    }
+
+    fn members(&mut self, machine: &NamespacedName) -> &mut BTreeMap<u64, EtcdMember> {
+        let cluster = cluster_of(&self.machine(machine));
+        self.etcd.entry(cluster).or_default()
     }
 
     fn api(&mut self, machine: &NamespacedName) -> &mut ClusterWorld {
@@ -308,13 +362,41 @@ impl World {
                 }
                 _ => false,
             };
-            let (all, up) = machines
-                .iter()
-                .filter(|machine| machine.spec.role == MachineRole::ControlPlane)
-                .filter(|machine| {
-                    machine.record.joined_at.is_some() || machine.spec.bootstrap == Bootstrap::Init
-                })
-                .fold((0, 0), |(all, up), machine| (all + 1, up + usize::from(running(self, machine))));
+            let control_planes =
+                || machines.iter().filter(|machine| machine.spec.role == MachineRole::ControlPlane);
+            let members = self.etcd.entry(cluster.clone()).or_default();
+            // The first one begins a new etcd.
+            let first = control_planes().find(|machine| {
+                machine.spec.bootstrap == Bootstrap::Init && machine.record.first_started_at.is_some()
+            });
+            if let Some(first) = first.filter(|_| members.is_empty()) {
+                members.insert(member_id(first), member(first, false));
+            }
+            let voters: Vec<u64> =
+                members.values().filter(|member| !member.is_learner).map(|member| member.id).collect();
+            let members = members.clone();
+            let alive: Vec<u64> = control_planes()
+                .filter(|machine| running(self, machine))
+                .map(member_id)
+                .filter(|id| voters.contains(id))
+                .collect();
+            let (all, up) = (voters.len(), alive.len());
+            let leader = (up * 2 > all).then(|| {
+                let kept = self.leaders.get(&cluster).copied().filter(|leader| alive.contains(leader));
+                kept.unwrap_or(alive[0])
+            });
+            let nodes = control_planes().map(|machine| {
+                let id = member_id(machine);
+                let status = EtcdStatus { member_id: id, leader, ..EtcdStatus::default() };
+                let runs = running(self, machine) && members.contains_key(&id);
+                let answer = if runs { Ok(status) } else { Err("connection refused".to_owned()) };
+                (machine.spec.node.name.clone(), answer)
+            });
+            let seen = match leader {
+                Some(_) => EtcdSeen::Seen(EtcdWorld { nodes: nodes.collect(), members: members.clone() }),
+                None => EtcdSeen::Unreachable { reason: "no leader".to_owned() },
+            };
+            self.snapshot.observed.etcd.insert(cluster.clone(), seen);
             if up * 2 <= all || up == 0 {
                 let reason = "no majority of control planes".to_owned();
                 let seen = self
@@ -331,17 +413,41 @@ impl World {
                 Some(ClusterSeen::Seen(world)) => world,
                 _ => self.asleep.remove(&cluster).unwrap_or_default(),
             };
-            for machine in machines.iter().filter(|machine| running(self, machine)) {
+            let up: Vec<&Machine> = machines.iter().filter(|machine| running(self, machine)).collect();
+            for machine in up {
                 let token = format!("id-{}", machine.metadata.name);
                 let may_join = machine.spec.bootstrap == Bootstrap::Init
                     || world.bootstrap_tokens.contains_key(&token)
                     || world.nodes.contains_key(&machine.spec.node.name);
+                let is_control_plane = machine.spec.role == MachineRole::ControlPlane;
+                if may_join
+                    && machine.record.failure.is_none()
+                    && is_control_plane
+                    && machine.record.joined_at.is_none()
+                    && let Some(EtcdSeen::Seen(etcd)) = self.snapshot.observed.etcd.get_mut(&cluster)
+                {
+                    let id = member_id(machine);
+                    let members = self.etcd.get_mut(&cluster).unwrap();
+                    members.entry(id).or_insert_with(|| member(machine, false));
+                    etcd.members = members.clone();
+                    let leader = etcd.nodes.values().flatten().find_map(|status| status.leader);
+                    let status = EtcdStatus { member_id: id, leader, ..EtcdStatus::default() };
+                    etcd.nodes.insert(machine.spec.node.name.clone(), Ok(status));
+                }
                 if may_join && machine.record.failure.is_none() {
                     let node = NodeSeen {
                         ready: true,
                         message: String::new(),
                         provider_id: machine.spec.node.provider_id.clone(),
                         kubelet_version: machine.spec.image.kubernetes_version.clone(),
+                        labels: machine.spec.node.labels.clone(),
+                        taints: machine.spec.node.taints.clone(),
+                    };
+                    let node = match world.nodes.get(&machine.spec.node.name) {
+                        Some(there) => {
+                            NodeSeen { labels: there.labels.clone(), taints: there.taints.clone(), ..node }
+                        }
+                        None => node,
                     };
                     world.nodes.insert(machine.spec.node.name.clone(), node);
                 }
@@ -349,6 +455,10 @@ impl World {
             self.snapshot.observed.clusters.insert(cluster, ClusterSeen::Seen(world));
         }
     }
+}
+
+fn cluster_of(machine: &Machine) -> NamespacedName {
+    NamespacedName::new(&machine.metadata.namespace, &machine.spec.cluster)
 }
 
 /// An object's resourceVersion; none if it does not exist.

@@ -1,6 +1,6 @@
 //! What must stand in the store before a call changes the world.
 
-use ashlar_api::{MachineRole, NamespacedName};
+use ashlar_api::{Bootstrap, MachineRole, NamespacedName};
 use ashlar_engine::effects::HostTarget;
 use ashlar_plan::DomainSpec;
 use ashlar_store::Key;
@@ -10,7 +10,8 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use super::{FileOwner, field, is_deleting};
-use crate::guest::{self, cluster_of};
+use crate::etcd::member_id;
+use crate::guest::cluster_of;
 use crate::{SimDomain, State};
 
 /// Longest life of a join token.
@@ -63,6 +64,7 @@ impl State {
         self.oracle.dirty = true;
         let Some(domain) = self.domain_there(host, uuid) else { return };
         let (name, machine) = (domain.name.clone(), domain.machine().cloned());
+        let domain_ran = !domain.console.is_empty();
         let stored = self.recorded_machine(domain, uuid);
         let Some(stored) = stored else {
             return self.blame("identity", format!("domain {name} is started and is not the recorded one"));
@@ -83,6 +85,13 @@ impl State {
             if !filtered {
                 self.blame("filter", format!("domain {name} is started without a filter for {}", nic.mac));
             }
+        }
+        let is_new = stored.pointer("/record/joinedAt").is_none() && !domain_ran;
+        if is_new
+            && machine.spec.role == MachineRole::ControlPlane
+            && machine.spec.bootstrap == Bootstrap::Join
+        {
+            self.judge_join(&cluster_of(&machine), &name);
         }
         let taken: Vec<_> = machine
             .spec
@@ -120,19 +129,64 @@ impl State {
         }
         let whole = stopped || self.cluster_is(&cluster, is_deleting);
         if was_running && !whole && machine.spec.role == MachineRole::ControlPlane {
-            self.judge_quorum(&cluster, &machine.spec.node.name, call);
+            self.judge_quorum(&cluster, machine.metadata.uid, call);
         }
     }
 
     /// 4: taking this member away must leave a majority, unless there was none before.
-    fn judge_quorum(&mut self, cluster: &NamespacedName, node: &str, call: &str) {
+    fn judge_quorum(&mut self, cluster: &NamespacedName, machine: Option<Uuid>, call: &str) {
         let Some(world) = self.clusters.get(cluster) else { return };
-        let voters = world.voters.len();
-        let healthy: Vec<&String> =
-            world.voters.iter().filter(|voter| guest::is_serving(self, cluster, voter)).collect();
-        let left = healthy.iter().filter(|voter| **voter != node).count();
-        if healthy.len() > voters / 2 && left <= voters / 2 {
-            self.blame("quorum", format!("{call} of {node} leaves {left} of {voters} voters of {cluster}"));
+        let Some(id) = machine.map(member_id) else { return };
+        let Some(name) = world.etcd.members.get(&id).map(|member| member.name.clone()) else { return };
+        let voters = world.etcd.voters().len();
+        let left = self.living_voters(cluster).iter().filter(|voter| **voter != id).count();
+        if self.has_quorum(cluster) && left <= voters / 2 {
+            self.blame("quorum", format!("{call} of {name} leaves {left} of {voters} voters of {cluster}"));
+        }
+    }
+
+    /// 4: a member goes only with the recorded intent to delete its machine, or after its join failed; and its going
+    /// leaves a majority of those who are left, unless there was none before.
+    pub(crate) fn judge_remove_member(&mut self, cluster: &NamespacedName, id: u64) {
+        self.oracle.dirty = true;
+        let Some(member) = self.clusters.get(cluster).and_then(|world| world.etcd.members.get(&id)) else {
+            return;
+        };
+        let (name, is_learner) = (member.name.clone(), member.is_learner);
+        let stored = self.stored_object("Machine", &NamespacedName::new(&cluster.namespace, &name));
+        let wished = stored.as_ref().is_some_and(|stored| {
+            is_deleting(stored) || is_learner && stored.pointer("/record/failure").is_some()
+        });
+        if !wished {
+            self.blame(
+                "intent",
+                format!("etcd member {name} of {cluster} is removed without recorded intent"),
+            );
+        }
+        if is_learner {
+            return;
+        }
+        let (living, voters) = self.etcd_votes(cluster);
+        let left = self.living_voters(cluster).iter().filter(|voter| **voter != id).count();
+        if living > voters / 2 && left <= (voters - 1) / 2 {
+            self.blame(
+                "quorum",
+                format!("the removal of {name} leaves {left} living of {} voters of {cluster}", voters - 1),
+            );
+        }
+    }
+
+    /// 4: a control plane that joins brings a vote before anybody knows whether it is healthy: together with those that
+    /// are dead it must leave a majority. And a dead one is removed before its replacement comes.
+    fn judge_join(&mut self, cluster: &NamespacedName, name: &str) {
+        let (living, voters) = self.etcd_votes(cluster);
+        if voters > 1 && living <= (voters + 1) / 2 {
+            self.blame("quorum", format!("{name} joins {living} living of {voters} voters of {cluster}"));
+        }
+        let learners =
+            self.clusters.get(cluster).map(|world| world.etcd.learners().len()).unwrap_or_default();
+        if learners > 0 {
+            self.blame("quorum", format!("{name} joins {cluster} beside another learner"));
         }
     }
 

@@ -136,6 +136,8 @@ pub(crate) enum Expectation {
     Ready(NamespacedName),
     Domains { host: String, count: usize },
     Networks { host: String, count: usize },
+    Voters { cluster: NamespacedName, count: usize },
+    Api { cluster: NamespacedName, answers: bool },
     Error(String),
 }
 
@@ -243,6 +245,14 @@ pub(super) fn parse(text: &str, document: Option<String>) -> Result<Command, Str
         }
         (["foreign", "part", host, "of", network], None) => {
             Command::Foreign(Foreign::Part { host: (*host).to_owned(), network: (*network).to_owned() })
+        }
+        (["expect", "voters", cluster, number], None) => Command::Expect(Expectation::Voters {
+            cluster: namespaced(cluster),
+            count: count(number)? as usize,
+        }),
+        (["expect", "api", cluster, state @ ("answers" | "silent")], None) => {
+            let answers = *state == "answers";
+            Command::Expect(Expectation::Api { cluster: namespaced(cluster), answers })
         }
         (["expect", "error", words @ ..], None) if !words.is_empty() => {
             Command::Expect(Expectation::Error(words.join(" ")))

@@ -305,6 +305,22 @@ impl Runner {
                 let found = state.hosts.get(host).map(|host| host.networks.len()).unwrap_or_default();
                 if found == *count { Ok(()) } else { Err(format!("there are {found} networks on {host}")) }
             }
+            Expectation::Voters { cluster, count } => {
+                let state = self.simulation.world.state();
+                let (living, voters) = state.etcd_votes(cluster);
+                let learners = state.clusters.get(cluster).map(|world| world.etcd.learners().len());
+                match (living, voters, learners.unwrap_or_default()) {
+                    (living, voters, 0) if living == *count && voters == *count => Ok(()),
+                    (living, voters, learners) => {
+                        Err(format!("{living} of {voters} voters live, and there are {learners} learners"))
+                    }
+                }
+            }
+            Expectation::Api { cluster, answers } => {
+                let state = self.simulation.world.state();
+                let vip = state.endpoint_answers(cluster);
+                if vip == *answers { Ok(()) } else { Err(format!("the endpoint answers: {vip}")) }
+            }
             Expectation::Error(words) if self.last_error.contains(words.as_str()) => Ok(()),
             Expectation::Error(words) => {
                 Err(format!("the last error does not say `{words}`: {}", self.last_error))

@@ -112,16 +112,31 @@ impl Context {
         self.ok(self.command(&all))
     }
 
+    /// Makes kubectl commands, for whoever runs them on its own.
+    pub(crate) fn kubectl_maker(&self) -> impl Fn(&[&str]) -> Command + Send + 'static {
+        let (ashlar, name) = (self.ashlar.clone(), self.name.clone());
+        move |arguments| {
+            let mut command = Command::new(&ashlar);
+            command.args(["--lab", &name, "kubectl", &name, "--"]).args(arguments);
+            command
+        }
+    }
+
     /// A program on the lab's host, behind Ashlar's back.
     pub(crate) fn on_host(&mut self, program: &[&str]) -> Result<String> {
+        self.on("h1", program)
+    }
+
+    /// A program on one of the lab's hosts.
+    pub(crate) fn on(&mut self, host: &str, program: &[&str]) -> Result<String> {
         let name = self.name.clone();
-        let mut all = vec!["lab", "exec", name.as_str(), "--on", "h1", "--"];
+        let mut all = vec!["lab", "exec", name.as_str(), "--on", host, "--"];
         all.extend(program);
         self.ok(self.outside(&all))
     }
 
     /// Facts about the lab.
-    fn description(&self) -> Result<Value> {
+    pub(crate) fn description(&self) -> Result<Value> {
         let path = PathBuf::from("/var/lib/ashlar-labs").join(&self.name).join("lab.json");
         let text = fs::read_to_string(&path).with_context(|| format!("no lab at {}", path.display()))?;
         Ok(serde_json::from_str(&text)?)
@@ -161,10 +176,16 @@ impl Context {
 
     /// A lab with nothing in it.
     pub(crate) fn fresh_lab(&mut self) -> Result<()> {
+        self.fresh_lab_of(1)
+    }
+
+    /// The same, of so many hosts.
+    pub(crate) fn fresh_lab_of(&mut self, hosts: usize) -> Result<()> {
         let name = self.name.clone();
+        let hosts = hosts.to_string();
         // A lab that an earlier run left is of no use: its store may be half made on purpose.
         let _ = self.output(self.outside(&["lab", "down", &name, "--yes"]))?;
-        self.ok(self.outside(&["lab", "up", &name, "--hosts", "1"])).map(drop)
+        self.ok(self.outside(&["lab", "up", &name, "--hosts", &hosts])).map(drop)
     }
 
     pub(crate) fn take_lab_down(&mut self) -> Result<()> {

@@ -3,7 +3,7 @@
 
 mod canary;
 mod checks;
-mod context;
+pub(crate) mod context;
 mod failure;
 mod kills;
 mod reboot;

@@ -1,0 +1,259 @@
+//! Control planes: missing ones are made, surplus ones go one at a time, failed joins are replaced.
+
+use std::collections::BTreeMap;
+
+use ashlar_api::*;
+
+use super::cluster::{self, Parts};
+use super::create::{NewMachine, create};
+use super::replicas::{fits_as_a_whole, name, no_address, numbers, place_one, pool};
+use super::{PoolTier, ensure_finalizer, removal, rolling};
+use crate::draft::{Draft, Unit};
+use crate::etcd::{Etcd, is_living};
+use crate::place::Request;
+use crate::{Ids, NoteKind};
+
+/// Joins that fail one after the other before Ashlar stops making new machines: the next would fail as well, and the
+/// last one is kept for whoever looks.
+const FAILED_JOINS: u32 = 3;
+
+/// Brings the number of control planes to what is asked for. A new control plane is placed as a whole or not at all.
+pub(super) fn control_plane(
+    draft: &mut Draft<'_>,
+    tier: &mut PoolTier,
+    ids: &mut dyn Ids,
+    key: &NamespacedName,
+    parts: Parts<'_>,
+) -> Option<()> {
+    replace_failed_join(draft, key);
+    scale_down(draft, key);
+    replace_outdated(draft, key);
+    let cluster = draft.clusters.get(key)?.clone();
+    let about = cluster.object_ref();
+    let wanted = cluster.spec.control_plane.replicas;
+    let (going, present): (Vec<Machine>, Vec<Machine>) =
+        members(draft, key).into_iter().partition(|machine| machine.metadata.is_deleting());
+    let have = u32::try_from(present.len()).unwrap_or(u32::MAX);
+    if have >= wanted {
+        return Some(());
+    }
+    let class = cluster::class(draft, about.clone(), &cluster.spec.control_plane.class, parts.image)?;
+    let pool = pool(draft, about.clone(), class)?;
+    let host_of = |machine: &Machine| machine.spec.host.clone();
+    let mut request = Request {
+        machine: key.clone(),
+        domain_name: String::new(),
+        cluster: &cluster,
+        role: MachineRole::ControlPlane,
+        group: "",
+        class,
+        image: parts.image,
+        network: parts.network,
+        pool,
+        control_plane_hosts: present.iter().map(host_of).collect(),
+        own_domain: None,
+    };
+    let prefix = format!("{}-{}", key.name, ashlar_api::names::CONTROL_PLANE_GROUP);
+    let numbers = numbers(draft, key, &prefix, cluster.record.last_control_plane_number, wanted - have);
+    if have == 0 && going.is_empty() && !fits_as_a_whole(draft, tier, &request, &prefix, &numbers) {
+        return None;
+    }
+    let endpoint = match cluster::endpoint(tier, &cluster, parts.network) {
+        Ok(endpoint) => endpoint,
+        Err(message) => {
+            draft.block(about, "NoEndpoint", message);
+            return None;
+        }
+    };
+    let mut init_is_there =
+        cluster.record.initialized || present.iter().any(|machine| machine.spec.bootstrap == Bootstrap::Init);
+    for number in numbers {
+        name(&mut request, key, &prefix, number);
+        let Some(host) = place_beside(draft, tier, &mut request, &going) else { continue };
+        let new = NewMachine {
+            request: request.clone(),
+            bootstrap: if init_is_there { Bootstrap::Join } else { Bootstrap::Init },
+            endpoint: endpoint.clone(),
+            labels: BTreeMap::new(),
+            taints: vec![Taint {
+                key: "node-role.kubernetes.io/control-plane".to_owned(),
+                value: String::new(),
+                effect: TaintEffect::NoSchedule,
+            }],
+        };
+        let Some(mut unit) = create(draft, tier, ids, &new, &host) else {
+            no_address(draft, &request);
+            continue;
+        };
+        init_is_there = true;
+        request.control_plane_hosts.push(host);
+        let mut changed = draft.clusters.get(key)?.clone();
+        changed.record.endpoint = Some(endpoint.clone());
+        changed.record.image = parts.image.metadata.name.clone();
+        changed.record.last_control_plane_number = number;
+        ensure_finalizer(&mut changed.metadata);
+        unit.update(changed.clone());
+        draft.clusters.insert(key.clone(), changed);
+        draft.commit(unit);
+    }
+    Some(())
+}
+
+/// A host apart from those of all other control planes, also of those that are going; if there is none, one of theirs:
+/// they leave it soon.
+fn place_beside(
+    draft: &mut Draft<'_>,
+    tier: &mut PoolTier,
+    request: &mut Request<'_>,
+    going: &[Machine],
+) -> Option<String> {
+    let theirs: Vec<String> = going
+        .iter()
+        .map(|machine| machine.spec.host.clone())
+        .filter(|host| !request.control_plane_hosts.contains(host))
+        .collect();
+    if theirs.is_empty() {
+        return place_one(draft, tier, request);
+    }
+    let kept = request.control_plane_hosts.len();
+    request.control_plane_hosts.extend(theirs);
+    let placement = crate::place::place(draft, tier.fleet(draft), request);
+    request.control_plane_hosts.truncate(kept);
+    match placement.host.clone() {
+        Some(host) => {
+            draft.report.placements.push(placement);
+            Some(host)
+        }
+        None => place_one(draft, tier, request),
+    }
+}
+
+fn members(draft: &Draft<'_>, key: &NamespacedName) -> Vec<Machine> {
+    draft
+        .machines_of(key)
+        .into_iter()
+        .filter(|machine| machine.spec.role == MachineRole::ControlPlane)
+        .cloned()
+        .collect()
+}
+
+/// A control plane of another class is replaced: a healthy one, so that another joins before it leaves.
+fn replace_outdated(draft: &mut Draft<'_>, key: &NamespacedName) {
+    let Some(cluster) = draft.clusters.get(key).cloned() else { return };
+    let class = &cluster.spec.control_plane.class;
+    let (going, present): (Vec<Machine>, Vec<Machine>) =
+        members(draft, key).into_iter().partition(|machine| machine.metadata.is_deleting());
+    rolling::announce(draft, &present, class);
+    let Some(outdated) = present.iter().find(|machine| machine.spec.class != *class) else { return };
+    // One at a time, and never while the number changes too or somebody is on the way.
+    let settled = going.is_empty()
+        && present.len() == cluster.spec.control_plane.replicas as usize
+        && present.iter().all(|machine| machine.record.joined_at.is_some());
+    if settled && is_living(&cluster) && !cluster.record.stopped {
+        removal::delete_machine(draft, outdated);
+    }
+}
+
+/// A control plane whose join failed is given up, and another one made in its place, a few times.
+fn replace_failed_join(draft: &mut Draft<'_>, key: &NamespacedName) {
+    let Some(cluster) = draft.clusters.get(key).filter(|cluster| is_living(cluster)).cloned() else { return };
+    let failed = members(draft, key).into_iter().find(|machine| {
+        machine.spec.bootstrap == Bootstrap::Join
+            && machine.record.failure.is_some()
+            && !machine.metadata.is_deleting()
+    });
+    let Some(machine) = failed else { return };
+    let times = cluster.record.failed_joins + 1;
+    if times > FAILED_JOINS {
+        return;
+    }
+    draft.note(
+        machine.object_ref(),
+        NoteKind::Notice,
+        "FailedJoinReplaced",
+        format!("its join failed (failure {times} of {FAILED_JOINS} in a row that are replaced): it goes, and another is made"),
+    );
+    removal::delete_machine(draft, &machine);
+    let mut changed = cluster;
+    changed.record.failed_joins = times;
+    let mut unit = Unit::default();
+    unit.update(changed.clone());
+    draft.clusters.insert(key.clone(), changed);
+    draft.commit(unit);
+}
+
+/// Chooses who goes where there are too many. Who never ran goes at once; of the others one at a time, the next when
+/// the one before is out of etcd and gone.
+fn scale_down(draft: &mut Draft<'_>, key: &NamespacedName) {
+    let Some(cluster) = draft.clusters.get(key).cloned() else { return };
+    let wanted = cluster.spec.control_plane.replicas as usize;
+    loop {
+        let all = members(draft, key);
+        let (going, present): (Vec<&Machine>, Vec<&Machine>) =
+            all.iter().partition(|machine| machine.metadata.is_deleting());
+        if present.len() <= wanted {
+            return;
+        }
+        let tell = |message: String| {
+            format!("{} control planes are there and {wanted} are asked for: {message}", present.len())
+        };
+        let about = cluster.object_ref();
+        let etcd = Etcd::of(draft.snapshot, key);
+        let Some((reason, machine)) = who_goes(&present, etcd.as_ref().ok()) else { return };
+        let never_ran = machine.record.first_started_at.is_none();
+        if !never_ran {
+            if let Some(before) = going.iter().find(|machine| machine.record.first_started_at.is_some()) {
+                let message = tell(format!("they go one at a time, and {} is first", before.key()));
+                return draft.note(about, NoteKind::Waiting, "OneAtATime", message);
+            }
+            if let Err(wait) = etcd
+                && is_living(&cluster)
+            {
+                let message = tell(format!("who goes is decided once etcd answers; {}", wait.message));
+                return draft.note(about, NoteKind::Waiting, &wait.reason, message);
+            }
+        }
+        let message =
+            tell(format!("{} goes ({reason}), out of etcd first, then its machine and disks", machine.key()));
+        draft.note(about, NoteKind::Notice, "ControlPlaneScaleDown", message);
+        removal::delete_machine(draft, &machine.clone());
+        if !never_ran {
+            return;
+        }
+    }
+}
+
+/// Who is missed least: who never ran, whose join failed or is under way, who is not healthy, then who shares its host
+/// with most others, then the oldest.
+fn who_goes<'m>(present: &[&'m Machine], etcd: Option<&Etcd<'_>>) -> Option<(&'static str, &'m Machine)> {
+    let rank = |machine: &Machine| {
+        let record = &machine.record;
+        if record.first_started_at.is_none() {
+            return (0, "it never ran");
+        }
+        if record.failure.is_some() {
+            return (1, "its join failed");
+        }
+        if record.joined_at.is_none() {
+            return (2, "it has not joined yet");
+        }
+        let healthy = etcd
+            .is_none_or(|etcd| etcd.member_of(machine).is_some_and(|member| etcd.ailment(member).is_none()));
+        if healthy { (4, "") } else { (3, "it is not healthy") }
+    };
+    let on_host =
+        |machine: &Machine| present.iter().filter(|other| other.spec.host == machine.spec.host).count();
+    let (index, machine) = present.iter().enumerate().min_by_key(|(index, machine)| {
+        let (rank, _) = rank(machine);
+        // Of those that are not in yet the last one, of the others the first one.
+        let age = if rank < 3 { usize::MAX - index } else { *index };
+        (rank, usize::MAX - on_host(machine), age)
+    })?;
+    let reason = match rank(machine) {
+        (4, _) if on_host(machine) > 1 => "it shares its host with another",
+        (4, _) if index == 0 => "it is the oldest",
+        (4, _) => "it is the oldest of those that could go",
+        (_, reason) => reason,
+    };
+    Some((reason, *machine))
+}

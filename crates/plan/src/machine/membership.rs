@@ -1,0 +1,273 @@
+//! Members of etcd: when a control plane may come, and how one goes.
+//!
+//! The rules are those of the Kubernetes project's own control-plane controller (Cluster API's KubeadmControlPlane):
+//! one change at a time, none while anything is not healthy, an unhealthy member goes before its replacement comes, a
+//! healthy one after.
+
+use ashlar_api::*;
+
+use super::chain::{Chain, block, wait};
+use super::context::ClusterContext;
+use crate::etcd::{Change, Etcd, is_living};
+use crate::{Action, ClusterSeen, EtcdMember, StepState};
+
+/// Whether the machine may have, or may yet get, a member that has to leave before the machine goes.
+fn may_have_member(context: &ClusterContext<'_>, machine: &Machine) -> bool {
+    machine.spec.role == MachineRole::ControlPlane
+        && machine.record.first_started_at.is_some()
+        && is_living(context.cluster)
+}
+
+fn etcd<'d>(context: &ClusterContext<'d>) -> Result<Etcd<'d>, StepState> {
+    if context.is_stopped() {
+        let name = context.key();
+        return Err(wait(
+            "ClusterStopped",
+            format!("{name} is stopped: nobody can leave its etcd before it is started again"),
+        ));
+    }
+    Etcd::of(context.draft.snapshot, &context.key()).map_err(StepState::Waiting)
+}
+
+/// Those that stay and have joined.
+fn staying<'c>(context: &'c ClusterContext<'_>) -> impl Iterator<Item = &'c Machine> + Clone {
+    context.machines.iter().copied().filter(|machine| {
+        machine.spec.role == MachineRole::ControlPlane
+            && !machine.metadata.is_deleting()
+            && machine.record.failure.is_none()
+            && machine.record.joined_at.is_some()
+    })
+}
+
+/// A control plane whose join is under way.
+fn joining<'c>(context: &'c ClusterContext<'_>) -> Option<&'c Machine> {
+    context.machines.iter().copied().find(|machine| {
+        machine.spec.role == MachineRole::ControlPlane
+            && machine.spec.bootstrap == Bootstrap::Join
+            && !machine.metadata.is_deleting()
+            && machine.record.failure.is_none()
+            && machine.record.first_started_at.is_some()
+            && machine.record.joined_at.is_none()
+    })
+}
+
+/// Holds unless all that stay are healthy voters with Ready nodes.
+fn all_healthy(context: &ClusterContext<'_>, etcd: Etcd<'_>) -> Result<(), StepState> {
+    for machine in staying(context) {
+        let name = machine.key();
+        let ailment = match etcd.member_of(machine) {
+            None => Some("it is no member of etcd".to_owned()),
+            Some(member) if member.is_learner => Some("it has no vote in etcd yet".to_owned()),
+            Some(member) => etcd.ailment(member).map(|why| format!("its etcd: {why}")),
+        };
+        let ailment =
+            ailment.or_else(|| match context.draft.snapshot.observed.clusters.get(&context.key()) {
+                Some(ClusterSeen::Seen(world)) => match world.nodes.get(&machine.spec.node.name) {
+                    None => Some("it has no node".to_owned()),
+                    Some(node) if !node.ready && machine.spec.node.cni != Cni::None => {
+                        Some(format!("its node is not Ready: {}", node.message))
+                    }
+                    Some(_) => None,
+                },
+                _ => Some("the API does not answer".to_owned()),
+            });
+        if let Some(ailment) = ailment {
+            return Err(wait(
+                "ControlPlaneNotHealthy",
+                format!(
+                    "{name} has to be healthy first ({ailment}): mend it, or delete it to have another made"
+                ),
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn no_strangers(context: &ClusterContext<'_>, etcd: Etcd<'_>) -> Result<(), StepState> {
+    match etcd.stranger(&context.machines) {
+        None => Ok(()),
+        Some(member) => Err(block(
+            "UnknownEtcdMember",
+            format!(
+                "etcd of {} has the member `{}` ({}), which belongs to none of its machines: find out whose it is, and remove it with `etcdctl member remove {:x}` if it is nobody's",
+                context.key(),
+                member.name,
+                member.peer_urls.join(", "),
+                member.id
+            ),
+        )),
+    }
+}
+
+/// Whether a control plane may begin to join.
+pub(super) fn may_join(context: &ClusterContext<'_>, machine: &Machine) -> Result<(), StepState> {
+    // One that has begun may be half in: only going on, or its end, makes that whole.
+    if machine.record.first_started_at.is_some() {
+        return Ok(());
+    }
+    context.api()?;
+    let one_at_a_time = |other: &Machine| {
+        Err(wait("OneAtATime", format!("control planes join one at a time: {} is first", other.object_ref())))
+    };
+    let is_open = |other: &&Machine| {
+        other.record.joined_at.is_none()
+            && other.record.failure.is_none()
+            && !other.metadata.is_deleting()
+            && other.key() != machine.key()
+    };
+    if let Some(other) = context
+        .control_planes()
+        .find(|other| is_open(other) && other.record.first_started_at.is_some())
+        .or_else(|| context.control_planes().take_while(|other| other.key() != machine.key()).find(is_open))
+    {
+        return one_at_a_time(other);
+    }
+    let etcd = etcd(context)?;
+    no_strangers(context, etcd)?;
+    for other in context.control_planes().filter(|other| other.metadata.is_deleting()) {
+        if let Some(member) = etcd.member_of(other)
+            && (is_sick(etcd, other, member) || member.is_learner)
+        {
+            return Err(wait(
+                "FormerMember",
+                format!(
+                    "{} leaves etcd first: it is not healthy, and goes before another comes",
+                    other.object_ref()
+                ),
+            ));
+        }
+    }
+    if let Some(learner) = etcd.learner() {
+        let name = if learner.name.is_empty() { learner.peer_urls.join(", ") } else { learner.name.clone() };
+        return Err(wait("Learner", format!("etcd has the learner {name}, which has to be gone first")));
+    }
+    all_healthy(context, etcd)?;
+    etcd.allows(Change::Add).map_err(|message| wait("EtcdQuorum", message))
+}
+
+/// Whether a machine's member is to be replaced as one that does not work.
+fn is_sick(etcd: Etcd<'_>, machine: &Machine, member: &EtcdMember) -> bool {
+    machine.record.joined_at.is_none() || machine.record.failure.is_some() || etcd.ailment(member).is_some()
+}
+
+/// Steps by which a control plane that is being deleted leaves etcd; holds what comes after until it has.
+pub(super) fn leave(context: &ClusterContext<'_>, machine: &Machine, chain: &mut Chain) {
+    if !may_have_member(context, machine) {
+        return;
+    }
+    let key = machine.key();
+    let remove = Action::RemoveEtcdMember { machine: key.clone() };
+    let etcd = match etcd(context) {
+        Ok(etcd) => etcd,
+        Err(hold) => {
+            chain.hold(hold);
+            chain.push_elsewhere(remove, "take it out of etcd, if it is still a member");
+            return;
+        }
+    };
+    let Some(member) = etcd.member_of(machine) else { return };
+    if member.is_learner {
+        chain.push_elsewhere(remove, "take it out of etcd, where it has no vote yet");
+        return;
+    }
+    let sick = is_sick(etcd, machine, member);
+    if let Err(hold) = may_leave(context, etcd, machine, (member, sick)) {
+        chain.hold(hold);
+    }
+    if etcd.leader() == Some(member.id) {
+        // The newest of the healthy: it is the least likely to be the next that goes.
+        let heir = staying(context)
+            .filter(|other| {
+                etcd.member_of(other)
+                    .is_some_and(|member| !member.is_learner && etcd.ailment(member).is_none())
+            })
+            .last();
+        match heir {
+            Some(heir) => chain.push_elsewhere(
+                Action::MoveEtcdLeader { machine: key, to: heir.key() },
+                format!(
+                    "give etcd's leadership to {} first, so that no write waits for an election",
+                    heir.key()
+                ),
+            ),
+            None => chain.wait_for("NoHeir", "no other control plane is healthy enough to lead etcd"),
+        }
+    }
+    let why = if sick { "take it out of etcd: it is not healthy" } else { "take it out of etcd" };
+    chain.push_elsewhere(remove, why);
+}
+
+/// Whether a voter may go now.
+fn may_leave(
+    context: &ClusterContext<'_>,
+    etcd: Etcd<'_>,
+    machine: &Machine,
+    (member, sick): (&EtcdMember, bool),
+) -> Result<(), StepState> {
+    no_strangers(context, etcd)?;
+    if let Some(first) = first_to_leave(context, etcd).filter(|first| first.key() != machine.key()) {
+        return Err(wait(
+            "OneAtATime",
+            format!("control planes leave one at a time: {} is first", first.object_ref()),
+        ));
+    }
+    if let Some(other) = joining(context) {
+        return Err(wait("OneAtATime", format!("{} joins first", other.object_ref())));
+    }
+    etcd.allows(Change::Remove(member.id)).map_err(|message| wait("EtcdQuorum", message))?;
+    if sick {
+        return Ok(());
+    }
+    let wanted = context.cluster.spec.control_plane.replicas;
+    let there = u32::try_from(staying(context).count()).unwrap_or(u32::MAX);
+    if there < wanted {
+        return Err(wait(
+            "ReplacementFirst",
+            format!(
+                "it is healthy, and goes when another has taken its place: {there} of {wanted} control planes that stay have joined"
+            ),
+        ));
+    }
+    all_healthy(context, etcd)
+}
+
+/// Of those that are being deleted and vote, the one that goes first: who is not healthy, then the lowest number.
+fn first_to_leave<'c>(context: &'c ClusterContext<'_>, etcd: Etcd<'_>) -> Option<&'c Machine> {
+    context
+        .machines
+        .iter()
+        .copied()
+        .filter(|machine| machine.spec.role == MachineRole::ControlPlane && machine.metadata.is_deleting())
+        .filter_map(|machine| {
+            let member = etcd.member_of(machine).filter(|member| !member.is_learner)?;
+            Some((!is_sick(etcd, machine, member), machine))
+        })
+        .min_by_key(|(healthy, _)| *healthy)
+        .map(|(_, machine)| machine)
+}
+
+/// A learner that a failed join left behind holds up every further join.
+pub(super) fn clean_up(context: &ClusterContext<'_>, machine: &Machine, chain: &mut Chain) {
+    if may_have_member(context, machine)
+        && let Ok(etcd) = etcd(context)
+        && etcd.member_of(machine).is_some_and(|member| member.is_learner)
+    {
+        chain.push_elsewhere(
+            Action::RemoveEtcdMember { machine: machine.key() },
+            "take the learner out of etcd that its failed join left behind",
+        );
+    }
+}
+
+/// A node that joined and has no vote yet gets it.
+pub(super) fn promote(context: &ClusterContext<'_>, machine: &Machine, chain: &mut Chain) {
+    if may_have_member(context, machine)
+        && let Ok(etcd) = etcd(context)
+        && etcd.member_of(machine).is_some_and(|member| member.is_learner)
+    {
+        chain.push_elsewhere(
+            Action::PromoteEtcdMember { machine: machine.key() },
+            "give it its vote in etcd: it joined without one",
+        );
+    }
+}

@@ -1,0 +1,291 @@
+//! Simulated etcd: members with and without a vote, a leader, and majorities.
+//!
+//! A member is what a machine has on its etcd disk, so that the machine's uid names it. Data is not simulated: what
+//! counts is who belongs to it, who lives, and what is answered when. A removed member never comes back.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
+
+use ashlar_api::{Machine, NamespacedName};
+use ashlar_engine::effects::{EffectError, EffectErrorKind, EtcdApi, EtcdTarget};
+use ashlar_plan::{EtcdMember, EtcdStatus};
+use async_trait::async_trait;
+use uuid::Uuid;
+
+use crate::seed::pem_bodies;
+use crate::{SimWorld, State, guest};
+
+/// One cluster's etcd.
+#[derive(Clone, Debug, Default)]
+pub struct SimEtcd {
+    /// Members by id.
+    pub members: BTreeMap<u64, SimMember>,
+    /// Members that were taken out.
+    pub removed: BTreeSet<u64>,
+    leader: Option<u64>,
+}
+
+/// A member.
+#[derive(Clone, Debug)]
+pub struct SimMember {
+    /// Its name, which is its node's.
+    pub name: String,
+    /// Its machine.
+    pub machine: Uuid,
+    /// Where its peers find it.
+    pub address: Ipv4Addr,
+    /// Whether it has no vote (yet).
+    pub is_learner: bool,
+}
+
+/// The id of a machine's member.
+pub(crate) fn member_id(machine: Uuid) -> u64 {
+    machine.as_u64_pair().1
+}
+
+impl SimEtcd {
+    /// Names of those who vote.
+    pub fn voters(&self) -> BTreeSet<&str> {
+        self.members.values().filter(|member| !member.is_learner).map(|member| member.name.as_str()).collect()
+    }
+
+    /// Names of those who do not vote yet.
+    pub fn learners(&self) -> BTreeSet<&str> {
+        self.members.values().filter(|member| member.is_learner).map(|member| member.name.as_str()).collect()
+    }
+}
+
+impl State {
+    /// Ids of the voters that run.
+    pub(crate) fn living_voters(&self, cluster: &NamespacedName) -> Vec<u64> {
+        let Some(world) = self.clusters.get(cluster) else { return Vec::new() };
+        let voters = world.etcd.members.iter().filter(|(_, member)| !member.is_learner);
+        voters.filter(|(_, member)| guest::runs_etcd(self, member.machine)).map(|(id, _)| *id).collect()
+    }
+
+    /// Voters that run, of all.
+    pub fn etcd_votes(&self, cluster: &NamespacedName) -> (usize, usize) {
+        let all = self.clusters.get(cluster).map(|world| world.etcd.voters().len()).unwrap_or_default();
+        (self.living_voters(cluster).len(), all)
+    }
+
+    /// Whether a majority of the voters runs.
+    pub fn has_quorum(&self, cluster: &NamespacedName) -> bool {
+        let (living, all) = self.etcd_votes(cluster);
+        all > 0 && living > all / 2
+    }
+
+    /// Whether the cluster's virtual address answers: a control plane that can serve holds it.
+    pub fn endpoint_answers(&self, cluster: &NamespacedName) -> bool {
+        self.has_quorum(cluster) && guest::any_serving(self, cluster, |_| true)
+    }
+
+    /// The leader: the one there was while it lives, else the first of the living.
+    pub(crate) fn etcd_leader(&self, cluster: &NamespacedName) -> Option<u64> {
+        if !self.has_quorum(cluster) {
+            return None;
+        }
+        let living = self.living_voters(cluster);
+        let kept = self.clusters.get(cluster).and_then(|world| world.etcd.leader);
+        kept.filter(|leader| living.contains(leader)).or_else(|| living.first().copied())
+    }
+
+    /// Elections: whoever leads now is remembered.
+    pub(crate) fn elect(&mut self) {
+        let clusters: Vec<NamespacedName> = self.clusters.keys().cloned().collect();
+        for cluster in clusters {
+            let leader = self.etcd_leader(&cluster);
+            let Some(world) = self.clusters.get_mut(&cluster) else { continue };
+            if leader.is_none() || world.etcd.leader == leader {
+                continue;
+            }
+            let is_first = world.etcd.leader.is_none();
+            world.etcd.leader = leader;
+            let name = leader.and_then(|id| world.etcd.members.get(&id)).map(|member| member.name.clone());
+            if let Some(name) = name.filter(|_| !is_first) {
+                self.note(format!("etcd {cluster}: {name} leads now"));
+            }
+        }
+    }
+
+    /// The members as they are, for the transcript.
+    pub(crate) fn note_members(&mut self, cluster: &NamespacedName, what: &str) {
+        let Some(world) = self.clusters.get(cluster) else { return };
+        let voters: Vec<&str> = world.etcd.voters().into_iter().collect();
+        let learners: Vec<&str> = world.etcd.learners().into_iter().collect();
+        let more =
+            if learners.is_empty() { String::new() } else { format!("; learners {}", learners.join(", ")) };
+        let line = format!("etcd {cluster}: {what}; {} voters {}{more}", voters.len(), voters.join(", "));
+        self.note(line);
+    }
+
+    /// A joining control plane asks to be let in, as kubeadm does: as a learner, one at a time.
+    pub(crate) fn add_learner(&mut self, cluster: &NamespacedName, machine: &Machine) -> bool {
+        let (Some(uid), Some(address)) = (machine.metadata.uid, machine.spec.node_address()) else {
+            return false;
+        };
+        let id = member_id(uid);
+        let quorum = self.has_quorum(cluster);
+        let Some(world) = self.clusters.get_mut(cluster) else { return false };
+        let etcd = &mut world.etcd;
+        if etcd.members.contains_key(&id) {
+            return true;
+        }
+        let taken = etcd.members.values().any(|member| member.is_learner);
+        if !quorum || taken || etcd.removed.contains(&id) {
+            return false;
+        }
+        let name = machine.spec.node.name.clone();
+        etcd.members.insert(id, SimMember { name: name.clone(), machine: uid, address, is_learner: true });
+        self.note_members(cluster, &format!("{name} is a learner"));
+        true
+    }
+
+    /// A learner that has caught up gets its vote. `None` if it is no member any more.
+    pub(crate) fn promote(&mut self, cluster: &NamespacedName, id: u64) -> Option<bool> {
+        let quorum = self.has_quorum(cluster);
+        let member = self.clusters.get_mut(cluster)?.etcd.members.get_mut(&id)?;
+        if member.is_learner && quorum {
+            member.is_learner = false;
+            let name = member.name.clone();
+            self.note_members(cluster, &format!("{name} votes"));
+            return Some(true);
+        }
+        Some(!member.is_learner)
+    }
+
+    /// A member goes, and what it did is refused from then on.
+    fn remove_etcd_member(&mut self, cluster: &NamespacedName, id: u64) -> bool {
+        let Some(world) = self.clusters.get_mut(cluster) else { return false };
+        let Some(member) = world.etcd.members.remove(&id) else { return false };
+        world.etcd.removed.insert(id);
+        self.note_members(cluster, &format!("{} was removed", member.name));
+        true
+    }
+}
+
+/// The member that listens at the target, if it answers through a host that does.
+fn member_at(state: &mut State, target: &EtcdTarget) -> Result<u64, EffectError> {
+    let unreachable = |why: &str| {
+        let message = format!("cluster {}: the etcd of {}: {why}", target.cluster, target.node);
+        EffectError::new(EffectErrorKind::Unreachable, message)
+    };
+    if !target.dial.via.iter().any(|host| state.host(host).is_ok()) {
+        return Err(unreachable("no host of its network answers"));
+    }
+    let world = state.clusters.get(&target.cluster);
+    let ca = pem_bodies(&target.ca_pem, "CERTIFICATE").pop();
+    if !ca.is_some_and(|ca| world.is_some_and(|world| world.certificates.contains(&ca))) {
+        return Err(unreachable("its certificate is signed by an unknown authority"));
+    }
+    let found = world
+        .into_iter()
+        .flat_map(|world| &world.etcd.members)
+        .find(|(_, member)| member.address == target.dial.address && guest::runs_etcd(state, member.machine));
+    found.map(|(id, _)| *id).ok_or_else(|| unreachable("connection refused"))
+}
+
+/// A member that can do what needs a majority.
+fn voter_at(state: &mut State, target: &EtcdTarget) -> Result<u64, EffectError> {
+    let id = member_at(state, target)?;
+    let failed = |kind, why: &str| {
+        EffectError::new(kind, format!("cluster {}: the etcd of {}: {why}", target.cluster, target.node))
+    };
+    if !state.has_quorum(&target.cluster) {
+        return Err(failed(EffectErrorKind::Unreachable, "etcdserver: no leader"));
+    }
+    let member = state.clusters.get(&target.cluster).and_then(|world| world.etcd.members.get(&id));
+    if member.is_none_or(|member| member.is_learner) {
+        return Err(failed(EffectErrorKind::Unreachable, "etcdserver: rpc not supported for learner"));
+    }
+    Ok(id)
+}
+
+fn not_found(target: &EtcdTarget) -> EffectError {
+    let message = format!("cluster {}: etcdserver: member not found", target.cluster);
+    EffectError::new(EffectErrorKind::NotFound, message)
+}
+
+#[async_trait]
+impl EtcdApi for SimWorld {
+    async fn members(&self, target: &EtcdTarget) -> Result<Vec<EtcdMember>, EffectError> {
+        self.look_at_api(|state| {
+            voter_at(state, target)?;
+            let members = state.clusters.get(&target.cluster).into_iter().flat_map(|world| {
+                world.etcd.members.iter().map(|(id, member)| EtcdMember {
+                    id: *id,
+                    // A member tells its name once it has started.
+                    name: if guest::runs_etcd(state, member.machine) || !member.is_learner {
+                        member.name.clone()
+                    } else {
+                        String::new()
+                    },
+                    peer_urls: vec![format!("https://{}:2380", member.address)],
+                    is_learner: member.is_learner,
+                })
+            });
+            Ok(members.collect())
+        })
+        .await
+    }
+
+    async fn status(&self, target: &EtcdTarget) -> Result<EtcdStatus, EffectError> {
+        self.look_at_api(|state| {
+            let id = member_at(state, target)?;
+            let leader = state.etcd_leader(&target.cluster);
+            let member = state.clusters.get(&target.cluster).and_then(|world| world.etcd.members.get(&id));
+            let errors = if leader.is_none() { vec!["etcdserver: no leader".to_owned()] } else { Vec::new() };
+            Ok(EtcdStatus {
+                member_id: id,
+                leader,
+                is_learner: member.is_some_and(|member| member.is_learner),
+                errors,
+                version: "3.7.0".to_owned(),
+                db_size_bytes: 1 << 20,
+            })
+        })
+        .await
+    }
+
+    async fn promote_member(&self, target: &EtcdTarget, member: u64) -> Result<(), EffectError> {
+        self.effect(|state| {
+            voter_at(state, target)?;
+            state.count_mutation("promote_member");
+            state.promote(&target.cluster, member).map(drop).ok_or_else(|| not_found(target))
+        })
+        .await
+    }
+
+    async fn remove_member(&self, target: &EtcdTarget, member: u64) -> Result<(), EffectError> {
+        self.effect(|state| {
+            voter_at(state, target)?;
+            state.judge_remove_member(&target.cluster, member);
+            state.count_mutation("remove_member");
+            if state.remove_etcd_member(&target.cluster, member) { Ok(()) } else { Err(not_found(target)) }
+        })
+        .await
+    }
+
+    async fn move_leader(&self, target: &EtcdTarget, to: u64) -> Result<(), EffectError> {
+        self.effect(|state| {
+            let id = voter_at(state, target)?;
+            let busy = |why: &str| {
+                EffectError::new(EffectErrorKind::Busy, format!("cluster {}: {why}", target.cluster))
+            };
+            if state.etcd_leader(&target.cluster) != Some(id) {
+                return Err(busy("etcdserver: not leader"));
+            }
+            if !state.living_voters(&target.cluster).contains(&to) {
+                return Err(busy("etcdserver: bad leader transferee"));
+            }
+            state.count_mutation("move_leader");
+            let name = state.clusters.get_mut(&target.cluster).and_then(|world| {
+                world.etcd.leader = Some(to);
+                world.etcd.members.get(&to).map(|member| member.name.clone())
+            });
+            state.note(format!("etcd {}: {} leads now", target.cluster, name.unwrap_or_default()));
+            Ok(())
+        })
+        .await
+    }
+}
