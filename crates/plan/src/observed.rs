@@ -18,7 +18,7 @@ pub struct Observed {
     #[serde(with = "crate::pairs")]
     pub clusters: BTreeMap<NamespacedName, ClusterSeen>,
     /// etcd of clusters. A cluster that is not in here was not asked.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(default, with = "crate::pairs")]
     pub etcd: BTreeMap<NamespacedName, EtcdSeen>,
     /// Consoles of machines that have not joined yet.
     #[serde(with = "crate::pairs")]

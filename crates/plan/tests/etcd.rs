@@ -213,7 +213,7 @@ fn fail_join(world: &mut World, machine: &str) {
 fn a_failed_join_is_replaced_and_its_learner_removed_three_times() {
     let mut world = living(1);
     set_replicas(&mut world, 3);
-    for number in 2..=5 {
+    for number in 2..=6 {
         let name = format!("prod-ctrl-{number}");
         while !world.snapshot.machines.contains_key(&key(&name)) {
             let plan = world.plan();
@@ -223,8 +223,7 @@ fn a_failed_join_is_replaced_and_its_learner_removed_three_times() {
     }
     let plan = world.settle();
     let left: Vec<_> = control_planes(&world);
-    assert!(left.contains(&"prod-ctrl-5".to_owned()), "the fourth is kept for whoever looks: {left:?}");
-    assert!(!left.contains(&"prod-ctrl-2".to_owned()), "{left:?}");
+    assert_eq!(left, ["prod-ctrl-1", "prod-ctrl-5", "prod-ctrl-6"], "those after the third are kept");
     assert!(world.etcd[&key("prod")].values().all(|member| !member.is_learner), "no learner is left");
     assert!(reasons(&plan, "prod-ctrl-5")[0].contains("FirstBootFailed"), "{:?}", plan.steps);
 }
@@ -277,6 +276,7 @@ fn rules(world: &World, steps: Vec<Step>) -> Vec<&'static str> {
     let plan = Plan { decisions: Vec::new(), steps, report: Report::default() };
     let mut rules: Vec<_> =
         check(&world.snapshot, &plan).into_iter().map(|violation| violation.rule).collect();
+    rules.retain(|rule| ["Intent", "Quorum", "OneAtATime"].contains(rule));
     rules.dedup();
     rules
 }
@@ -289,7 +289,7 @@ fn the_checker_refuses_what_could_cost_the_majority() {
         let host = &world.snapshot.machines[&key(name)].spec.host;
         ready(Action::DestroyDomain { machine: key(name) }, name, host)
     };
-    assert_eq!(rules(&world, vec![remove("prod-ctrl-1")]), ["Intent", "Quorum"], "nobody asked for it");
+    assert_eq!(rules(&world, vec![remove("prod-ctrl-1")]), ["Intent"], "nobody asked for it");
     set_replicas(&mut world, 1);
     delete(&mut world, "prod-ctrl-1");
     let one = vec![remove("prod-ctrl-1"), destroy(&world, "prod-ctrl-1")];

@@ -39,7 +39,8 @@ pub(super) fn check(snapshot: &Snapshot, plan: &Plan, findings: &mut Findings) {
                 }
                 Decision::Update(Object::Machine(changed)) => {
                     if let Some(read) = snapshot.machines.get(&changed.key())
-                        && (read.spec != changed.spec || read.metadata.uid != changed.metadata.uid)
+                        && (!is_same_machine(&read.spec, &changed.spec)
+                            || read.metadata.uid != changed.metadata.uid)
                     {
                         findings.add(
                             "MachineIsFixed",
@@ -78,4 +79,12 @@ fn exists(snapshot: &Snapshot, object: &ObjectRef) -> bool {
         // The planner makes no objects of other kinds.
         _ => true,
     }
+}
+
+/// Labels and taints of its node are all that may change about a machine.
+fn is_same_machine(read: &MachineSpec, changed: &MachineSpec) -> bool {
+    let mut read = read.clone();
+    read.node.labels.clone_from(&changed.node.labels);
+    read.node.taints.clone_from(&changed.node.taints);
+    read == *changed
 }

@@ -105,7 +105,9 @@ fn etcd(judged: &Judged<'_>, cluster: &Cluster) -> Option<Judgement> {
     let judgement =
         |status, reason: &str, message: String| Some(Judgement::new(ETCD_HEALTHY, status, reason, message));
     let world = match judged.snapshot.observed.etcd.get(&cluster.key())? {
-        EtcdSeen::Seen(world) => world,
+        EtcdSeen::Seen(world) if world.members.len() > 1 => world,
+        EtcdSeen::Seen(_) => return None,
+        EtcdSeen::Unreachable { .. } if cluster.spec.control_plane.replicas == 1 => return None,
         EtcdSeen::Unreachable { reason } => {
             return judgement(ConditionStatus::False, "NoMajority", format!("no majority answers: {reason}"));
         }

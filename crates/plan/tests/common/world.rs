@@ -365,6 +365,10 @@ impl World {
             let control_planes =
                 || machines.iter().filter(|machine| machine.spec.role == MachineRole::ControlPlane);
             let members = self.etcd.entry(cluster.clone()).or_default();
+            // What is gone before it began leaves nothing behind.
+            if !self.snapshot.clusters[&cluster].record.initialized {
+                members.retain(|id, _| machines.iter().any(|machine| member_id(machine) == *id));
+            }
             // The first one begins a new etcd.
             let first = control_planes().find(|machine| {
                 machine.spec.bootstrap == Bootstrap::Init && machine.record.first_started_at.is_some()
