@@ -142,20 +142,29 @@ impl Scene<'_> {
         Member(command.stdout(Stdio::null()).stderr(log).spawn().unwrap())
     }
 
-    /// As kubeadm does it: known to the others before it starts, without a vote.
+    /// As kubeadm does it: known to the others before it starts, without a vote. Members that have not been connected
+    /// for long enough yet refuse it with «unhealthy cluster» (etcd's strict-reconfig-check).
     fn add_learner(&self, number: u8) {
-        let output = Command::new(self.binaries.join("etcdctl"))
-            .args(["--endpoints", &format!("https://{}:2379", address(1)), "--cacert"])
-            .arg(self.path("ca.crt"))
-            .arg("--cert")
-            .arg(self.path("n1.crt"))
-            .arg("--key")
-            .arg(self.path("n1.key"))
-            .args(["member", "add", &format!("n{number}"), "--learner"])
-            .args(["--peer-urls", &format!("https://{}:2380", address(number))])
-            .output()
-            .unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let deadline = Instant::now() + Duration::from_secs(60);
+        loop {
+            let output = Command::new(self.binaries.join("etcdctl"))
+                .args(["--endpoints", &format!("https://{}:2379", address(1)), "--cacert"])
+                .arg(self.path("ca.crt"))
+                .arg("--cert")
+                .arg(self.path("n1.crt"))
+                .arg("--key")
+                .arg(self.path("n1.key"))
+                .args(["member", "add", &format!("n{number}"), "--learner"])
+                .args(["--peer-urls", &format!("https://{}:2380", address(number))])
+                .output()
+                .unwrap();
+            if output.status.success() {
+                return;
+            }
+            let said = String::from_utf8_lossy(&output.stderr).into_owned();
+            assert!(said.contains("unhealthy cluster") && Instant::now() < deadline, "{said}");
+            std::thread::sleep(Duration::from_millis(200));
+        }
     }
 
     fn target(&self, number: u8) -> EtcdTarget {

@@ -242,7 +242,8 @@ fn a_node_that_does_not_come_up_fails_at_its_deadline() {
     let now = world.snapshot.now;
     world.snapshot.machines.get_mut(&key("demo-ctrl-1")).unwrap().metadata.deletion_timestamp = Some(now);
     world.snapshot.observed.consoles.clear();
-    assert!(world.settle().is_empty());
+    let left = world.settle();
+    assert!(left.is_empty(), "{left:?}");
     assert_eq!(names(&world), ["demo-ctrl-2", "demo-wkr-1"]);
 }
 

@@ -357,7 +357,8 @@ impl World {
             let running = |world: &Self, machine: &Machine| match &world.snapshot.observed.hosts
                 [&machine.spec.host]
             {
-                HostSeen::Seen(host) => {
+                // A first boot that failed left no API server and no etcd behind.
+                HostSeen::Seen(host) if machine.record.failure.is_none() => {
                     host.domains.get(&machine.spec.domain.uuid).is_some_and(|domain| domain.state.is_active())
                 }
                 _ => false,
