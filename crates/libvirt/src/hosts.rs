@@ -21,6 +21,9 @@ use crate::ssh::{Ssh, Trunk};
 /// A socket's path has 107 characters at most, and ssh appends 17 to it while it opens one.
 const MAX_DIR: usize = 60;
 
+/// A namespace of the host, if it is not the host's own, with an address and a port there.
+pub(crate) type Destination = (Option<String>, Ipv4Addr, u16);
+
 /// Real hosts: [`Hypervisor`](ashlar_engine::effects::Hypervisor), [`HostShell`](ashlar_engine::effects::HostShell)
 /// and [`Dial`](ashlar_engine::effects::Dial) in one, since they share connections.
 pub struct Hosts {
@@ -30,7 +33,7 @@ pub struct Hosts {
     entries: Mutex<BTreeMap<String, Arc<Entry>>>,
     counters: Arc<Counters>,
     /// Namespace, address and port → the host through which it was last reached.
-    pub(crate) good_ways: Mutex<BTreeMap<(Option<String>, Ipv4Addr, u16), String>>,
+    pub(crate) good_ways: Mutex<BTreeMap<Destination, String>>,
 }
 
 /// One host, as it is declared now.

@@ -449,7 +449,7 @@ async fn the_matrix_can_fail(scene: &Scene<'_>, hosts: &Hosts) {
     let NetworksSeen::Seen { foreign, .. } = hosts.observe_networks(&scene.target(2)).await.unwrap() else {
         panic!("the host did not say")
     };
-    assert_eq!(foreign.into_iter().collect::<Vec<_>>(), [bridge.clone()]);
+    assert_eq!(foreign.into_iter().collect::<Vec<_>>(), std::slice::from_ref(&bridge));
     let refused = hosts.remove_network(&scene.target(2), common::INSTALLATION, other.uid).await.unwrap_err();
     assert_eq!(refused.kind, EffectErrorKind::Refused, "{refused}");
     scene.lab.on_host(2, &["ip", "link", "del", &bridge]);

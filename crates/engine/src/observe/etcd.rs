@@ -155,9 +155,7 @@ fn is_worth_asking(snapshot: &Snapshot, cluster: &Cluster) -> bool {
             && machine.record.failure.is_none()
             && !machine.metadata.is_deleting()
     };
-    machines.len() != 1
-        || cluster.spec.control_plane.replicas != 1
-        || !machines.iter().all(|machine| is_settled(&machine))
+    machines.len() != 1 || cluster.spec.control_plane.replicas != 1 || !machines.iter().all(is_settled)
 }
 
 enum Silence {

@@ -85,7 +85,7 @@ pub fn bridge_table(network: &HostNetwork) -> String {
 fn tap(text: &mut String, network: &HostNetwork, filter: &TapFilter, cluster: Option<usize>) {
     let TapFilter { machine, mac, addresses, pod_sources, .. } = filter;
     let claims = std::iter::once(Ipv4Addr::UNSPECIFIED).chain(addresses.iter().copied());
-    let claims = set(&claims.collect::<Vec<_>>());
+    let claims = set(claims.collect::<Vec<_>>());
     let sources: Vec<String> = addresses
         .iter()
         .map(ToString::to_string)

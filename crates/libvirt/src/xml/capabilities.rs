@@ -87,7 +87,7 @@ fn capacity(host: &Element, cpu: &Element) -> HostCapacity {
             cores.insert((part("socket_id"), part("die_id"), part("core_id")));
         }
         threads += in_cell;
-        let hugepages = hugepages(&cell);
+        let hugepages = hugepages(cell);
         numa.insert(
             id,
             NumaNode { threads: in_cell, memory: Mebibytes(kib / 1024), cpus: CpuSet(cpus), hugepages },

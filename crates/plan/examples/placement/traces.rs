@@ -212,7 +212,8 @@ pub(crate) fn run(directory: &Path) {
             ));
         }
     }
-    let policies: [(&str, fn() -> Box<dyn Policy>); 3] = [
+    type Maker = fn() -> Box<dyn Policy>;
+    let policies: [(&str, Maker); 3] = [
         ("first fit", || Box::new(Simple { best: false, free: Vec::new() })),
         ("best fit", || Box::new(Simple { best: true, free: Vec::new() })),
         ("ashlar", || Box::new(Ashlar::new())),

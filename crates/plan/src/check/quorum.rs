@@ -166,7 +166,7 @@ impl<'p> Judge<'_, 'p, '_> {
         let Some(machine) = self.projected.machines.get(key).copied() else { return };
         let own = voters(etcd, Some(machine));
         let failed = machine.record.failure.is_some();
-        if !machine.metadata.is_deleting() && !(failed && own.is_empty()) {
+        if !(machine.metadata.is_deleting() || failed && own.is_empty()) {
             self.find("Intent", format!("{key} leaves etcd without a recorded intent to delete it"));
         }
         let Some(own) = own.first().copied() else { return };

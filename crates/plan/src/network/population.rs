@@ -14,6 +14,9 @@ use super::host_network::{HostNetwork, MadeBridge, Overlay, TapFilter};
 use super::names;
 use crate::draft::cluster_of;
 
+/// A machine, and the interface that it has on a network.
+type Attached<'a> = (&'a Machine, &'a Nic);
+
 /// Networks with their machines.
 pub struct Population<'a> {
     installation: Uuid,
@@ -21,7 +24,7 @@ pub struct Population<'a> {
     hosts: BTreeMap<&'a str, &'a Host>,
     clusters: BTreeMap<NamespacedName, &'a Cluster>,
     /// Network and host → interfaces there.
-    attached: BTreeMap<&'a str, BTreeMap<&'a str, Vec<(&'a Machine, &'a Nic)>>>,
+    attached: BTreeMap<&'a str, BTreeMap<&'a str, Vec<Attached<'a>>>>,
     /// Segment → addresses with the cluster that holds them.
     held: BTreeMap<String, BTreeMap<NamespacedName, BTreeSet<Ipv4Addr>>>,
     /// Addresses of all hosts.

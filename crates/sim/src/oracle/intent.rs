@@ -180,7 +180,7 @@ impl State {
     /// are dead it must leave a majority. And a dead one is removed before its replacement comes.
     fn judge_join(&mut self, cluster: &NamespacedName, name: &str) {
         let (living, voters) = self.etcd_votes(cluster);
-        if voters > 1 && living <= (voters + 1) / 2 {
+        if voters > 1 && living <= voters.div_ceil(2) {
             self.blame("quorum", format!("{name} joins {living} living of {voters} voters of {cluster}"));
         }
         let learners =

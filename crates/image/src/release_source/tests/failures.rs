@@ -82,7 +82,12 @@ fn registries() {
         ("a tag is missing", complaint(|p| p.release.flannel_registry = p.registry.url())),
         (
             "an index without our architecture",
-            complaint(|p| p.registry.push("etcd", "3.7.0-0", &["s390x", "arm64"], &[own.clone()])),
+            complaint(|p| p.registry.push(
+                "etcd",
+                "3.7.0-0",
+                &["s390x", "arm64"],
+                std::slice::from_ref(&own)
+            )),
         ),
         (
             "an image of another architecture",
@@ -90,13 +95,13 @@ fn registries() {
                 "ghcr.io/flannel-io/flannel",
                 FLANNEL,
                 "arm64",
-                &[own.clone()]
+                std::slice::from_ref(&own)
             )),
         ),
         (
             "a layer that is damaged on the registry's disk",
             complaint(|p| {
-                p.registry.push("etcd", "3.7.0-0", &["amd64"], &[own.clone()]);
+                p.registry.push("etcd", "3.7.0-0", &["amd64"], std::slice::from_ref(&own));
                 p.registry.damage(&own);
             }),
         ),
