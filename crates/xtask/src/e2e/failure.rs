@@ -63,7 +63,7 @@ pub(crate) fn of_the_node(context: &mut Context) -> Result<()> {
 pub(crate) fn of_the_network(context: &mut Context) -> Result<()> {
     let name = context.name.clone();
     let cluster = context.json(&["get", "cluster", &name])?;
-    let class = cluster["spec"]["workers"][0]["class"].clone();
+    let class = cluster["spec"]["controlPlane"]["class"].clone();
     let group = format!("{name}-cut");
     let machine = format!("{group}-1");
     let spec = json!({"cluster": name, "replicas": 1, "class": class});
