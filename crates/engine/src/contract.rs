@@ -10,6 +10,7 @@
 )]
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use ashlar_api::{Accelerator, VolumeFormat};
 use ashlar_plan::domain::{DomainDisk, DomainNic};
@@ -18,6 +19,9 @@ use uuid::Uuid;
 use zeroize::Zeroizing;
 
 use crate::effects::{EffectErrorKind, HostTarget, Hypervisor, VolumeCreate, VolumeSource};
+
+/// How long a guest that boots may keep its tray shut.
+const EJECT_DEADLINE: Duration = Duration::from_secs(60);
 
 /// Where the cases run.
 pub struct Place<'a> {
@@ -228,7 +232,7 @@ pub async fn a_domain_lives_from_definition_to_removal(place: &Place<'_>) {
     hypervisor.define_domain(host, &newer).await.unwrap();
     assert_eq!(place.seen(&spec).await.unwrap().mark, Some(newer.mark.clone()));
 
-    hypervisor.eject_medium(host, spec.uuid).await.unwrap();
+    eject_when_not_busy(place, spec.uuid).await;
     hypervisor.eject_medium(host, spec.uuid).await.unwrap();
     assert_eq!(place.seen(&spec).await.unwrap().medium_path, None);
 
@@ -243,6 +247,14 @@ pub async fn a_domain_lives_from_definition_to_removal(place: &Place<'_>) {
     assert_eq!(place.seen(&spec).await, None);
     place.remove(root).await;
     place.remove(seed).await;
+}
+
+/// A guest that is booting may take its time to open the tray: the engine tries again then, and so does this.
+async fn eject_when_not_busy(place: &Place<'_>, domain: Uuid) {
+    let begin = Instant::now();
+    while let Err(error) = place.hypervisor.eject_medium(&place.host, domain).await {
+        assert!(error.kind == EffectErrorKind::Busy && begin.elapsed() < EJECT_DEADLINE, "{error}");
+    }
 }
 
 /// Names that somebody else has.

@@ -142,7 +142,7 @@ fn classify(target: &KubeTarget, what: &str, error: &kube::Error) -> EffectError
 }
 
 /// The error with its causes; causes that repeat what stands already are left out.
-fn chain(error: &dyn std::error::Error) -> String {
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {

@@ -33,7 +33,9 @@ pub(crate) fn classify(error: &LibvirtError, alive: bool) -> EffectErrorKind {
         _ if says("has asynchronous jobs running")
             || says("cannot acquire state change lock")
             || says("is still in use")
-            || says("is being") =>
+            || says("is being")
+            // QEMU lets the guest open the tray of a CD-ROM, and libvirt does not wait for a guest that is slow at it.
+            || says("Tray of device") =>
         {
             Kind::Busy
         }
@@ -75,6 +77,16 @@ mod tests {
             ),
             (error(38, 18, 28, "cannot fill file '/p/x': No space left on device"), Exhausted),
             (error(1, 18, 0, "internal error: pool 'images' has asynchronous jobs running."), Busy),
+            (
+                error(
+                    1,
+                    10,
+                    0,
+                    "internal error: unable to execute QEMU command 'blockdev-remove-medium': Tray of device \
+                     'scsi0-0-0-6' is not open",
+                ),
+                Busy,
+            ),
             (error(68, 10, 0, "Timed out during operation: cannot acquire state change lock"), Busy),
             (error(27, 20, 0, "XML error: bad"), Refused),
             (error(67, 10, 0, "unsupported configuration: x"), Refused),

@@ -17,6 +17,7 @@ use tonic::transport::Channel;
 use tonic::{Code, Request, Status};
 use tonic_prost::ProstCodec;
 
+use crate::client::chain;
 use messages::{Empty, MemberId, MemberListRequest, MemberListResponse, MoveLeaderRequest, StatusResponse};
 
 /// Longest time for one request. A TLS handshake under software emulation takes seconds on a busy machine; a change of
@@ -173,19 +174,4 @@ fn kind_of(status: &Status) -> EffectErrorKind {
 /// The status' own words, or its causes where it has none.
 fn why(status: &Status) -> String {
     if std::error::Error::source(status).is_some() { chain(status) } else { status.message().to_owned() }
-}
-
-/// The error with its causes; causes that repeat what stands already are left out.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text.push_str(": ");
-            text.push_str(&cause_text);
-        }
-        source = cause.source();
-    }
-    text
 }

@@ -56,9 +56,6 @@ pub(super) fn undefine(connection: &Connection, counters: &Counters, domain: Uui
     Ok(domain.undefine()?)
 }
 
-/// Between two attempts to take the medium out.
-const TRAY_PAUSE: std::time::Duration = std::time::Duration::from_millis(300);
-
 /// Empties the drive in the definition and, where the domain runs, in the running machine.
 pub(super) fn eject(connection: &Connection, counters: &Counters, domain: Uuid) -> Result<(), CallError> {
     let domain = connection.domain_by_uuid(domain)?;
@@ -69,18 +66,7 @@ pub(super) fn eject(connection: &Connection, counters: &Counters, domain: Uuid) 
         return Ok(());
     }
     counters.count("eject_medium");
-    let empty = xml::cdrom(None)?;
-    let mut tries_left = 10_u32;
-    loop {
-        match domain.update_device(&empty, active) {
-            // QEMU answers before a tray that a busy guest opens is open; libvirt does not wait for it.
-            Err(error) if tries_left > 0 && error.to_string().contains("Tray of device") => {
-                tries_left -= 1;
-                std::thread::sleep(TRAY_PAUSE);
-            }
-            done => return Ok(done?),
-        }
-    }
+    Ok(domain.update_device(&xml::cdrom(None)?, active)?)
 }
 
 /// The filter of every node's tap, looked for once per connection and made where it is missing.
