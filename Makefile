@@ -1,5 +1,5 @@
 # No logic here: after the build, everything is an `ashlar` subcommand or `cargo xtask`.
-.PHONY: cluster test test-ha down build toolchain
+.PHONY: cluster test test-ha test-pool down build toolchain
 
 # A real Kubernetes cluster in a lab on this machine: system packages, build, node image, lab, cluster, smoke test.
 cluster: build
@@ -15,6 +15,13 @@ test-ha: build
 	target/release/ashlar setup --tests
 	target/release/ashlar image build
 	cargo xtask test-ha
+
+# Two clusters of two Kubernetes versions on three lab hosts; one is lost and deleted while the other is written to.
+test-pool: build
+	target/release/ashlar setup --tests
+	target/release/ashlar image build
+	target/release/ashlar image build --kubernetes v1.36.3
+	cargo xtask test-pool
 
 # Takes the lab of `make cluster` away with all that is in it; images stay in the cache.
 down: build

@@ -17,6 +17,7 @@ pub mod manifest;
 pub mod meta;
 pub mod names;
 pub mod object;
+pub mod own_network;
 pub mod quantity;
 pub mod schema;
 pub mod validate;

@@ -4,7 +4,7 @@
 
 mod world;
 
-use ashlar_api::{Object, diff, expand, manifest, validate};
+use ashlar_api::{Object, diff, expand, manifest, own_network, validate};
 
 const DEMO: &str = include_str!("data/good/demo.yaml");
 
@@ -57,6 +57,42 @@ fn expanding_writes_inline_groups_out_once() {
         ]
     );
     assert_eq!(expand::expand(expanded.clone()), expanded);
+}
+
+#[test]
+fn a_cluster_that_names_no_network_gets_one_of_its_own() {
+    let text = "apiVersion: ashlar.dev/v1alpha1\nkind: Cluster\nmetadata: {name: a}\nspec:\n  \
+                kubernetesVersion: v1.37.2\n  podCidr: 10.0.0.0/8\n  controlPlane: {replicas: 1, class: c}\n";
+    let of = |name: &str, namespace: &str| {
+        let text = text.replace("{name: a}", &format!("{{name: {name}, namespace: {namespace}}}"));
+        manifest::read(&text, "f.yaml").unwrap()
+    };
+    let nothing = expand::ObjectMap::new();
+    let made = own_network::with_own_networks(of("a", "default"), &nothing);
+    let [Object::Network(network), Object::Cluster(cluster)] = made.as_slice() else { panic!("{made:?}") };
+    assert_eq!((network.metadata.name.as_str(), cluster.spec.network.as_str()), ("a", "a"));
+    // Pods live in 10.0.0.0/8, so that the nodes do not.
+    assert_eq!(network.spec.cidrs[0].to_string(), "172.20.0.0/16");
+    assert!(own_network::is_network_of(network, &cluster.key()));
+    assert_eq!(validate::validate_object(&made[0]), []);
+
+    // Written again, it is the same one; another cluster's is another.
+    let stored = expand::object_map(made.clone());
+    let again = own_network::with_own_networks(of("a", "default"), &stored);
+    assert_eq!(again, made[1..]);
+    let other = own_network::with_own_networks(of("a", "team"), &stored);
+    let Object::Network(others) = &other[0] else { panic!("{other:?}") };
+    assert_eq!(others.metadata.name, "team-a");
+    let vni = |network: &ashlar_api::Network| network.spec.attachment.vxlan.as_ref().unwrap().vni;
+    assert_ne!(vni(others), vni(network));
+
+    // Two that would get the same VNI by their names do not.
+    let mut taken = (**network).clone();
+    taken.metadata.name = "somebody".to_owned();
+    let stored = expand::object_map([Object::from(taken)]);
+    let made = own_network::with_own_networks(of("a", "default"), &stored);
+    let Object::Network(moved) = &made[0] else { panic!("{made:?}") };
+    assert_eq!(vni(moved), vni(network) + 1);
 }
 
 #[test]

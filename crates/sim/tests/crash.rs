@@ -34,14 +34,14 @@ fn assert_same_identities(at: &str, record: &Record, end: &Simulation) {
 }
 
 fn crash_everywhere(control_planes: u32, workers: u32, hosts: u32, every: usize) {
-    crash_on_network("lab", control_planes, workers, hosts, every);
+    crash_on_network("  network: lab\n", control_planes, workers, hosts, every);
 }
 
 fn crash_on_network(network: &str, control_planes: u32, workers: u32, hosts: u32, every: usize) {
     let simulation = Simulation::with_pool(1, hosts).unwrap();
     simulation.apply(fixtures::OVERLAY).unwrap();
     let cluster = fixtures::cluster("demo", control_planes, workers);
-    simulation.apply(&cluster.replace("network: lab", &format!("network: {network}"))).unwrap();
+    simulation.apply(&cluster.replace("  network: lab\n", network)).unwrap();
     let creating = recorded(&simulation, Goal::ClusterReady(demo()));
     let ready = simulation.canonical().unwrap();
     delete(&simulation);
@@ -85,7 +85,12 @@ fn a_crash_in_a_highly_available_cluster_does_so_too() {
 
 #[test]
 fn a_crash_anywhere_leaves_nothing_of_an_overlay() {
-    crash_on_network("overlay", 3, 1, 3, 7);
+    crash_on_network("  network: overlay\n", 3, 1, 3, 7);
+}
+
+#[test]
+fn a_crash_anywhere_leaves_nothing_of_a_network_of_its_own() {
+    crash_on_network("", 1, 1, 2, 3);
 }
 
 /// Runs to the goal, killed at each of the points in turn; whoever comes after the last crash is left in peace.

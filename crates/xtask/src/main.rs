@@ -4,6 +4,9 @@ mod bench;
 mod ci;
 mod e2e;
 mod ha;
+mod hosts;
+mod pool;
+mod writer;
 
 use clap::{Parser, Subcommand};
 
@@ -26,6 +29,8 @@ enum Command {
     E2e(e2e::Options),
     /// Three control planes on three lab hosts; the one that holds the API's address is killed
     TestHa(ha::Options),
+    /// Two clusters of two Kubernetes versions on three lab hosts; one is lost and deleted while the other is written to
+    TestPool(pool::Options),
 }
 
 fn main() -> anyhow::Result<()> {
@@ -34,5 +39,6 @@ fn main() -> anyhow::Result<()> {
         Command::Ci(options) => ci::run(&options),
         Command::E2e(options) => e2e::run(&options),
         Command::TestHa(options) => ha::run(&options),
+        Command::TestPool(options) => pool::run(&options),
     }
 }

@@ -19,7 +19,9 @@ pub struct ClusterSpec {
     /// Image by name; default: the newest Image of the version.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub image: String,
-    /// Network that the nodes are attached to.
+    /// Network that the nodes are attached to; default: an overlay (`vxlan`) of the cluster's own, made and deleted
+    /// with it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub network: String,
     /// Where the API is reached.
     #[serde(default)]

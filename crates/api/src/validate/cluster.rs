@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use super::{Report, labels, syntax, worker_group};
 use crate::names::{CONTROL_PLANE_GROUP, MAX_WORKER_GROUP_NAME, label_problem, quoted, worker_group};
+use crate::own_network;
 use crate::{Cluster, ClusterSpec, InlineWorkerGroup};
 
 /// The kube-apiserver takes at most 20 bits of IPv4 service addresses.
@@ -19,7 +20,14 @@ const STARTUP_TIMEOUT_S: std::ops::RangeInclusive<u32> = 60..=86_400;
 pub(super) fn check(report: &mut Report<'_>, cluster: &Cluster) {
     let spec = &cluster.spec;
     report.check("spec.kubernetesVersion", syntax::version_problem(&spec.kubernetes_version));
-    report.check("spec.network", syntax::reference_problem(&spec.network));
+    if spec.network.is_empty() {
+        let name = own_network::name_for(&cluster.key());
+        let message = format!(
+            "is not given, and the cluster cannot have a network of its own: network {name} is somebody else's, or pods \
+             and Services leave no addresses; name a network"
+        );
+        report.add("spec.network", message);
+    }
     check_control_plane(report, spec);
     check_networks(report, spec);
     for (index, name) in spec.endpoint.extra_sans.iter().enumerate() {

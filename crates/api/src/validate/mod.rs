@@ -26,6 +26,7 @@ use std::collections::BTreeMap;
 
 use crate::expand::ObjectMap;
 use crate::names::{MAX_CLUSTER_NAME, MAX_LABEL, MAX_WORKER_GROUP_NAME, label_problem, quoted};
+use crate::own_network::with_own_networks;
 use crate::{Kind, Object, ObjectRef};
 
 /// One thing that is wrong.
@@ -84,9 +85,10 @@ pub fn validate_object(object: &Object) -> Vec<Violation> {
 }
 
 /// Judges objects that are to be applied: each by itself, against what they refer to, and against what is stored
-/// under their names.
+/// under their names; with the networks that clusters get which name none.
 pub fn validate_apply(objects: &[Object], existing: &ObjectMap) -> Vec<Violation> {
     let mut out = Vec::new();
+    let objects = &with_own_networks(objects.to_vec(), existing);
     for object in objects {
         out.extend(validate_object(object));
         if let Some(stored) = existing.get(&object.object_ref()) {

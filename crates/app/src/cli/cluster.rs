@@ -32,8 +32,8 @@ Examples:
       --workers wkr=3:wkr --network office --endpoint 10.88.1.10
   ashlar cluster create prod -f prod.yaml
 
-What is not given is taken where there is no choice: the newest image's version, the only network, the only
-class. An existing cluster of the name is left as it is if the flags say the same, and refused otherwise.")]
+What is not given is taken where there is no choice: the newest image's version, the only
+class; without --network the cluster gets an overlay of its own, which goes with it. An existing cluster of the name is left as it is if the flags say the same, and refused otherwise.")]
 pub(crate) struct ClusterCreateArgs {
     /// Name
     pub(crate) name: String,
@@ -53,7 +53,7 @@ pub(crate) struct ClusterCreateArgs {
     /// Workers: N, or NAME=N:CLASS; may be given several times
     #[arg(long, value_name = "WORKERS")]
     pub(crate) workers: Vec<String>,
-    /// Network of the nodes
+    /// Network of the nodes [default: an overlay of the cluster's own]
     #[arg(long, value_name = "NETWORK")]
     pub(crate) network: Option<String>,
     /// Virtual address of the API [default: one of the network's ranges]

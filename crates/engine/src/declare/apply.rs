@@ -3,7 +3,8 @@
 use ashlar_api::{
     FINALIZER, Kind, Object, ObjectRef,
     diff::{FieldChange, diff_objects},
-    expand::{ObjectMap, expand, no_longer_inline},
+    expand::{ObjectMap, expand, no_longer_inline, object_map},
+    own_network::with_own_networks,
     validate::validate_apply,
 };
 use ashlar_plan::Snapshot;
@@ -71,7 +72,7 @@ pub async fn apply(
             return Err(DeclareError::Invalid { violations });
         }
         let no_longer_inline = no_longer_inline(&objects, &stored);
-        let applied = expand(objects.clone())
+        let applied = expand(with_own_networks(objects.clone(), &stored))
             .into_iter()
             .map(|object| merge(&stored, object, clock, entropy))
             .collect::<Result<Vec<_>, _>>()?;
@@ -185,7 +186,11 @@ fn internal(error: EngineError) -> StoreError {
 
 /// Lays an object over a snapshot as if it had been applied: for `plan -f`.
 pub(crate) fn lay_over(snapshot: &mut Snapshot, objects: Vec<Object>, entropy: &dyn Entropy) {
-    for mut new in expand(objects) {
+    let existing = object_map(
+        (snapshot.networks.values().cloned().map(Object::from))
+            .chain(snapshot.clusters.values().cloned().map(Object::from)),
+    );
+    for mut new in expand(with_own_networks(objects, &existing)) {
         let name = new.object_ref();
         let old = stored(snapshot, &name);
         let object = match old {

@@ -1,6 +1,7 @@
 //! Objects leave the store only with a recorded intent, and only when the world was seen without what they stand for.
 //! The intent itself comes from a person: from a cluster, a group, or a smaller number of replicas.
 
+use ashlar_api::own_network::is_network_of;
 use ashlar_api::*;
 
 use super::{Findings, Projected};
@@ -35,6 +36,25 @@ pub(super) fn check(snapshot: &Snapshot, plan: &Plan, projected: &Projected<'_>,
                     group.metadata.is_deleting() && before.is_some_and(|group| !group.metadata.is_deleting());
                 if newly && !goes(snapshot, &cluster) {
                     findings.add("Intent", &group.object_ref(), "its cluster is not being deleted");
+                }
+            }
+            Decision::Update(Object::Network(network)) => {
+                let before = snapshot.networks.get(&network.metadata.name);
+                let newly = network.metadata.is_deleting()
+                    && before.is_some_and(|network| !network.metadata.is_deleting());
+                let of_the_going = |cluster: &&Cluster| {
+                    cluster.metadata.is_deleting() && is_network_of(network, &cluster.key())
+                };
+                let mut users =
+                    snapshot.clusters.values().filter(|one| one.spec.network == network.metadata.name);
+                if newly
+                    && !(users.clone().any(|one| of_the_going(&one)) && users.all(|one| of_the_going(&one)))
+                {
+                    findings.add(
+                        "Intent",
+                        &network.object_ref(),
+                        "the cluster that it was made for does not go",
+                    );
                 }
             }
             Decision::Update(Object::Cluster(cluster))

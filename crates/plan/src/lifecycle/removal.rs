@@ -1,6 +1,7 @@
 //! Going away: the intent to delete is handed down to what is owned, and objects go once the world was seen without
 //! what they stand for.
 
+use ashlar_api::own_network::is_network_of;
 use ashlar_api::*;
 
 use super::facts::is_seen_absent;
@@ -9,7 +10,7 @@ use crate::draft::{Draft, Unit, cluster_of};
 use crate::etcd::{self, Etcd};
 use crate::{ClusterSeen, HostSeen, names, network};
 
-/// Hands down deletion: cluster → groups and machines → volumes.
+/// Hands down deletion: cluster → groups and machines → volumes; cluster → the network of its own.
 pub(super) fn cascade(draft: &mut Draft<'_>) {
     let clusters: Vec<NamespacedName> = draft
         .clusters
@@ -25,6 +26,7 @@ pub(super) fn cascade(draft: &mut Draft<'_>) {
         for machine in &machines {
             delete_machine(draft, machine);
         }
+        delete_own_network(draft, cluster);
     }
     let groups: Vec<WorkerGroup> =
         draft.groups.values().filter(|group| group.metadata.is_deleting()).cloned().collect();
@@ -45,6 +47,24 @@ pub(super) fn cascade(draft: &mut Draft<'_>) {
     for machine in &asked {
         delete_machine(draft, machine);
     }
+}
+
+/// The network that was made for a cluster goes with it, unless another cluster has moved in.
+fn delete_own_network(draft: &mut Draft<'_>, key: &NamespacedName) {
+    let Some(cluster) = draft.clusters.get(key) else { return };
+    let Some(mut network) = draft.networks.get(&cluster.spec.network).cloned() else { return };
+    let is_shared = draft
+        .clusters
+        .values()
+        .any(|other| other.key() != *key && other.spec.network == network.metadata.name);
+    if network.metadata.is_deleting() || is_shared || !is_network_of(&network, key) {
+        return;
+    }
+    network.metadata.deletion_timestamp = Some(draft.snapshot.now);
+    let mut unit = Unit::default();
+    unit.update(network.clone());
+    draft.networks.insert(network.metadata.name.clone(), network);
+    draft.commit(unit);
 }
 
 fn delete_group(draft: &mut Draft<'_>, key: &NamespacedName) {

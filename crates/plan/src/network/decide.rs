@@ -1,6 +1,7 @@
 //! What is recorded about networks: a host leaves the record once it was seen without, a network the store once no host
 //! is left in its record.
 
+use ashlar_api::own_network::is_network_of;
 use ashlar_api::*;
 
 use crate::draft::{Draft, Unit};
@@ -28,7 +29,11 @@ pub(crate) fn decide(draft: &mut Draft<'_>) {
                 || !(draft.hosts.get(host).is_none() || is_seen_without(draft, host, uid))
         });
         let in_use = population.hosts_of(&name).next().is_some()
-            || draft.clusters.values().any(|cluster| cluster.spec.network == name);
+            || draft.clusters.values().any(|cluster| {
+                // A cluster that goes takes its own network with it.
+                let goes_too = cluster.metadata.is_deleting() && is_network_of(&network, &cluster.key());
+                cluster.spec.network == name && !goes_too
+            });
         let goes = network.metadata.is_deleting() && network.record.hosts.is_empty() && !in_use;
         if goes || network.record.hosts.len() != before {
             changed.push((network, goes));

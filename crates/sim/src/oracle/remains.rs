@@ -36,6 +36,12 @@ impl State {
         for (host, file) in self.files_of(cluster) {
             found.push(format!("file {file} on {host}"));
         }
+        for stored in self.oracle.stored("Network") {
+            let made_for = stored.value.pointer("/metadata/annotations/ashlar.dev~1network-of");
+            if made_for.and_then(serde_json::Value::as_str) == Some(&cluster.to_string()) {
+                found.push(format!("{} in the store", stored.key));
+            }
+        }
         for kind in ["Cluster", "WorkerGroup", "Machine", "Volume", "Secret"] {
             for stored in self.oracle.stored(kind) {
                 let text = |pointer| field(&stored.value, pointer);

@@ -403,13 +403,15 @@ fn cluster(name: &str, words: &[&str]) -> Result<String, String> {
             }
         }
     }
+    // `own` is what a cluster gets that names none.
+    let network = if network == "own" { String::new() } else { format!("  network: {network}\n") };
     let named = namespaced(name);
     let endpoint = address.map(|address| format!("  endpoint: {{address: {address}}}\n")).unwrap_or_default();
     let timeout = timeout.map(|seconds| format!("  nodeStartupTimeoutS: {seconds}\n")).unwrap_or_default();
     let admission = admission.map(|admission| format!("  admission: {admission}\n")).unwrap_or_default();
     Ok(format!(
         "apiVersion: ashlar.dev/v1alpha1\nkind: Cluster\nmetadata: {{name: {}, namespace: {}}}\nspec:\n  \
-         kubernetesVersion: {version}\n  network: {network}\n{endpoint}{timeout}{admission}  \
+         kubernetesVersion: {version}\n{network}{endpoint}{timeout}{admission}  \
          controlPlane: {{replicas: {control_planes}, class: {class}, spread: {spread}}}\n  \
          workers: [{{name: wkr, class: {worker_class}, replicas: {workers}}}]\n",
         named.name, named.namespace

@@ -107,17 +107,22 @@ impl Context {
     /// kubectl against the cluster, through Ashlar's tunnel.
     pub(crate) fn kubectl(&mut self, arguments: &[&str]) -> Result<String> {
         let name = self.name.clone();
-        let mut all = vec!["kubectl", name.as_str(), "--"];
+        self.kubectl_of(&name, arguments)
+    }
+
+    /// The same, against another cluster.
+    pub(crate) fn kubectl_of(&mut self, cluster: &str, arguments: &[&str]) -> Result<String> {
+        let mut all = vec!["kubectl", cluster, "--"];
         all.extend(arguments);
         self.ok(self.command(&all))
     }
 
     /// Makes kubectl commands, for whoever runs them on its own.
-    pub(crate) fn kubectl_maker(&self) -> impl Fn(&[&str]) -> Command + Send + 'static {
-        let (ashlar, name) = (self.ashlar.clone(), self.name.clone());
+    pub(crate) fn kubectl_maker(&self, cluster: &str) -> impl Fn(&[&str]) -> Command + Send + use<> {
+        let (ashlar, lab, cluster) = (self.ashlar.clone(), self.name.clone(), cluster.to_owned());
         move |arguments| {
             let mut command = Command::new(&ashlar);
-            command.args(["--lab", &name, "kubectl", &name, "--"]).args(arguments);
+            command.args(["--lab", &lab, "kubectl", &cluster, "--"]).args(arguments);
             command
         }
     }

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail, ensure};
 
 use super::scene::Scene;
-use super::writer::Writer;
 use crate::e2e::context::wait_for;
+use crate::writer::Writer;
 
 /// Until the address answers somewhere else. By hand it was 44 s for a write, on two emulated cores.
 const MOVE_DEADLINE: Duration = Duration::from_secs(240);
@@ -46,7 +46,7 @@ pub(super) fn kill_the_holder(scene: &mut Scene) -> Result<Told> {
     // The way to the API must not lead through what is killed; the host itself lives on.
     let watcher = ["h1", "h2", "h3"].into_iter().find(|name| *name != host).context("no other host")?;
     let pid = qemu_pid(scene, &killed)?;
-    let mut writer = Writer::start(scene.context.kubectl_maker());
+    let mut writer = Writer::start(scene.context.kubectl_maker(&scene.context.name));
     wait_for("the writer is acknowledged", Duration::from_secs(180), || Ok(writer.count() >= 3))?;
     ensure!(scene.holder(watcher)?.as_ref() == Some(&killed), "the address moved by itself before the kill");
     scene.context.on(&host, &["kill", "-9", &pid])?;

@@ -5,7 +5,6 @@
 
 mod failover;
 mod scene;
-mod writer;
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -68,7 +67,8 @@ fn play(scene: &mut Scene, options: &Options, begin: Instant) -> Result<()> {
     stage("shown", begin, || failover::shown_as_it_is(scene, &told.killed))?;
     stage("healed", begin, || scene.heal())?;
     stage("ready again", begin, || scene.all_ready())?;
-    told.writer.judge(scene)?;
+    let cluster = scene.context.name.clone();
+    told.writer.judge(&mut scene.context, &cluster)?;
     told.print();
     Ok(())
 }

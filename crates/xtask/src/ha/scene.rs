@@ -9,6 +9,7 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 
 use crate::e2e::context::{Context, wait_for};
+use crate::hosts::{self, NodeImage};
 
 const HOSTS: [&str; 3] = ["h1", "h2", "h3"];
 const CONTROL_PLANES: usize = 3;
@@ -35,41 +36,9 @@ impl Scene {
 
     /// A fresh lab of three enrolled hosts, with an image registered and a network and classes declared.
     pub(super) fn lab(&mut self, image: Option<&str>) -> Result<()> {
-        let context = &mut self.context;
-        context.fresh_lab_of(HOSTS.len())?;
-        let description = context.description()?;
-        for (index, host) in HOSTS.iter().enumerate() {
-            let fact = |field: &str| -> Result<String> {
-                let value = &description["hosts"][index][field];
-                let text =
-                    value.as_str().map(str::to_owned).or_else(|| value.as_u64().map(|n| n.to_string()));
-                text.with_context(|| format!("lab.json says no {field} of {host}"))
-            };
-            let uri = format!(
-                "qemu+ssh://{}@{}:{}/system",
-                fact("ssh_user")?,
-                fact("ssh_address")?,
-                fact("ssh_port")?
-            );
-            let line = fact("known_hosts_line")?;
-            let (_, host_key) = line.split_once(' ').context("lab.json has no host key")?;
-            let key = description["client_key"].as_str().context("lab.json names no key")?;
-            let pool = fact("pool_name")?;
-            context.ok(context.command(&[
-                "host",
-                "add",
-                host,
-                "--uri",
-                &uri,
-                "--ssh-host-key",
-                host_key,
-                "--ssh-key",
-                key,
-                "--pool",
-                &pool,
-            ]))?;
-        }
-        let (name, version) = self.image(image)?;
+        hosts::fresh_lab(&mut self.context, &HOSTS)?;
+        let description = self.context.description()?;
+        let NodeImage { name, kubernetes: version } = hosts::node_image(&mut self.context, image)?;
         self.context.ok(self.context.command(&["image", "register", &name]))?;
         let nodes = &description["nodes"];
         let cluster = self.context.name.clone();
@@ -111,20 +80,6 @@ impl Scene {
 
     fn manifest(&self) -> std::path::PathBuf {
         std::env::temp_dir().join(format!("ashlar-test-ha-{}.yaml", self.context.name))
-    }
-
-    /// The image to use: its name and Kubernetes version.
-    fn image(&mut self, wanted: Option<&str>) -> Result<(String, String)> {
-        let images = self.context.json(&["image", "list"])?;
-        let text = |image: &Value, field: &str| image[field].as_str().unwrap_or_default().to_owned();
-        let nodes = images.as_array().into_iter().flatten().filter(|image| text(image, "purpose") == "node");
-        let chosen = match wanted {
-            Some(name) => nodes.into_iter().find(|image| text(image, "name") == name),
-            None => nodes.max_by_key(|image| text(image, "created")),
-        };
-        let chosen =
-            chosen.context("there is no such node image in the cache; `ashlar image build` makes one")?;
-        Ok((text(chosen, "name"), text(chosen, "kubernetesVersion")))
     }
 
     pub(super) fn create(&mut self) -> Result<()> {
@@ -247,8 +202,10 @@ impl Scene {
 
     /// Who holds the API's address just now, as a host of the network learns it by ARP.
     pub(super) fn holder(&mut self, asked_on: &str) -> Result<Option<(String, String)>> {
+        // A guest in virtual time may take seconds to answer: it is asked until it does.
         let script = format!(
-            "ip neigh flush to {0}; ping -c 1 -W 1 {0} >/dev/null 2>&1; ip neigh show to {0}",
+            "ip neigh flush to {0}; for try in $(seq 15); do ping -c 1 -W 1 {0} >/dev/null 2>&1; \
+             ip neigh show to {0} | grep lladdr && break; done; true",
             self.endpoint
         );
         let told = self.context.on(asked_on, &["bash", "-c", &script])?;

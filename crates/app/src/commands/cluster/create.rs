@@ -2,8 +2,7 @@
 
 use ashlar_api::names::worker_group;
 use ashlar_api::{
-    Cluster, ClusterEndpoint, ClusterSpec, Image, InlineWorkerGroup, Kind, MachineClass, Network, Object,
-    Spread,
+    Cluster, ClusterEndpoint, ClusterSpec, Image, InlineWorkerGroup, Kind, MachineClass, Object, Spread,
 };
 
 use crate::cli::ClusterCreateArgs;
@@ -14,20 +13,18 @@ use crate::settings::Settings;
 /// What the store has to choose from.
 struct Stock {
     images: Vec<Image>,
-    networks: Vec<Network>,
     classes: Vec<MachineClass>,
 }
 
 impl Stock {
     fn read(reader: &Reader) -> Result<Stock> {
-        let mut stock = Stock { images: Vec::new(), networks: Vec::new(), classes: Vec::new() };
-        for kind in [Kind::Image, Kind::Network, Kind::MachineClass] {
+        let mut stock = Stock { images: Vec::new(), classes: Vec::new() };
+        for kind in [Kind::Image, Kind::MachineClass] {
             for object in reader.objects(kind, None)? {
                 match object {
                     Object::Image(image) if !image.spec.kubernetes_version.is_empty() => {
                         stock.images.push(*image)
                     }
-                    Object::Network(network) => stock.networks.push(*network),
                     Object::MachineClass(class) => stock.classes.push(*class),
                     _ => {}
                 }
@@ -44,19 +41,6 @@ impl Stock {
                 "`ashlar image build` makes one; `ashlar image register NAME` records one that was built",
             )
         })
-    }
-
-    fn only_network(&self) -> Result<String> {
-        match self.networks.as_slice() {
-            [one] => Ok(one.metadata.name.clone()),
-            [] => Err(Failure::new("there is no network in the store")
-                .hint("write one and apply it; `ashlar explain network` tells its fields")),
-            several => {
-                let names: Vec<&str> = several.iter().map(|network| network.metadata.name.as_str()).collect();
-                Err(Failure::new(format!("there are several networks: {}", names.join(", ")))
-                    .hint("choose with --network"))
-            }
-        }
     }
 
     fn only_class(&self, flag: &str) -> Result<String> {
@@ -126,10 +110,6 @@ fn fresh(stock: &Stock, args: &ClusterCreateArgs, authorized_key: &str) -> Resul
         Some(version) => version.clone(),
         None => stock.newest_version()?,
     };
-    let network = match &args.network {
-        Some(network) => network.clone(),
-        None => stock.only_network()?,
-    };
     let class = match &args.control_plane_class {
         Some(class) => class.clone(),
         None => stock.only_class("--control-plane-class")?,
@@ -137,7 +117,7 @@ fn fresh(stock: &Stock, args: &ClusterCreateArgs, authorized_key: &str) -> Resul
     // Through the reader of manifests, so that defaults are those of a file.
     let value = serde_json::json!({
         "kubernetesVersion": version,
-        "network": network,
+        "network": args.network.clone().unwrap_or_default(),
         "controlPlane": {"replicas": 1, "class": class},
         "sshAuthorizedKeys": [authorized_key],
     });
@@ -196,7 +176,7 @@ mod tests {
             let spec = serde_json::json!({"vcpus": 2, "memory": "3Gi", "rootDisk": "10Gi"});
             MachineClass::new(*name, serde_json::from_value(spec).unwrap())
         };
-        Stock { images: Vec::new(), networks: Vec::new(), classes: classes.iter().map(class).collect() }
+        Stock { images: Vec::new(), classes: classes.iter().map(class).collect() }
     }
 
     fn groups(classes: &[&str], texts: &[&str]) -> Result<Vec<(String, u32, String)>, String> {
