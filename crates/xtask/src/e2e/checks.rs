@@ -118,13 +118,17 @@ pub(crate) fn delete(context: &mut Context) -> Result<()> {
     let cluster = context.json(&["get", "cluster", &name])?;
     let endpoint = cluster["record"]["endpoint"]["address"].as_str().unwrap_or_default().to_owned();
     ensure!(!endpoint.is_empty(), "the cluster has no endpoint on record");
+    let ping =
+        format!("for try in $(seq 15); do ping -c 1 -W 1 {endpoint} >/dev/null && exit 0; done; exit 1");
+    // The twin of the question below, which proves nothing unless it can be answered with yes.
+    context.on_host(&["sh", "-c", &ping])?;
     context.ok(context.command(&["cluster", "delete", &name, "--yes"]))?;
     let domains = context.domains()?;
     ensure!(domains.is_empty(), "domains left: {domains:?}");
     let files = context.pool_files()?;
     let left: Vec<&String> = files.iter().filter(|file| file.contains(&format!("-{name}-"))).collect();
     ensure!(left.is_empty(), "volumes left: {left:?}");
-    let answer = context.on_host(&["ping", "-c", "1", "-W", "2", &endpoint]);
+    let answer = context.on_host(&["sh", "-c", &ping]);
     ensure!(answer.is_err(), "the endpoint {endpoint} still answers");
     for kind in ["clusters", "machines", "volumes", "secrets", "workergroups"] {
         let list = context.json(&["get", kind])?;
