@@ -1,6 +1,6 @@
 //! What tests of several hosts start from: a fresh lab with its hosts enrolled, and the node images of the cache.
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
 use crate::e2e::context::Context;
@@ -66,4 +66,16 @@ pub(crate) fn node_image(context: &mut Context, wanted: Option<&str>) -> Result<
         None => images.into_iter().next(),
     };
     chosen.context("there is no such node image in the cache; `ashlar image build` makes one")
+}
+
+/// The process that runs a domain, as its host sees it: libvirt's own note, checked against its command line.
+pub(crate) fn qemu_pid(context: &mut Context, host: &str, domain: &str) -> Result<String> {
+    let pid = context.on(host, &["cat", &format!("/run/libvirt/qemu/{domain}.pid")])?.trim().to_owned();
+    // Hosts of a lab number their processes themselves.
+    let command_line = context.on(host, &["cat", &format!("/proc/{pid}/cmdline")])?;
+    ensure!(
+        command_line.contains(&format!("guest={domain}")),
+        "process {pid} on {host} is not the QEMU of {domain}"
+    );
+    Ok(pid)
 }

@@ -6,6 +6,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 
 use super::scene::Scene;
 use crate::e2e::context::wait_for;
+use crate::hosts;
 use crate::writer::Writer;
 
 /// Until the address answers somewhere else. By hand it was 44 s for a write, on two emulated cores.
@@ -45,7 +46,7 @@ pub(super) fn kill_the_holder(scene: &mut Scene) -> Result<Told> {
     let (machine, host) = killed.clone();
     // The way to the API must not lead through what is killed; the host itself lives on.
     let watcher = ["h1", "h2", "h3"].into_iter().find(|name| *name != host).context("no other host")?;
-    let pid = qemu_pid(scene, &killed)?;
+    let pid = hosts::qemu_pid(&mut scene.context, &host, &machine)?;
     let mut writer = Writer::start(scene.context.kubectl_maker(&scene.context.name));
     wait_for("the writer is acknowledged", Duration::from_secs(180), || Ok(writer.count() >= 3))?;
     ensure!(scene.holder(watcher)?.as_ref() == Some(&killed), "the address moved by itself before the kill");
@@ -71,18 +72,6 @@ pub(super) fn kill_the_holder(scene: &mut Scene) -> Result<Told> {
     let wrote = writer.first_after(moment).context("no write after the kill")?;
     let pause = writer.pause_at(moment).context("no write around the kill")?;
     Ok(Told { killed, new_holder, moved, answered, wrote, pause, writer })
-}
-
-/// libvirt's own note of the process, checked against its command line.
-fn qemu_pid(scene: &mut Scene, (machine, host): &(String, String)) -> Result<String> {
-    let file = format!("/run/libvirt/qemu/{machine}.pid");
-    let pid = scene.context.on(host, &["cat", &file])?.trim().to_owned();
-    let command_line = std::fs::read(format!("/proc/{pid}/cmdline")).context("no such process")?;
-    ensure!(
-        String::from_utf8_lossy(&command_line).contains(&format!("guest={machine}")),
-        "process {pid} is not the QEMU of {machine}"
-    );
-    Ok(pid)
 }
 
 /// Ashlar says what it is: a machine that should run and is off, in a control plane that lives on without it.

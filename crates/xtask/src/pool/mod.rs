@@ -180,14 +180,8 @@ fn lose(context: &mut Context, cluster: &str) -> Result<()> {
         let text = |pointer: &str| machine.pointer(pointer).and_then(Value::as_str).map(str::to_owned);
         let host = text("/spec/host").context("a machine without a host")?;
         let domain = text("/spec/domain/name").context("a machine without a domain")?;
-        let pid = context.on(&host, &["cat", &format!("/run/libvirt/qemu/{domain}.pid")])?;
-        let pid = pid.trim();
-        let command_line = fs::read(format!("/proc/{pid}/cmdline")).context("no such process")?;
-        ensure!(
-            String::from_utf8_lossy(&command_line).contains(&format!("guest={domain}")),
-            "process {pid} is not the QEMU of {domain}"
-        );
-        context.on(&host, &["kill", "-9", pid])?;
+        let pid = hosts::qemu_pid(context, &host, &domain)?;
+        context.on(&host, &["kill", "-9", &pid])?;
         killed += 1;
     }
     ensure!(killed > 0, "{cluster} has no machines");
