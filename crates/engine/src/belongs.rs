@@ -1,5 +1,7 @@
 //! Which cluster an object is for: a run for one cluster takes no steps of another.
 
+use std::collections::BTreeSet;
+
 use ashlar_api::{Kind, NamespacedName, Object, ObjectRef, SecretPurpose, VolumeContent};
 use ashlar_plan::{Action, Decision, Plan, Snapshot, Step};
 
@@ -104,6 +106,14 @@ impl<'a> Belongings<'a> {
             }
             _ => false,
         })
+    }
+
+    /// Objects that commits are about, and those in whose lanes they are worked on. As long as the commits are not made,
+    /// no step may rest on them.
+    pub(crate) fn subjects(&self, commits: &[Vec<Decision>]) -> BTreeSet<ObjectRef> {
+        let objects: Vec<ObjectRef> = commits.iter().flatten().map(Decision::object_ref).collect();
+        let workers: Vec<ObjectRef> = objects.iter().filter_map(|object| self.worker_of(object)).collect();
+        objects.into_iter().chain(workers).collect()
     }
 
     /// The machine in whose lane an object's steps are taken, where it is not the object itself.

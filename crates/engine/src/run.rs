@@ -52,6 +52,7 @@ impl Engine {
             let in_scope = decisions.into_iter().filter(|commit| belongings.has_commit(commit));
             let (withheld, wanted): (Vec<_>, Vec<_>) =
                 in_scope.partition(|commit| belongings.takes_away(commit, |object| lanes.is_touched(object)));
+            let held = belongings.subjects(&withheld);
             let undecided = !wanted.is_empty();
             match lanes.alongside(self.commit(&view.snapshot, wanted)).await?? {
                 Committed::Nothing => conflicts = 0,
@@ -106,7 +107,8 @@ impl Engine {
                 return Err(self.too_late(&belongings, &plan, lack, deadline));
             }
             let pause = self.pause(&memory, ends);
-            plan.steps.retain(|step| belongings.has_step(step));
+            // The plan takes its decisions for made; those that were withheld are not, so what follows from them waits.
+            plan.steps.retain(|step| belongings.has_step(step) && !held.contains(&step.object));
             lanes.start(&Arc::new(view.snapshot), &plan);
             lanes.wait(clock.sleep(pause)).await?;
         }

@@ -14,7 +14,8 @@ use crate::SimWorld;
 #[async_trait]
 impl Clock for SimWorld {
     fn now(&self) -> Timestamp {
-        self.state().now
+        let state = self.state();
+        state.now.saturating_add(state.clock_error).unwrap_or(state.now)
     }
 
     async fn sleep(&self, duration: Duration) {

@@ -248,7 +248,9 @@ impl EtcdApi for SimWorld {
     }
 
     async fn promote_member(&self, target: &EtcdTarget, member: u64) -> Result<(), EffectError> {
-        self.effect(|state| {
+        let to_whom = target.clone();
+        self.effect("promote_member", "etcd", move |state| {
+            let target = &to_whom;
             voter_at(state, target)?;
             state.count_mutation("promote_member");
             state.promote(&target.cluster, member).map(drop).ok_or_else(|| not_found(target))
@@ -257,7 +259,9 @@ impl EtcdApi for SimWorld {
     }
 
     async fn remove_member(&self, target: &EtcdTarget, member: u64) -> Result<(), EffectError> {
-        self.effect(|state| {
+        let to_whom = target.clone();
+        self.effect("remove_member", "etcd", move |state| {
+            let target = &to_whom;
             voter_at(state, target)?;
             state.judge_remove_member(&target.cluster, member);
             state.count_mutation("remove_member");
@@ -267,7 +271,9 @@ impl EtcdApi for SimWorld {
     }
 
     async fn move_leader(&self, target: &EtcdTarget, to: u64) -> Result<(), EffectError> {
-        self.effect(|state| {
+        let to_whom = target.clone();
+        self.effect("move_leader", "etcd", move |state| {
+            let target = &to_whom;
             let id = voter_at(state, target)?;
             let busy = |why: &str| {
                 EffectError::new(EffectErrorKind::Busy, format!("cluster {}: {why}", target.cluster))

@@ -15,7 +15,7 @@ use crate::SimWorld;
 pub enum Ended<T> {
     /// The future came back.
     Done(T),
-    /// The crash point was reached; the future was dropped there.
+    /// It was killed.
     Crashed,
     /// It waits for something that no timer will bring: a deadlock.
     Stuck,
@@ -32,7 +32,7 @@ impl Wake for Flag {
     }
 }
 
-/// Polls the future until it is done or crashes; when it only waits for time, time jumps to the next timer.
+/// Polls the future until it is done; when it only waits for time, time jumps to the next timer.
 pub fn run<T>(world: &SimWorld, future: impl Future<Output = T>) -> Ended<T> {
     let flag = Arc::new(Flag::default());
     let waker = Waker::from(flag.clone());
@@ -46,9 +46,6 @@ pub fn run<T>(world: &SimWorld, future: impl Future<Output = T>) -> Ended<T> {
         let mut state = world.state();
         if !state.violations().is_empty() {
             return Ended::Violated;
-        }
-        if state.crash.crashed {
-            return Ended::Crashed;
         }
         if flag.0.swap(false, Ordering::Relaxed) {
             continue;

@@ -67,21 +67,39 @@ impl Guest {
     }
 }
 
-/// Lets every running guest do what it does in one second.
-pub(crate) fn run_guests(state: &mut State) {
-    let running: Vec<(String, Uuid)> = state
+/// Lets every running guest do what it does in one second, those that wait for something only if `all` is asked for.
+/// Says whether any of them will do more by itself.
+pub(crate) fn run_guests(state: &mut State, all: bool) -> bool {
+    let now = state.now;
+    let at_work: Vec<(String, Uuid, bool)> = state
         .hosts
         .iter()
+        .filter(|(_, world)| !world.frozen)
         .flat_map(|(host, world)| {
             world
                 .domains
                 .iter()
                 .filter(|(_, domain)| domain.state.is_active() && domain.spec.is_some())
-                .map(|(uuid, _)| (host.clone(), *uuid))
+                .filter(|(_, domain)| all && domain.guest.stage == Stage::Kernel || domain.is_busy(now))
+                .map(|(uuid, domain)| (host.clone(), *uuid, domain.is_busy(now)))
         })
         .collect();
-    for (host, domain) in running {
-        run_guest(state, &host, domain);
+    for (host, domain, _) in &at_work {
+        run_guest(state, host, *domain);
+    }
+    at_work.iter().any(|(.., is_busy)| *is_busy)
+}
+
+impl crate::SimDomain {
+    /// Whether its guest does anything by itself. One that waits for a seed that is not there does so until somebody
+    /// changes something, and is looked at then.
+    fn is_busy(&self, now: jiff::Timestamp) -> bool {
+        self.off_at.is_some()
+            || match self.guest.stage {
+                Stage::Firmware | Stage::Script | Stage::Serving => true,
+                Stage::Kernel => self.started_at.is_some_and(|at| now.duration_since(at).as_secs() <= BOOT_S),
+                Stage::Failed | Stage::Node => false,
+            }
     }
 }
 
@@ -123,8 +141,19 @@ pub(crate) fn is_node(state: &State, cluster: &NamespacedName, node: &str) -> bo
     })
 }
 
+/// Whether a guest has the address, or the virtual one of its cluster, on the bridge's segment.
+pub(crate) fn answers_at(state: &State, bridge: &str, address: std::net::Ipv4Addr) -> bool {
+    any_running(state, |machine, guest| {
+        let nics = machine.spec.nics.iter().filter(|nic| nic.bridge == bridge);
+        let mut addresses = nics.map(|nic| nic.address.addr());
+        guest.is_up()
+            && addresses
+                .any(|own| own == address || guest.serves() && machine.spec.node.endpoint.address == address)
+    })
+}
+
 fn any_running(state: &State, fits: impl Fn(&Machine, &Guest) -> bool) -> bool {
-    state.hosts.values().flat_map(|host| host.domains.values()).any(|domain| {
+    state.hosts.values().filter(|host| !host.frozen).flat_map(|host| host.domains.values()).any(|domain| {
         domain.state.is_active() && live_machine(domain).is_some_and(|machine| fits(machine, &domain.guest))
     })
 }
@@ -168,7 +197,8 @@ fn run_guest(state: &mut State, host: &str, uuid: Uuid) {
         .and_then(|path| world.volume_at(path)?.seed.clone())
         .filter(|seed| machine_uid.is_some_and(|uid| seed.instance_id == uid.to_string()));
     let cluster = cluster_of(&machine);
-    let can_join = seed.as_ref().is_some_and(|seed| can_join(state, &cluster, seed));
+    let clock = now.saturating_add(jiff::SignedDuration::from_secs(world.clock_error_s)).unwrap_or(now);
+    let can_join = seed.as_ref().is_some_and(|seed| can_join(state, &cluster, seed, clock));
     let failing = state.failing_boots.get(&machine.metadata.name).cloned();
     let hangs = state.hanging_boots.contains(&machine.metadata.name);
     let mut guest = domain.guest.clone();
@@ -265,11 +295,10 @@ fn run_guest(state: &mut State, host: &str, uuid: Uuid) {
 }
 
 /// A node joins with its own token, as long as that is valid, and only the cluster whose CA its seed pins.
-fn can_join(state: &State, cluster: &NamespacedName, seed: &SeedFacts) -> bool {
+fn can_join(state: &State, cluster: &NamespacedName, seed: &SeedFacts, clock: jiff::Timestamp) -> bool {
     let Some(world) = state.clusters.get(cluster) else { return false };
     let Some((id, secret)) = &seed.token else { return false };
-    let valid =
-        world.tokens.get(id).is_some_and(|token| token.expires > state.now && token.secret == *secret);
+    let valid = world.tokens.get(id).is_some_and(|token| token.expires > clock && token.secret == *secret);
     let pinned = seed.pinned_ca.as_ref().is_some_and(|ca| world.certificates.contains(ca));
     valid && pinned && api_answers(state, cluster)
 }
@@ -332,6 +361,9 @@ pub(crate) fn power_cut(state: &mut State, host: &str) {
     for domain in world.domains.values_mut().filter(|domain| domain.state != DomainState::ShutOff) {
         domain.power_off();
     }
-    // Nothing of a network is on a disk.
+    // Nothing of a network is on a disk, and nothing that was sent to it.
     world.networks.clear();
+    world.frozen = false;
+    state.late.retain(|late| late.host != host);
+    state.touched();
 }

@@ -17,6 +17,16 @@ pub struct SimHost {
     pub reachable: bool,
     /// Whether it takes calls and never answers them.
     pub hung: bool,
+    /// Whether all of it stands still: its guests, too. What is sent to it arrives when it goes on.
+    pub frozen: bool,
+    /// Whether what is sent to it arrives, and no answer comes back.
+    pub mute: bool,
+    /// How long every change takes there.
+    pub slow_s: u32,
+    /// How often its libvirtd was started.
+    pub daemon_starts: u32,
+    /// By how many seconds its clock, and those of its guests, are wrong.
+    pub clock_error_s: i64,
     /// libvirt's UUID of it.
     pub host_uuid: Uuid,
     /// SSH host key.
@@ -118,6 +128,11 @@ impl SimHost {
         SimHost {
             reachable: true,
             hung: false,
+            frozen: false,
+            mute: false,
+            slow_s: 0,
+            daemon_starts: 0,
+            clock_error_s: 0,
             host_uuid: Uuid::from_u128(0x4057_0000 + u128::from(number)),
             ssh_host_key: format!("ssh-ed25519 AAAASIM{name}"),
             capacity,

@@ -63,27 +63,6 @@ impl SimWorld {
             state.hosts.get(&host.name).and_then(|host| host.domains.get(&domain)).map(|seen| &seen.name);
         name.cloned().unwrap_or_else(|| "(no such domain)".to_owned())
     }
-
-    /// One call that changes a host: it is counted and noted where it took effect.
-    pub(crate) async fn change(
-        &self,
-        host: &HostTarget,
-        name: &str,
-        what: String,
-        call: impl FnOnce(&mut State) -> Result<(), EffectError>,
-    ) -> Result<(), EffectError> {
-        self.while_hung(host).await;
-        self.effect(|state| {
-            state.count_mutation(name);
-            let result = call(state);
-            match &result {
-                Ok(()) => state.note(format!("{}: {name} {what}", host.name)),
-                Err(error) => state.note(format!("{}: {name} {what} failed: {error}", host.name)),
-            }
-            result
-        })
-        .await
-    }
 }
 
 #[async_trait]
@@ -113,7 +92,9 @@ impl Hypervisor for SimWorld {
         _kernel_path: &str,
         _initrd_path: &str,
     ) -> Result<(), EffectError> {
-        self.change(host, "start_probe", format!("{accelerator:?}"), |state| {
+        let target = host.clone();
+        self.change(host, "start_probe", format!("{accelerator:?}"), move |state| {
+            let host = &target;
             let seen = state.host(host)?;
             if accelerator == Accelerator::Kvm && !seen.kvm_works {
                 return Err(error(EffectErrorKind::Refused, host, "failed to set MSR 0x10a"));
@@ -175,7 +156,9 @@ impl Hypervisor for SimWorld {
     }
 
     async fn define_domain(&self, host: &HostTarget, domain: &DomainSpec) -> Result<(), EffectError> {
-        self.change(host, "define_domain", domain.name.clone(), |state| {
+        let (target, domain) = (host.clone(), domain.clone());
+        self.change(host, "define_domain", domain.name.clone(), move |state| {
+            let (host, domain) = (&target, &domain);
             state.judge_define(host, domain);
             let seen = state.host(host)?;
             if let Some((other, _)) =
@@ -203,7 +186,9 @@ impl Hypervisor for SimWorld {
     }
 
     async fn start_domain(&self, host: &HostTarget, domain: Uuid) -> Result<(), EffectError> {
-        self.change(host, "start_domain", self.domain_name(host, domain), |state| {
+        let target = host.clone();
+        self.change(host, "start_domain", self.domain_name(host, domain), move |state| {
+            let host = &target;
             state.judge_start(host, domain);
             let now = state.now;
             let bridges = state.host(host)?.all_bridges();
@@ -246,7 +231,9 @@ impl Hypervisor for SimWorld {
     }
 
     async fn shutdown_domain(&self, host: &HostTarget, domain: Uuid) -> Result<(), EffectError> {
-        self.change(host, "shutdown_domain", self.domain_name(host, domain), |state| {
+        let target = host.clone();
+        self.change(host, "shutdown_domain", self.domain_name(host, domain), move |state| {
+            let host = &target;
             state.judge_stop(host, domain, "shutdown_domain");
             let now = state.now;
             let seen = domain_of(state, host, domain)?;
@@ -263,7 +250,9 @@ impl Hypervisor for SimWorld {
     }
 
     async fn destroy_domain(&self, host: &HostTarget, domain: Uuid) -> Result<(), EffectError> {
-        self.change(host, "destroy_domain", self.domain_name(host, domain), |state| {
+        let target = host.clone();
+        self.change(host, "destroy_domain", self.domain_name(host, domain), move |state| {
+            let host = &target;
             if state.host(host)?.probes.remove(&domain).is_some() {
                 return Ok(());
             }
@@ -278,7 +267,9 @@ impl Hypervisor for SimWorld {
     }
 
     async fn undefine_domain(&self, host: &HostTarget, domain: Uuid) -> Result<(), EffectError> {
-        self.change(host, "undefine_domain", self.domain_name(host, domain), |state| {
+        let target = host.clone();
+        self.change(host, "undefine_domain", self.domain_name(host, domain), move |state| {
+            let host = &target;
             state.judge_undefine(host, domain);
             let seen = domain_of(state, host, domain)?;
             if seen.state.is_active() {
@@ -292,7 +283,9 @@ impl Hypervisor for SimWorld {
     }
 
     async fn eject_medium(&self, host: &HostTarget, domain: Uuid) -> Result<(), EffectError> {
-        self.change(host, "eject_medium", self.domain_name(host, domain), |state| {
+        let target = host.clone();
+        self.change(host, "eject_medium", self.domain_name(host, domain), move |state| {
+            let host = &target;
             state.judge_eject(host, domain);
             let seen = domain_of(state, host, domain)?;
             seen.medium_path = None;
@@ -305,7 +298,9 @@ impl Hypervisor for SimWorld {
     }
 
     async fn create_volume(&self, host: &HostTarget, volume: &VolumeCreate) -> Result<(), EffectError> {
-        self.change(host, "create_volume", volume.file_name.clone(), |state| {
+        let (target, volume) = (host.clone(), volume.clone());
+        self.change(host, "create_volume", volume.file_name.clone(), move |state| {
+            let (host, volume) = (&target, &volume);
             state.judge_create_volume(host, volume.pool, &volume.file_name);
             if let Some(backing) = &volume.backing_path
                 && state.host(host)?.volume_at(backing).is_none()
@@ -345,7 +340,9 @@ impl Hypervisor for SimWorld {
         file_name: &str,
         source: VolumeSource,
     ) -> Result<(), EffectError> {
-        self.change(host, "upload_volume", file_name.to_owned(), |state| {
+        let (target, file) = (host.clone(), file_name.to_owned());
+        self.change(host, "upload_volume", file_name.to_owned(), move |state| {
+            let (host, file_name) = (&target, file.as_str());
             state.judge_upload(host, pool, file_name);
             let seed = match &source {
                 VolumeSource::Bytes(bytes) => Some(Arc::new(SeedFacts::read(bytes))),
@@ -354,11 +351,14 @@ impl Hypervisor for SimWorld {
             if let Some(seed) = &seed {
                 state.oracle.learn(seed);
             }
+            let damages = state.damages;
             let volume = volume_of(state, host, pool, file_name)?;
-            match source {
+            match &source {
                 // The simulated image store: a file's name is its digest.
                 VolumeSource::File(path) => {
-                    volume.content_sha256 = path.file_name().map(|name| name.to_string_lossy().into_owned());
+                    let digest = path.file_name().map(|name| name.to_string_lossy().into_owned());
+                    volume.content_sha256 =
+                        digest.filter(|_| !damages).or(Some(crate::oracle::DAMAGED.to_owned()));
                 }
                 VolumeSource::Bytes(bytes) => {
                     if bytes.len() as u64 > volume.capacity_bytes {
@@ -375,7 +375,9 @@ impl Hypervisor for SimWorld {
     }
 
     async fn wipe_volume(&self, host: &HostTarget, pool: Uuid, file_name: &str) -> Result<(), EffectError> {
-        self.change(host, "wipe_volume", file_name.to_owned(), |state| {
+        let (target, file) = (host.clone(), file_name.to_owned());
+        self.change(host, "wipe_volume", file_name.to_owned(), move |state| {
+            let (host, file_name) = (&target, file.as_str());
             state.judge_wipe(host, pool, file_name);
             let volume = volume_of(state, host, pool, file_name)?;
             volume.seed = None;
@@ -387,7 +389,9 @@ impl Hypervisor for SimWorld {
     }
 
     async fn delete_volume(&self, host: &HostTarget, pool: Uuid, file_name: &str) -> Result<(), EffectError> {
-        self.change(host, "delete_volume", file_name.to_owned(), |state| {
+        let (target, file) = (host.clone(), file_name.to_owned());
+        self.change(host, "delete_volume", file_name.to_owned(), move |state| {
+            let (host, file_name) = (&target, file.as_str());
             state.judge_delete_volume(host, pool, file_name);
             volume_of(state, host, pool, file_name)?;
             pool_of(state, host, pool)?.volumes.remove(file_name);

@@ -82,7 +82,9 @@ impl KubeApi for SimWorld {
         expires: Timestamp,
         _description: &str,
     ) -> Result<(), EffectError> {
-        self.effect(|state| {
+        let (to, id, secret) = (target.clone(), token_id.to_owned(), token_secret.clone());
+        self.effect("put_bootstrap_token", "an API server", move |state| {
+            let (target, token_id, token_secret) = (&to, &id, &secret);
             let token = SimToken { expires, secret: token_secret.as_str().to_owned() };
             api(state, target)?.tokens.insert(token_id.to_owned(), token);
             state.judge_token(&target.cluster, expires, token_secret);
@@ -94,8 +96,10 @@ impl KubeApi for SimWorld {
     }
 
     async fn delete_bootstrap_token(&self, target: &KubeTarget, token_id: &str) -> Result<(), EffectError> {
-        self.effect(|state| {
-            if api(state, target)?.tokens.remove(token_id).is_some() {
+        let (to, id) = (target.clone(), token_id.to_owned());
+        self.effect("delete_bootstrap_token", "an API server", move |state| {
+            let (target, token_id) = (&to, &id);
+            if api(state, target)?.tokens.remove(token_id.as_str()).is_some() {
                 state.note(format!("api {}: a join token was revoked", target.cluster));
             }
             state.count_mutation("delete_bootstrap_token");
@@ -105,7 +109,9 @@ impl KubeApi for SimWorld {
     }
 
     async fn apply(&self, target: &KubeTarget, object: &serde_json::Value) -> Result<(), EffectError> {
-        self.effect(|state| {
+        let (to, what) = (target.clone(), object.clone());
+        self.effect("apply", "an API server", move |state| {
+            let (target, object) = (&to, &what);
             let text =
                 |pointer: &str| object.pointer(pointer).and_then(|value| value.as_str()).unwrap_or_default();
             let id = format!("{}/{}", text("/kind"), text("/metadata/name"));
@@ -139,9 +145,11 @@ impl KubeApi for SimWorld {
         node: &str,
         patch: &NodePatch,
     ) -> Result<(), EffectError> {
-        self.effect(|state| {
+        let (to, name, change) = (target.clone(), node.to_owned(), patch.clone());
+        self.effect("patch_node", "an API server", move |state| {
+            let (target, node, patch) = (&to, &name, &change);
             let gone = || EffectError::new(EffectErrorKind::NotFound, format!("there is no node {node}"));
-            let found = api(state, target)?.nodes.get_mut(node).ok_or_else(gone)?;
+            let found = api(state, target)?.nodes.get_mut(node.as_str()).ok_or_else(gone)?;
             for (key, value) in &patch.labels {
                 match value {
                     Some(value) => drop(found.labels.insert(key.clone(), value.clone())),
@@ -160,9 +168,11 @@ impl KubeApi for SimWorld {
     }
 
     async fn delete_node(&self, target: &KubeTarget, node: &str) -> Result<(), EffectError> {
-        self.effect(|state| {
+        let (to, name) = (target.clone(), node.to_owned());
+        self.effect("delete_node", "an API server", move |state| {
+            let (target, node) = (&to, &name);
             state.judge_delete_node(&target.cluster, node);
-            api(state, target)?.nodes.remove(node);
+            api(state, target)?.nodes.remove(node.as_str());
             state.count_mutation("delete_node");
             state.note(format!("api {}: deleted node {node}", target.cluster));
             Ok(())

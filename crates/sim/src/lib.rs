@@ -6,6 +6,7 @@
 //!
 //! The world keeps its own truth (which file exists, which domain runs with which disk, which token an API server
 
+pub mod adversary;
 mod canonical;
 mod clock;
 mod etcd;
@@ -20,7 +21,6 @@ mod network;
 mod oracle;
 mod record;
 pub mod scenario;
-pub mod search;
 mod seed;
 mod shell;
 mod simulation;
@@ -28,10 +28,10 @@ mod store;
 mod world;
 
 pub use etcd::{SimEtcd, SimMember};
-pub use fault::{CrashPoint, Moment};
+pub use fault::{CallFault, CrashPoint, Moment};
 pub use host::{SimDomain, SimHost, SimPool, SimVolume};
 pub use record::Record;
 pub use seed::SeedFacts;
-pub use simulation::{HostOptions, Outcome, POOL, Planned, Simulation, SimulationError, error_text};
+pub use simulation::{Both, HostOptions, Outcome, POOL, Planned, Simulation, SimulationError, error_text};
 pub use store::CrashingStore;
 pub use world::{SimCluster, SimNode, SimToken, SimWorld, State};

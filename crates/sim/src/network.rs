@@ -31,7 +31,10 @@ impl HostNetworks for SimWorld {
         }
         let machines: Vec<&str> = network.taps.values().map(|tap| tap.machine.as_str()).collect();
         what += &format!(", filters of [{}]", machines.join(" "));
-        self.change(host, "apply_network", what, |state| {
+        let (target, network) = (host.clone(), network.clone());
+        self.change(host, "apply_network", what, move |state| {
+            let (host, network) = (&target, &network);
+            let overlay = network.made.as_ref().and_then(|made| made.overlay.as_ref());
             let seen = state.host(host)?;
             let parts = [names::bridge(network.uid), names::namespace(network.uid), names::table(network.uid)];
             if let Some(taken) = parts.iter().find(|part| seen.foreign_parts.contains(*part)) {
@@ -68,7 +71,9 @@ impl HostNetworks for SimWorld {
             let seen = state.hosts.get(&host.name).and_then(|seen| seen.networks.get(&network));
             seen.and_then(|seen| seen.applied.as_ref()).map_or("half made".to_owned(), |it| it.name.clone())
         };
-        self.change(host, "remove_network", name, |state| {
+        let target = host.clone();
+        self.change(host, "remove_network", name, move |state| {
+            let host = &target;
             let taps = |seen: &NetworkSeen| {
                 let applied = seen.applied.as_ref();
                 applied.into_iter().flat_map(|applied| applied.taps.keys().cloned()).collect::<Vec<_>>()

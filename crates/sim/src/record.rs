@@ -50,7 +50,7 @@ impl Records {
 
 impl State {
     /// Copies the world, if that is asked for and it differs from the last copy.
-    pub(crate) fn record(&mut self, moment: Moment) {
+    pub(crate) fn record(&mut self, effect: u64, moment: Moment) {
         let Some(mut records) = self.records.take() else { return };
         let listing = records.store.list(None, None).now_or_never().and_then(Result::ok);
         if let Some(listing) = listing {
@@ -59,10 +59,10 @@ impl State {
             let same = records.made.last().is_some_and(|last| last.fingerprint == fingerprint);
             if !same {
                 let mut state = self.clone();
-                state.crash = Default::default();
+                state.processes = Default::default();
                 state.sleepers.clear();
                 let stored = listing.items.into_iter().map(|stored| (stored.key, stored.value)).collect();
-                let point = CrashPoint { effect: self.crash.count.saturating_sub(1), moment };
+                let point = CrashPoint { effect, moment };
                 records.made.push(Record { point, state, stored, fingerprint });
             }
         }

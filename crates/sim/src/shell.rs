@@ -29,7 +29,9 @@ impl HostShell for SimWorld {
     }
 
     async fn release_lease(&self, host: &HostTarget) -> Result<(), EffectError> {
-        self.effect(|state| {
+        let target = host.clone();
+        self.effect("release_lease", &host.name, move |state| {
+            let host = &target;
             // Asking for the host compares the lease: what is left to release is this caller's.
             state.host(host)?.lease = None;
             Ok(())
@@ -45,7 +47,8 @@ impl HostShell for SimWorld {
     ) -> Result<bool, EffectError> {
         self.look(host, |state| {
             state.host(host)?;
-            Ok(state.foreign_addresses.contains(&(bridge.to_owned(), address)))
+            let is_foreign = state.foreign_addresses.contains(&(bridge.to_owned(), address));
+            Ok(is_foreign || crate::guest::answers_at(state, bridge, address))
         })
         .await
     }

@@ -18,7 +18,9 @@ use uuid::Uuid;
 use zeroize::Zeroizing;
 
 use crate::executor::{self, Ended};
+use crate::fault::Process;
 use crate::record::{Record, Records};
+use crate::scenario::Hand;
 use crate::{CrashingStore, SimHost, SimWorld};
 
 /// Pool that every simulated host has.
@@ -79,7 +81,12 @@ pub struct Simulation {
     store: MemoryStore,
     vault: Arc<Vault>,
     settings: Settings,
+    /// A copy of the store.
+    kept: Vec<(Key, serde_json::Value)>,
 }
+
+/// What became of several Ashlars at once; none for one that was killed.
+pub type Both = Ended<[Option<Result<RunSummary, EngineError>>; 2]>;
 
 impl Simulation {
     /// A world without hosts, and an empty store.
@@ -90,7 +97,8 @@ impl Simulation {
         // Keys of clusters come from the operating system; this one only has to be there.
         let vault = Vault::from_key(Zeroizing::new([7; 32]));
         let installation = Uuid::from_u128(0xA5_41A2);
-        Simulation { world, store, vault: Arc::new(vault), settings: Settings::new(installation) }
+        let settings = Settings::new(installation);
+        Simulation { world, store, vault: Arc::new(vault), settings, kept: Vec::new() }
     }
 
     /// A world of big hosts `h1`, `h2`, … with an image, a network and classes: see [`crate::fixtures`].
@@ -109,8 +117,13 @@ impl Simulation {
 
     /// An engine, as a new process of Ashlar would make it.
     pub fn engine(&self) -> Engine {
-        let store = Arc::new(CrashingStore::new(self.world.clone(), Arc::new(self.store.clone())));
-        Engine::new(store, self.world.effects(), Arc::clone(&self.vault), self.settings.clone(), self.sink())
+        self.engine_of(0)
+    }
+
+    fn engine_of(&self, process: usize) -> Engine {
+        let world = self.world.as_process(process);
+        let store = Arc::new(CrashingStore::new(world.clone(), Arc::new(self.store.clone())));
+        Engine::new(store, world.effects(), Arc::clone(&self.vault), self.settings.clone(), self.sink())
     }
 
     /// Where engines tell what they do.
@@ -138,14 +151,39 @@ impl Simulation {
     /// # Errors
     /// The copy cannot be stored.
     pub fn resume(&self, record: &Record) -> Result<Simulation, SimulationError> {
-        let store = MemoryStore::new();
-        for (key, value) in &record.stored {
-            let transaction = Transaction::new().put(key.clone(), value.clone(), Precondition::Absent);
-            now(store.commit(transaction))?.map_err(failed)?;
-        }
+        let store = store_of(&record.stored)?;
         let world = SimWorld::from_state(record.state.clone());
         world.state().oracle.set_truth(Arc::new(store.clone()));
-        Ok(Simulation { world, store, vault: Arc::clone(&self.vault), settings: self.settings.clone() })
+        let (vault, settings) = (Arc::clone(&self.vault), self.settings.clone());
+        Ok(Simulation { world, store, vault, settings, kept: Vec::new() })
+    }
+
+    /// Makes a copy of the store.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub fn keep_store(&mut self) -> Result<(), SimulationError> {
+        let listing = now(self.store.list(None, None))?.map_err(failed)?;
+        self.kept = listing.items.into_iter().map(|stored| (stored.key, stored.value)).collect();
+        Ok(())
+    }
+
+    /// Puts the copy back, as somebody does who restores an old file. What the judges call recorded is what stands in it.
+    ///
+    /// # Errors
+    /// The copy cannot be stored.
+    pub fn restore_store(&mut self) -> Result<(), SimulationError> {
+        self.store = store_of(&self.kept)?;
+        self.world.state().oracle.set_truth(Arc::new(self.store.clone()));
+        Ok(())
+    }
+
+    /// Something that happens by itself after a while.
+    pub(crate) fn plan_hand(&self, after: Duration, hand: Hand) {
+        let mut state = self.world.state();
+        let after = jiff::SignedDuration::try_from(after).unwrap_or(jiff::SignedDuration::MAX);
+        let at = state.now.saturating_add(after).unwrap_or(jiff::Timestamp::MAX);
+        state.planned.push((at, hand));
     }
 
     /// The store, past all crash points.
@@ -349,24 +387,44 @@ impl Simulation {
     /// Runs a new engine until the goal is met or it gives up.
     pub fn run(&self, scope: &Scope, goal: &Goal, deadline: Duration) -> Outcome {
         let engine = self.engine();
-        self.heard(executor::run(&self.world, engine.run(scope, goal, deadline)))
+        let process = Process::new(self.world.clone(), engine.run(scope, goal, deadline));
+        let ended = executor::run(&self.world, process);
+        self.world.state().end_processes();
+        let outcome = match ended {
+            Ended::Done(Some(outcome)) => Ended::Done(outcome),
+            Ended::Done(None) => Ended::Crashed,
+            Ended::Crashed => Ended::Crashed,
+            Ended::Stuck => Ended::Stuck,
+            Ended::Violated => Ended::Violated,
+        };
+        if let Ended::Done(Err(error)) = &outcome {
+            self.heard(error);
+        }
+        self.world.state().search_for_secrets();
+        outcome
     }
 
     /// Runs two engines on the same store at once, as two commands that both got past the lock would.
-    pub fn run_two(
-        &self,
-        scope: &Scope,
-        goal: &Goal,
-        deadline: Duration,
-    ) -> Ended<[Result<RunSummary, EngineError>; 2]> {
-        let (one, other) = (self.engine(), self.engine());
-        let both = futures::future::join(one.run(scope, goal, deadline), other.run(scope, goal, deadline));
-        match executor::run(&self.world, both) {
+    pub fn run_two(&self, scope: &Scope, goal: &Goal, deadline: Duration) -> Both {
+        let engines = [self.engine_of(0), self.engine_of(1)];
+        let [one, other] = [0, 1].map(|number| {
+            Process::new(self.world.as_process(number), engines[number].run(scope, goal, deadline))
+        });
+        let ended = executor::run(&self.world, futures::future::join(one, other));
+        self.world.state().end_processes();
+        let both = match ended {
             Ended::Done((one, other)) => Ended::Done([one, other]),
             Ended::Crashed => Ended::Crashed,
             Ended::Stuck => Ended::Stuck,
             Ended::Violated => Ended::Violated,
+        };
+        if let Ended::Done(outcomes) = &both {
+            for error in outcomes.iter().flatten().filter_map(|outcome| outcome.as_ref().err()) {
+                self.heard(error);
+            }
         }
+        self.world.state().search_for_secrets();
+        both
     }
 
     /// Plans as `ashlar plan` does.
@@ -384,12 +442,8 @@ impl Simulation {
         Ok(executor::run(&self.world, engine.plan_with(read_manifest(yaml)?, scope)))
     }
 
-    fn heard(&self, outcome: Outcome) -> Outcome {
-        if let Ended::Done(Err(error)) = &outcome {
-            self.world.state().oracle.hear("an error", &error_text(error));
-        }
-        self.world.state().search_for_secrets();
-        outcome
+    fn heard(&self, error: &EngineError) {
+        self.world.state().oracle.hear("an error", &error_text(error));
     }
 
     /// Searches all of the store for the secrets that are known by now, and says how many are.
@@ -428,6 +482,16 @@ fn key_of(name: &ObjectRef) -> Key {
 
 fn failed(error: impl std::error::Error) -> SimulationError {
     SimulationError(error_text(&error))
+}
+
+/// A store with these objects.
+fn store_of(objects: &[(Key, serde_json::Value)]) -> Result<MemoryStore, SimulationError> {
+    let store = MemoryStore::new();
+    for (key, value) in objects {
+        let transaction = Transaction::new().put(key.clone(), value.clone(), Precondition::Absent);
+        now(store.commit(transaction))?.map_err(failed)?;
+    }
+    Ok(store)
 }
 
 /// A future of the store in memory: ready at once.

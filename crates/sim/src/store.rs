@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use ashlar_store::{
-    Key, Listing, RawListing, Revision, Store, StoreError, Stored, Transaction, Watch, Write,
+    Key, Listing, Precondition, RawListing, Revision, Store, StoreError, Stored, Transaction, Watch, Write,
 };
 use async_trait::async_trait;
 
@@ -37,14 +37,14 @@ impl Store for CrashingStore {
     }
 
     async fn commit(&self, transaction: Transaction) -> Result<Revision, StoreError> {
-        self.world.before_commit().await;
+        let crash = self.world.before_commit(&kind_of(&transaction)).await;
         for write in &transaction.writes {
             if let Write::Put { value, .. } = write {
                 self.world.state().oracle.hear("the store", &value.to_string());
             }
         }
         let result = self.inner.commit(transaction).await;
-        self.world.after_commit().await;
+        self.world.after_commit(crash).await;
         result
     }
 
@@ -55,4 +55,15 @@ impl Store for CrashingStore {
     async fn compact(&self, before: Revision) -> Result<(), StoreError> {
         self.inner.compact(before).await
     }
+}
+
+/// What a commit is about, for the report of what was tried: the first thing that it writes.
+fn kind_of(transaction: &Transaction) -> String {
+    let first = transaction.writes.iter().find_map(|write| match write {
+        Write::Put { key, expect: Precondition::Absent, .. } => Some(("create", key)),
+        Write::Put { key, .. } => Some(("update", key)),
+        Write::Delete { key, .. } => Some(("remove", key)),
+        Write::Check { .. } => None,
+    });
+    first.map_or_else(|| "commit".to_owned(), |(verb, key)| format!("commit: {verb} {}", key.kind))
 }

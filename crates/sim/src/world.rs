@@ -11,7 +11,7 @@ use rand::{RngCore as _, SeedableRng as _};
 use rand_chacha::ChaCha12Rng;
 use uuid::Uuid;
 
-use crate::fault::{Crash, CrashPoint};
+use crate::fault::{CallFault, CrashPoint, Late, Processes};
 use crate::host::SimHost;
 use crate::oracle::Oracle;
 use crate::record::Records;
@@ -20,6 +20,8 @@ use crate::record::Records;
 #[derive(Clone)]
 pub struct SimWorld {
     state: Arc<Mutex<State>>,
+    /// Which of the Ashlars it is that sees the world through this handle.
+    pub(crate) process: usize,
 }
 
 /// The truth about the simulated world.
@@ -42,7 +44,23 @@ pub struct State {
     /// Machines whose guest hangs in its kernel, by name.
     pub hanging_boots: BTreeSet<String>,
     pub(crate) oracle: Oracle,
-    pub(crate) crash: Crash,
+    /// By how much the clock of the machine that runs Ashlar is wrong.
+    pub clock_error: SignedDuration,
+    pub(crate) processes: Processes,
+    /// Outside calls that may change something, and commits, of all processes that ended.
+    pub(crate) effects: u64,
+    /// Calls on their way.
+    pub(crate) late: Vec<Late>,
+    /// What will happen by itself: when, and what.
+    pub(crate) planned: Vec<(Timestamp, crate::scenario::Hand)>,
+    /// What is written at this moment arrives damaged.
+    pub(crate) damages: bool,
+    /// What went wrong with which action, and how often.
+    pub(crate) coverage: BTreeMap<String, BTreeMap<&'static str, u64>>,
+    /// Something changed since guests were last looked at.
+    pub(crate) moved: bool,
+    /// How often the world changed, or may have.
+    pub(crate) changes: u64,
     /// Copies of the world at every crash point, while they are recorded.
     pub(crate) records: Option<Records>,
     /// Timers by number: when, and whom to wake.
@@ -123,13 +141,21 @@ impl SimWorld {
             failing_boots: BTreeMap::new(),
             hanging_boots: BTreeSet::new(),
             oracle: Oracle::default(),
-            crash: Crash::default(),
+            clock_error: SignedDuration::ZERO,
+            processes: Processes::default(),
+            effects: 0,
+            late: Vec::new(),
+            planned: Vec::new(),
+            damages: false,
+            coverage: BTreeMap::new(),
+            moved: true,
+            changes: 0,
             records: None,
             sleepers: BTreeMap::new(),
             last_sleeper: 0,
             rng: ChaCha12Rng::seed_from_u64(seed),
         };
-        SimWorld { state: Arc::new(Mutex::new(state)) }
+        SimWorld::from_state(state)
     }
 
     /// The state, to look at or to change by hand (as a person with virsh would).
@@ -152,17 +178,32 @@ impl SimWorld {
 
     /// Another world in the given state.
     pub(crate) fn from_state(state: State) -> Self {
-        SimWorld { state: Arc::new(Mutex::new(state)) }
+        SimWorld { state: Arc::new(Mutex::new(state)), process: 0 }
     }
 
-    /// From now on the engine crashes at the given point.
+    /// The world as another Ashlar sees it, at the same time.
+    pub(crate) fn as_process(&self, process: usize) -> Self {
+        SimWorld { state: Arc::clone(&self.state), process }
+    }
+
+    /// The next run is killed at the given point.
     pub fn crash_at(&self, point: Option<CrashPoint>) {
-        self.state().crash = Crash { point, ..Crash::default() };
+        self.state().processes[self.process].crash = point;
     }
 
-    /// Outside calls and store commits since the crash point was set.
+    /// That goes wrong with every call of the next run.
+    pub fn disturb_all_calls(&self, fault: Option<CallFault>) {
+        self.state().processes[self.process].always = fault;
+    }
+
+    /// That goes wrong with single calls of the next run, by number.
+    pub fn disturb_calls(&self, faults: impl IntoIterator<Item = (u64, CallFault)>) {
+        self.state().processes[self.process].faults.extend(faults);
+    }
+
+    /// Outside calls and store commits of all runs that ended.
     pub fn effect_count(&self) -> u64 {
-        self.state().crash.count
+        self.state().effects
     }
 
     /// How many mutating calls were made so far.
@@ -231,13 +272,36 @@ impl State {
     /// Moves time on, and lets everything happen that happens by itself until then.
     pub fn advance(&mut self, by: SignedDuration) {
         let until = self.now.saturating_add(by).unwrap_or(Timestamp::MAX);
-        // In small strides, so that what guests wait for from each other comes in the right order.
+        // In small strides while anything moves, so that what guests wait for from each other comes in the right order.
         let stride = SignedDuration::from_secs(1);
         while self.now < until {
-            self.now = self.now.saturating_add(stride).unwrap_or(until).min(until);
-            crate::guest::run_guests(self);
+            let moved = std::mem::take(&mut self.moved);
+            self.changes += u64::from(moved);
+            let next = if moved {
+                self.now.saturating_add(stride).unwrap_or(until)
+            } else {
+                self.next_event().unwrap_or(until)
+            };
+            self.now = next.clamp(self.now, until);
+            self.deliver();
+            self.let_happen();
+            self.moved |= crate::guest::run_guests(self, moved);
             self.elect();
             self.check_step();
+        }
+    }
+
+    /// When something happens next that is known already.
+    fn next_event(&self) -> Option<Timestamp> {
+        let planned = self.planned.iter().map(|(at, _)| *at);
+        planned.chain(self.late.iter().filter_map(|late| late.at)).min()
+    }
+
+    /// What was planned for now happens.
+    fn let_happen(&mut self) {
+        while let Some(index) = self.planned.iter().position(|(at, _)| *at <= self.now) {
+            let (_, hand) = self.planned.remove(index);
+            hand.happen(self);
         }
     }
 

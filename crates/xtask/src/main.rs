@@ -6,6 +6,7 @@ mod e2e;
 mod ha;
 mod hosts;
 mod pool;
+mod sim;
 mod writer;
 
 use clap::{Parser, Subcommand};
@@ -27,6 +28,8 @@ enum Command {
     Ci(ci::Options),
     /// One real cluster in a lab of its own: made with kills in the middle, used, rebooted, deleted
     E2e(e2e::Options),
+    /// The adversary: random worlds in which everything goes wrong that can
+    Sim(sim::Options),
     /// Three control planes on three lab hosts; the one that holds the API's address is killed
     TestHa(ha::Options),
     /// Two clusters of two Kubernetes versions on three lab hosts; one is lost and deleted while the other is written to
@@ -38,6 +41,7 @@ fn main() -> anyhow::Result<()> {
         Command::Bench(bench) => bench::run(&bench),
         Command::Ci(options) => ci::run(&options),
         Command::E2e(options) => e2e::run(&options),
+        Command::Sim(options) => sim::run(&options),
         Command::TestHa(options) => ha::run(&options),
         Command::TestPool(options) => pool::run(&options),
     }

@@ -14,11 +14,16 @@ use crate::etcd::member_id;
 use crate::guest::cluster_of;
 use crate::{SimDomain, State};
 
+/// What is found of a file that arrived damaged.
+pub(crate) const DAMAGED: &str = "damaged";
 /// Longest life of a join token.
 const TOKEN_LIFE: SignedDuration = SignedDuration::from_mins(15);
 
 impl State {
     fn blame(&mut self, invariant: &str, what: String) {
+        if self.oracle.forgiving && invariant != "disks" {
+            return;
+        }
         self.oracle.violated(invariant, what);
     }
 
@@ -92,6 +97,19 @@ impl State {
             && machine.spec.bootstrap == Bootstrap::Join
         {
             self.judge_join(&cluster_of(&machine), &name);
+        }
+        let damaged = self.domain_there(host, uuid).and_then(|domain| {
+            let disks = domain.spec.iter().flat_map(|spec| &spec.disks);
+            let backing = disks.filter_map(|disk| disk.backing_path.clone());
+            let boot =
+                domain.spec.iter().flat_map(|spec| [spec.kernel_path.clone(), spec.initrd_path.clone()]);
+            let there = self.hosts.get(&host.name)?;
+            backing.chain(boot).find(|path| {
+                there.volume_at(path).is_some_and(|file| file.content_sha256.as_deref() == Some(DAMAGED))
+            })
+        });
+        if let Some(path) = damaged {
+            self.blame("image", format!("domain {name} is started from {path}, which arrived damaged"));
         }
         let taken: Vec<_> = machine
             .spec
@@ -336,7 +354,8 @@ impl State {
     pub(crate) fn judge_token(&mut self, cluster: &NamespacedName, expires: Timestamp, secret: &str) {
         self.oracle.dirty = true;
         self.oracle.learn_secret("a join token", secret.as_bytes());
-        if expires.duration_since(self.now) > TOKEN_LIFE {
+        // By the clock of whoever gives it: that is wrong at times, and nobody can know.
+        if expires.duration_since(self.now) - self.clock_error > TOKEN_LIFE {
             self.blame("secrets", format!("a join token of {cluster} lives longer than 15 minutes"));
         }
     }

@@ -18,6 +18,7 @@ use uuid::Uuid;
 
 use crate::host::{SimDomain, SimVolume};
 use crate::{SimHost, State};
+pub(crate) use intent::DAMAGED;
 use secrets::Canaries;
 
 /// A file on a host: host, pool, file name.
@@ -36,6 +37,8 @@ pub(crate) struct Oracle {
     created: BTreeMap<FileId, FileOwner>,
     canaries: Canaries,
     violations: Vec<String>,
+    /// A call takes effect that was asked for earlier: whether it was right to ask was judged then.
+    pub(crate) forgiving: bool,
     /// Something changed since the world was judged.
     pub(crate) dirty: bool,
 }
@@ -122,9 +125,15 @@ impl State {
         }
     }
 
+    /// A judge that holds a host for smaller than it is: what tests of the adversary need to be broken.
+    pub fn limit_capacity(&mut self, host: &str, vcpus: u64, memory_mib: u64) {
+        self.oracle.set_limits(host, vcpus, memory_mib);
+    }
+
     /// The world was changed by hand: it is judged again at the next step.
     pub fn touched(&mut self) {
         self.oracle.dirty = true;
+        self.moved = true;
     }
 
     /// A plan that was shown to somebody.
@@ -147,6 +156,7 @@ impl State {
     /// Judges the world, if anything changed since it was judged last.
     pub(crate) fn check_step(&mut self) {
         if std::mem::take(&mut self.oracle.dirty) {
+            self.moved = true;
             let found = world::judge(self);
             for (invariant, what) in found {
                 self.oracle.violated(invariant, what);

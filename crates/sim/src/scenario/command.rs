@@ -65,6 +65,16 @@ pub(crate) enum Command {
     Expect(Expectation),
     Trace(bool),
     Wait(Duration),
+    /// The world's dice.
+    Seed(u64),
+    /// How often an engine looks.
+    Poll(Duration),
+    KeepStore,
+    /// An old copy of the store is put back.
+    RestoreStore,
+    Trouble(super::trouble::Trouble),
+    /// It happens by itself after a while, in the middle of whatever goes on.
+    After(Duration, Box<super::Hand>),
 }
 
 /// What becomes of a host.
@@ -145,6 +155,9 @@ pub(crate) enum Expectation {
 pub(super) fn parse(text: &str, document: Option<String>) -> Result<Command, String> {
     let words: Vec<&str> = text.split_whitespace().collect();
     let has_document = document.is_some();
+    if let Some(command) = super::trouble::parse(&words) {
+        return command;
+    }
     let command = match (words.as_slice(), document) {
         (["apply"], Some(yaml)) => Command::Apply(yaml),
         (["plan"], yaml) => Command::Plan(yaml),
@@ -278,7 +291,7 @@ fn namespaced(text: &str) -> NamespacedName {
     }
 }
 
-fn count(text: &str) -> Result<u64, String> {
+pub(super) fn count(text: &str) -> Result<u64, String> {
     text.parse().map_err(|_| format!("`{text}` is no number"))
 }
 
@@ -286,7 +299,7 @@ fn size_mib(text: &str) -> Result<u64, String> {
     text.parse::<Mebibytes>().map(|size| size.0).map_err(|_| format!("`{text}` is no size (`4Gi`)"))
 }
 
-fn duration(text: &str) -> Result<Duration, String> {
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
     let bad = || format!("`{text}` is no time (`30s`, `20m`, `2h`)");
     let (number, unit) = text.split_at_checked(text.len().saturating_sub(1)).ok_or_else(bad)?;
     let number: u64 = number.parse().map_err(|_| bad())?;
@@ -381,7 +394,7 @@ fn cluster(name: &str, words: &[&str]) -> Result<String, String> {
     let (mut control_planes, mut workers, mut network) = ("1", "1", "lab");
     let (mut version, mut spread) = (fixtures::VERSION, "preferred");
     let (mut class, mut worker_class) = ("small", "small");
-    let (mut address, mut timeout, mut admission) = (None, None, None);
+    let (mut address, mut timeout, mut admission, mut label) = (None, None, None, None);
     let mut words = words.iter();
     while let Some(word) = words.next() {
         let value = words.next().ok_or_else(|| format!("`{word}` takes a value"))?;
@@ -391,6 +404,7 @@ fn cluster(name: &str, words: &[&str]) -> Result<String, String> {
             "network" => network = value,
             "version" => version = value,
             "spread" => spread = value,
+            "label" => label = value.split_once('='),
             "admission" => admission = Some(*value),
             "class" => class = value,
             "worker-class" => worker_class = value,
@@ -398,7 +412,7 @@ fn cluster(name: &str, words: &[&str]) -> Result<String, String> {
             "startup-timeout" => timeout = Some(duration(value)?.as_secs()),
             other => {
                 let known = "control-planes, workers, network, version, spread, class, worker-class, address, \
-                             startup-timeout, admission";
+                             startup-timeout, admission, label";
                 return Err(unknown("option of a cluster", other, known));
             }
         }
@@ -409,11 +423,12 @@ fn cluster(name: &str, words: &[&str]) -> Result<String, String> {
     let endpoint = address.map(|address| format!("  endpoint: {{address: {address}}}\n")).unwrap_or_default();
     let timeout = timeout.map(|seconds| format!("  nodeStartupTimeoutS: {seconds}\n")).unwrap_or_default();
     let admission = admission.map(|admission| format!("  admission: {admission}\n")).unwrap_or_default();
+    let label = label.map(|(key, value)| format!(", labels: {{{key}: \"{value}\"}}")).unwrap_or_default();
     Ok(format!(
         "apiVersion: ashlar.dev/v1alpha1\nkind: Cluster\nmetadata: {{name: {}, namespace: {}}}\nspec:\n  \
          kubernetesVersion: {version}\n{network}{endpoint}{timeout}{admission}  \
          controlPlane: {{replicas: {control_planes}, class: {class}, spread: {spread}}}\n  \
-         workers: [{{name: wkr, class: {worker_class}, replicas: {workers}}}]\n",
+         workers: [{{name: wkr, class: {worker_class}, replicas: {workers}{label}}}]\n",
         named.name, named.namespace
     ))
 }

@@ -5,6 +5,7 @@ use uuid::Uuid;
 use ashlar_plan::DomainState;
 
 use super::command::{Foreign, HostState, PoolState, VirshVerb};
+use super::trouble::Verb;
 use crate::guest::power_cut;
 use crate::{SimDomain, SimVolume, State};
 
@@ -145,4 +146,76 @@ pub(super) fn virsh(state: &mut State, host: &str, verb: VirshVerb, name: &str) 
     }
     state.touched();
     Ok(())
+}
+
+/// A person at virsh, on whatever host the domain is.
+pub(super) fn virsh_anywhere(state: &mut State, verb: Verb, name: &str) -> Result<(), String> {
+    let renamed = format!("{name}{RENAMED}");
+    let wanted = if verb == Verb::RenameBack { renamed.as_str() } else { name };
+    let host = state.hosts.iter().find(|(_, host)| host.domains.values().any(|domain| domain.name == wanted));
+    let host = host.map(|(host, _)| host.clone()).ok_or_else(|| format!("there is no domain {wanted}"))?;
+    let rename = |state: &mut State, to: &str| {
+        let domains = state.hosts.get_mut(&host).into_iter().flat_map(|host| host.domains.values_mut());
+        for domain in domains.filter(|domain| domain.name == wanted) {
+            domain.name = to.to_owned();
+        }
+        Ok(())
+    };
+    match verb {
+        Verb::Destroy => virsh(state, &host, VirshVerb::Destroy, name),
+        Verb::Start => start_by_hand(state, &host, name),
+        Verb::Undefine => virsh(state, &host, VirshVerb::Undefine, name),
+        Verb::StripMark => virsh(state, &host, VirshVerb::StripMark, name),
+        Verb::Rename => rename(state, &renamed),
+        Verb::RenameBack => rename(state, name),
+    }
+}
+
+/// What a domain's name ends with once somebody renamed it.
+const RENAMED: &str = "-old";
+
+/// libvirt starts nothing whose files are not there.
+fn start_by_hand(state: &mut State, host: &str, name: &str) -> Result<(), String> {
+    let seen = state.hosts.get(host).ok_or("there is no such host")?;
+    let domain = seen.domains.values().find(|domain| domain.name == name).ok_or("there is no such domain")?;
+    if domain.state.is_active() {
+        return Err("it runs".to_owned());
+    }
+    let disks = domain.spec.iter().flat_map(|spec| &spec.disks);
+    let backing = disks.filter_map(|disk| disk.backing_path.as_ref());
+    let medium = domain.spec.iter().filter_map(|spec| spec.seed_path.as_ref());
+    let paths = domain.disk_paths.iter().chain(backing).chain(medium);
+    if let Some(missing) = paths.into_iter().find(|path| seen.volume_at(path).is_none()) {
+        return Err(format!("cannot access {missing}"));
+    }
+    virsh(state, host, VirshVerb::Start, name)
+}
+
+/// Renamed domains get their names back.
+pub(super) fn rename_all_back(state: &mut State) {
+    for domain in state.hosts.values_mut().flat_map(|host| host.domains.values_mut()) {
+        if let Some(name) = domain.name.strip_suffix(RENAMED) {
+            domain.name = name.to_owned();
+        }
+    }
+}
+
+/// A machine's disks are gone, and it is off: nobody runs on a disk that is not there.
+pub(super) fn disks_die(state: &mut State, machine: &str) -> Result<(), String> {
+    for host in state.hosts.values_mut() {
+        let Some(domain) =
+            host.domains.values_mut().find(|domain| domain.name == machine && domain.spec.is_some())
+        else {
+            continue;
+        };
+        domain.power_off();
+        let paths = domain.disk_paths.clone();
+        for pool in host.pools.values_mut() {
+            let directory = format!("{}/", pool.path);
+            pool.volumes.retain(|file, _| !paths.contains(&format!("{directory}{file}")));
+        }
+        state.touched();
+        return Ok(());
+    }
+    Err(format!("there is no domain {machine}"))
 }

@@ -1,10 +1,14 @@
 //! Scenarios: text files that say what there is, what people do, and what goes wrong. See the crate's README.
 
 mod command;
+mod hand;
 mod hands;
 mod runner;
+mod trouble;
 
-use command::Command;
+pub(crate) use command::Command;
+pub(crate) use hand::{Hand, act};
+pub(crate) use trouble::{Trouble, Verb};
 
 use crate::SimulationError;
 
@@ -16,7 +20,7 @@ pub struct Line {
     /// As written, without what stands around it.
     pub text: String,
     /// What it means.
-    command: Command,
+    pub(crate) command: Command,
 }
 
 /// Reads a scenario.

@@ -8,7 +8,7 @@ use ashlar_engine::{EngineError, Goal, RunSummary, Scope};
 use ashlar_plan::render::plan_text;
 
 use super::command::{Command, Expectation, Foreign, GoalWord};
-use super::{Failed, Line, hands};
+use super::{Failed, Hand, Line, hands};
 use crate::canonical::scrub_text;
 use crate::executor::Ended;
 use crate::{Simulation, SimulationError, error_text};
@@ -142,6 +142,15 @@ impl Runner {
             Command::Crash(point) => simulation.world.crash_at(Some(*point)),
             Command::Expect(expectation) => self.expect(expectation)?,
             Command::Trace(on) => self.traces = *on,
+            Command::Seed(seed) => {
+                self.simulation = Simulation::new(*seed);
+                self.told = 0;
+            }
+            Command::Poll(interval) => self.simulation.settings_mut().poll_interval = *interval,
+            Command::KeepStore => self.simulation.keep_store().map_err(plain)?,
+            Command::RestoreStore => self.simulation.restore_store().map_err(plain)?,
+            Command::Trouble(trouble) => trouble.happen(&mut simulation.world.state())?,
+            Command::After(time, hand) => simulation.plan_hand(*time, Hand::clone(hand)),
             Command::Wait(time) => {
                 let time = jiff::SignedDuration::try_from(*time).map_err(|error| error.to_string())?;
                 simulation.world.state().advance(time);
@@ -205,7 +214,10 @@ impl Runner {
             let Ended::Done(both) = ended else { return self.not_done(&ended) };
             for (name, outcome) in ["first", "second"].iter().zip(both) {
                 self.say(&format!("  the {name} engine:"));
-                self.summarize(outcome);
+                match outcome {
+                    Some(outcome) => self.summarize(outcome),
+                    None => self.say("  Ashlar was killed here"),
+                }
             }
             return Ok(());
         }
@@ -242,7 +254,6 @@ impl Runner {
         match ended {
             Ended::Crashed => {
                 self.say("  Ashlar was killed here");
-                self.simulation.world.crash_at(None);
                 Ok(())
             }
             Ended::Stuck => Err("the engine waits for something that never comes".to_owned()),

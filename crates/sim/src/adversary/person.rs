@@ -1,0 +1,121 @@
+//! What a person does when nothing goes wrong any more and Ashlar says that it needs one.
+
+use std::collections::BTreeSet;
+
+use ashlar_api::{Kind, NamespacedName};
+use ashlar_engine::EngineError;
+
+use super::teller::{Teller, Wanted, cluster_of};
+use super::{LIVENESS, UNSETTLED};
+use crate::{HostOptions, error_text};
+
+/// How often a person helps in one story.
+const HELP: u32 = 16;
+
+impl Teller<'_> {
+    /// Ashlar runs until there is nothing left to do; what failed for good goes the way that a person has.
+    pub(super) fn come_to_rest(&mut self) -> Result<(), String> {
+        let mut helped = BTreeSet::new();
+        for _ in 0..HELP {
+            self.keep(&format!("run until settled within {}m", LIVENESS.as_secs() / 60));
+            let Some(error) = self.run(LIVENESS, 1)? else { return Ok(()) };
+            if self.is_excused(&error) {
+                return Ok(());
+            }
+            let Some(help) = self.help_for(&error).into_iter().find(|help| !helped.contains(help)) else {
+                return Err(format!("{UNSETTLED} {}", error_text(&error)));
+            };
+            self.note(&format!("a person helps: {help}"));
+            if help == ROOM {
+                let name = format!("spare{}", helped.len());
+                self.simulation.add_host(&HostOptions::big(&name)).map_err(|error| error.0)?;
+                self.keep(&format!("host {name}"));
+            } else {
+                let words: Vec<&str> = help.split_whitespace().collect();
+                let [_, kind, name] = words.as_slice() else { continue };
+                let name = NamespacedName::new(ashlar_api::DEFAULT_NAMESPACE, (*name).to_owned());
+                if self.delete(&help, kind, &name) {
+                    self.keep(&help);
+                }
+            }
+            helped.insert(help);
+        }
+        Err("it does not come to rest".to_owned())
+    }
+
+    /// What is as it has to be, though not everything is done.
+    fn is_excused(&self, error: &EngineError) -> bool {
+        match error {
+            // What is left of a cluster that was stopped before it was complete waits until it is started.
+            EngineError::Deadline { waiting, .. } => {
+                // So does a node that is to be deleted there.
+                let is_stopped = |wait: &str| {
+                    let mut stopped = self.asked.iter().filter(|(_, asked)| asked.wanted == Wanted::Stopped);
+                    stopped.any(|(name, _)| wait.contains(&format!("API of {name} at")))
+                };
+                !waiting.is_empty()
+                    && waiting
+                        .iter()
+                        .all(|wait| wait.contains(" is stopped") || is_stopped(wait) || self.is_spoiled(wait))
+            }
+            EngineError::Blocked { blocks } => {
+                blocks.iter().all(|block| self.spoiled.contains(cluster_of(&block.object.name)))
+            }
+            _ => false,
+        }
+    }
+
+    fn is_spoiled(&self, text: &str) -> bool {
+        self.spoiled.iter().any(|cluster| text.contains(cluster.as_str()))
+    }
+
+    /// What may help, the mildest first: a command each.
+    fn help_for(&self, error: &EngineError) -> Vec<String> {
+        match error {
+            EngineError::NodeFailed { machine, .. } => self.replace(&machine.name),
+            EngineError::Blocked { blocks } => blocks
+                .iter()
+                .flat_map(|block| match (block.reason.as_str(), block.object.kind) {
+                    ("Unschedulable" | "Exhausted", _) => vec![ROOM.to_owned()],
+                    (_, Kind::Machine) if self.is_hurt(&block.object.name) => {
+                        self.replace(&block.object.name)
+                    }
+                    _ => Vec::new(),
+                })
+                .chain(self.replace_hurt())
+                .collect(),
+            EngineError::Deadline { .. } => self.replace_hurt(),
+            _ => Vec::new(),
+        }
+    }
+
+    fn is_hurt(&self, machine: &str) -> bool {
+        self.hurt.contains(machine)
+    }
+
+    fn replace_hurt(&self) -> Vec<String> {
+        self.hurt.iter().flat_map(|machine| self.replace(machine)).collect()
+    }
+
+    /// A worker is made anew, and so is a control plane that others stand beside; the last of its cluster takes that
+    /// with it.
+    fn replace(&self, machine: &str) -> Vec<String> {
+        let cluster = cluster_of(machine);
+        if self.asked.get(cluster).is_none_or(|asked| asked.wanted == Wanted::Gone) {
+            return Vec::new();
+        }
+        let key = NamespacedName::new(ashlar_api::DEFAULT_NAMESPACE, cluster);
+        let answers = self.simulation.world.state().has_quorum(&key);
+        let is_control_plane = machine.contains("-ctrl-");
+        let mut help = Vec::new();
+        if !is_control_plane || answers {
+            help.push(format!("delete machine {machine}"));
+        }
+        if is_control_plane {
+            help.push(format!("delete cluster {cluster}"));
+        }
+        help
+    }
+}
+
+const ROOM: &str = "host spare";

@@ -1,0 +1,73 @@
+//! Runs seeds of the simulated world: `cargo xtask sim`.
+
+mod run;
+mod search;
+mod seeds;
+
+use ashlar_sim::adversary::{Broken, Options, Size};
+use clap::{Parser, Subcommand, ValueEnum};
+
+/// The adversary.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask sim")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// One seed, told line by line; the same seed gives the same digest
+    Run(run::Arguments),
+    /// Many seeds: goes on where an earlier search ended
+    Search(search::Arguments),
+}
+
+/// Size of all worlds.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum SizeName {
+    Tiny,
+    Small,
+    Medium,
+    Large,
+}
+
+impl From<SizeName> for Size {
+    fn from(name: SizeName) -> Self {
+        match name {
+            SizeName::Tiny => Size::Tiny,
+            SizeName::Small => Size::Small,
+            SizeName::Medium => Size::Medium,
+            SizeName::Large => Size::Large,
+        }
+    }
+}
+
+fn options(size: Option<SizeName>) -> Options {
+    Options { size: size.map(Size::from), ..Options::default() }
+}
+
+/// The commit that this was built from, as `cargo xtask sim` knows it.
+fn commit() -> String {
+    std::env::var("ASHLAR_COMMIT").unwrap_or_else(|_| "unknown".to_owned())
+}
+
+/// Everything that is needed to see it again.
+fn tell_broken(broken: &Broken) {
+    println!("seed {} breaks a promise (commit {})", broken.seed, commit());
+    println!("{}\n", broken.what);
+    println!("--- the story as a scenario");
+    print!("{}", broken.scenario());
+    println!("--- what happens in it");
+    for line in &broken.trace {
+        println!("{line}");
+    }
+    println!("--- {}", broken.what);
+}
+
+fn main() -> anyhow::Result<()> {
+    match Cli::parse().command {
+        Command::Run(arguments) => run::run(&arguments),
+        Command::Search(arguments) => search::search(&arguments),
+    }
+}

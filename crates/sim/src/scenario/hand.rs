@@ -1,0 +1,69 @@
+//! Commands that only change the world's state, and so may come at any moment of a run.
+
+use super::command::Command;
+use super::hands;
+use crate::State;
+
+/// One of them.
+#[derive(Clone, Debug)]
+pub(crate) struct Hand {
+    pub(super) command: Command,
+    /// As written.
+    pub(super) text: String,
+}
+
+impl Hand {
+    pub(crate) fn command(&self) -> &Command {
+        &self.command
+    }
+
+    /// It happens; what has no object any more happens to nobody.
+    pub(crate) fn happen(&self, state: &mut State) {
+        match act(state, &self.command) {
+            Some(Ok(())) => state.note(format!("* {}", self.text)),
+            Some(Err(error)) => state.note(format!("* {}: {error}", self.text)),
+            None => {}
+        }
+    }
+}
+
+/// Whether it is one of them.
+pub(super) fn is_hand(command: &Command) -> bool {
+    matches!(
+        command,
+        Command::HostIs { .. }
+            | Command::Pool { .. }
+            | Command::Lose { .. }
+            | Command::Virsh { .. }
+            | Command::FailBoot { .. }
+            | Command::HangBoot(_)
+            | Command::MendBoot(_)
+            | Command::Trouble(_)
+    )
+}
+
+/// Does it, if it is one of them.
+pub(crate) fn act(state: &mut State, command: &Command) -> Option<Result<(), String>> {
+    Some(match command {
+        Command::HostIs { host, state: to } => hands::set_host(state, host, *to),
+        Command::Pool { host, state: to } => hands::set_pool(state, host, *to),
+        Command::Lose { host, word } => hands::lose(state, host, word),
+        Command::Virsh { host, verb, domain } => hands::virsh(state, host, *verb, domain),
+        Command::FailBoot { machine, phase, reason } => {
+            state.failing_boots.insert(machine.clone(), (phase.clone(), reason.clone()));
+            Ok(())
+        }
+        Command::HangBoot(machine) => {
+            state.hanging_boots.insert(machine.clone());
+            Ok(())
+        }
+        Command::MendBoot(machine) => {
+            state.failing_boots.remove(machine);
+            state.hanging_boots.remove(machine);
+            state.touched();
+            Ok(())
+        }
+        Command::Trouble(trouble) => trouble.happen(state),
+        _ => return None,
+    })
+}
