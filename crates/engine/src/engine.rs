@@ -15,7 +15,7 @@ use crate::{
     observe::{ClusterAccess, Consoles, HostHealth},
     planner::Planner,
     publish::LastTold,
-    read::{StoreView, read_store},
+    read::{ReadCache, StoreView, read_store},
     vault::Vault,
 };
 
@@ -24,6 +24,7 @@ use crate::{
 /// One engine works on one store at a time (the store's engine lock holds that); any number may read.
 pub struct Engine {
     pub(crate) store: Arc<dyn Store>,
+    pub(crate) read_cache: ReadCache,
     pub(crate) world: World,
     pub(crate) vault: Arc<Vault>,
     pub(crate) settings: Settings,
@@ -60,6 +61,7 @@ impl Engine {
     ) -> Self {
         Engine {
             store,
+            read_cache: ReadCache::default(),
             world,
             vault,
             settings,
@@ -126,7 +128,8 @@ impl Engine {
 
     pub(crate) async fn view(&self, scope: &Scope) -> Result<StoreView, EngineError> {
         let now = self.world.clock.now();
-        let mut view = read_store(self.store.as_ref(), self.settings.installation, now).await?;
+        let mut view =
+            read_store(self.store.as_ref(), &self.read_cache, self.settings.installation, now).await?;
         self.observe(&mut view, scope).await;
         Ok(view)
     }

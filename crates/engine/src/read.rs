@@ -1,10 +1,11 @@
 //! One consistent reading of the store.
 
 use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
 
 use ashlar_api::{Kind, NamespacedName, Object, Secret};
 use ashlar_plan::{Snapshot, snapshot::SecretFacts};
-use ashlar_store::{RawStored, Store};
+use ashlar_store::{Key, RawStored, Revision, Store};
 use jiff::Timestamp;
 use uuid::Uuid;
 
@@ -26,9 +27,36 @@ pub(crate) struct StoreView {
     pub(crate) events: Vec<RawStored>,
 }
 
+/// Objects as they were read last, by key: what has not been written since is not parsed again. A pass of a thousand
+/// machines spends most of its time on that otherwise.
+#[derive(Default)]
+pub(crate) struct ReadCache {
+    parsed: Mutex<BTreeMap<Key, (Revision, Object)>>,
+}
+
+impl ReadCache {
+    /// The object of a listing, parsed only if it is news; `kept` takes what the next reading may want.
+    fn parse(
+        before: &mut BTreeMap<Key, (Revision, Object)>,
+        kept: &mut BTreeMap<Key, (Revision, Object)>,
+        kind: Kind,
+        raw: RawStored,
+    ) -> Result<Object, EngineError> {
+        let (key, revision) = (raw.key.clone(), raw.revision);
+        let known = before.remove(&key).filter(|(known, _)| *known == revision);
+        let object = match known {
+            Some((_, object)) => object,
+            None => from_raw(kind, raw)?,
+        };
+        kept.insert(key, (revision, object.clone()));
+        Ok(object)
+    }
+}
+
 /// Reads all of it at one revision.
 pub(crate) async fn read_store(
     store: &dyn Store,
+    cache: &ReadCache,
     installation: Uuid,
     now: Timestamp,
 ) -> Result<StoreView, EngineError> {
@@ -38,10 +66,12 @@ pub(crate) async fn read_store(
         secrets: BTreeMap::new(),
         events: Vec::new(),
     };
+    let mut parsed = cache.parsed.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut before = std::mem::take(&mut *parsed);
     for raw in listing.items {
         match kind_of(&raw.key) {
             Some(Kind::Event) => view.events.push(raw),
-            Some(kind) => insert(&mut view, from_raw(kind, raw)?),
+            Some(kind) => insert(&mut view, ReadCache::parse(&mut before, &mut parsed, kind, raw)?),
             // Written by a newer Ashlar; what this one does not know it cannot plan with, nor harm.
             None => {}
         }

@@ -175,6 +175,6 @@ pub fn mark(installation: Uuid, machine: &Machine) -> DomainMark {
         installation,
         machine_uid: machine.metadata.uid.unwrap_or_default(),
         generation: machine.metadata.generation,
-        machine: Some(Box::new(kept)),
+        machine: Some(std::sync::Arc::new(kept)),
     }
 }

@@ -1,6 +1,7 @@
 //! What was seen of the world in one pass. A missing answer is a variant of its own, never an empty list.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use ashlar_api::{Machine, NamespacedName, Taint};
 use jiff::Timestamp;
@@ -140,8 +141,8 @@ pub struct DomainMark {
     pub machine_uid: Uuid,
     /// The machine's generation when it was defined.
     pub generation: u64,
-    /// The whole machine (it holds no secret). Boxed: it is big, and most passes only look at the ids.
-    pub machine: Option<Box<Machine>>,
+    /// The whole machine (it holds no secret). Shared: it is big, and most passes only look at the ids.
+    pub machine: Option<Arc<Machine>>,
 }
 
 /// A storage pool.

@@ -163,8 +163,8 @@ pub(crate) fn api_answers(state: &State, cluster: &NamespacedName) -> bool {
     state.has_quorum(cluster)
 }
 
-fn live_machine(domain: &crate::SimDomain) -> Option<&Machine> {
-    domain.mark.as_ref()?.machine.as_deref()
+fn live_machine(domain: &crate::SimDomain) -> Option<&Arc<Machine>> {
+    domain.mark.as_ref()?.machine.as_ref()
 }
 
 pub(crate) fn cluster_of(machine: &Machine) -> NamespacedName {

@@ -93,7 +93,7 @@ impl Simulation {
     pub fn new(seed: u64) -> Self {
         let world = SimWorld::new(seed);
         let store = MemoryStore::new();
-        world.state().oracle.set_truth(Arc::new(store.clone()));
+        world.state().oracle.set_truth(store.clone());
         // Keys of clusters come from the operating system; this one only has to be there.
         let vault = Vault::from_key(Zeroizing::new([7; 32]));
         let installation = Uuid::from_u128(0xA5_41A2);
@@ -153,7 +153,7 @@ impl Simulation {
     pub fn resume(&self, record: &Record) -> Result<Simulation, SimulationError> {
         let store = store_of(&record.stored)?;
         let world = SimWorld::from_state(record.state.clone());
-        world.state().oracle.set_truth(Arc::new(store.clone()));
+        world.state().oracle.set_truth(store.clone());
         let (vault, settings) = (Arc::clone(&self.vault), self.settings.clone());
         Ok(Simulation { world, store, vault, settings, kept: Vec::new() })
     }
@@ -174,7 +174,7 @@ impl Simulation {
     /// The copy cannot be stored.
     pub fn restore_store(&mut self) -> Result<(), SimulationError> {
         self.store = store_of(&self.kept)?;
-        self.world.state().oracle.set_truth(Arc::new(self.store.clone()));
+        self.world.state().oracle.set_truth(self.store.clone());
         Ok(())
     }
 

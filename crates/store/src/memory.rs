@@ -64,6 +64,18 @@ impl MemoryStore {
             Shared { state: Mutex::default(), changed: Notify::new(), retained_revisions: revisions };
         Self { shared: Arc::new(shared) }
     }
+
+    /// One object's value, shared and not copied.
+    pub fn peek(&self, key: &Key) -> Option<Arc<Value>> {
+        self.shared.lock().objects.get(key).map(|object| Arc::clone(&object.value))
+    }
+
+    /// All values of a kind, shared and not copied.
+    pub fn peek_kind(&self, kind: &str) -> Vec<(Key, Arc<Value>)> {
+        let state = self.shared.lock();
+        let objects = state.scan(Some(kind), None);
+        objects.map(|(key, object)| (key.clone(), Arc::clone(&object.value))).collect()
+    }
 }
 
 impl Default for MemoryStore {

@@ -109,7 +109,7 @@ pub(crate) fn control_plane() -> DomainSpec {
             installation: INSTALLATION,
             machine_uid: MACHINE,
             generation: 3,
-            machine: Some(Box::new(machine)),
+            machine: Some(std::sync::Arc::new(machine)),
         },
     }
 }

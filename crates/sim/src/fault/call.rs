@@ -59,8 +59,11 @@ pub(crate) struct Late {
     /// None: once its host is not frozen any more.
     pub(crate) at: Option<Timestamp>,
     pub(crate) host: String,
-    call: Arc<Mutex<dyn FnMut(&mut State) + Send>>,
+    call: Call,
 }
+
+/// Shared, because the world that it is on its way in may be copied.
+type Call = Arc<Mutex<dyn FnMut(&mut State) + Send>>;
 
 impl State {
     /// Lets calls take effect whose time has come.

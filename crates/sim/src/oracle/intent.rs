@@ -1,10 +1,11 @@
 //! What must stand in the store before a call changes the world.
 
+use std::sync::Arc;
+
 use ashlar_api::{Bootstrap, MachineRole, NamespacedName};
 use ashlar_engine::effects::HostTarget;
 use ashlar_plan::DomainSpec;
 use ashlar_store::Key;
-use futures::FutureExt as _;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 use uuid::Uuid;
@@ -27,10 +28,8 @@ impl State {
         self.oracle.violated(invariant, what);
     }
 
-    fn stored_object(&self, kind: &str, name: &NamespacedName) -> Option<Value> {
-        let store = self.oracle.truth.as_ref()?;
-        let stored = store.get(&Key::new(kind, &name.namespace, &name.name)).now_or_never()?.ok()??;
-        Some(stored.value)
+    fn stored_object(&self, kind: &str, name: &NamespacedName) -> Option<Arc<Value>> {
+        self.oracle.truth.as_ref()?.peek(&Key::new(kind, &name.namespace, &name.name))
     }
 
     fn domain_there(&self, host: &HostTarget, domain: Uuid) -> Option<&SimDomain> {
@@ -39,7 +38,7 @@ impl State {
     }
 
     /// The stored Machine of a domain, if the domain is the one that was recorded.
-    fn recorded_machine(&self, domain: &SimDomain, uuid: Uuid) -> Option<Value> {
+    fn recorded_machine(&self, domain: &SimDomain, uuid: Uuid) -> Option<Arc<Value>> {
         let machine = domain.machine()?;
         let stored = self.stored_object("Machine", &machine.key())?;
         let same = field(&stored, "/spec/domain/uuid") == uuid.to_string();
@@ -234,8 +233,8 @@ impl State {
     }
 
     /// The Volume that the store has of a file.
-    fn recorded_volume(&self, host: &HostTarget, pool: Uuid, file_name: &str) -> Option<Value> {
-        self.oracle.stored("Volume").into_iter().map(|stored| stored.value).find(|volume| {
+    fn recorded_volume(&self, host: &HostTarget, pool: Uuid, file_name: &str) -> Option<Arc<Value>> {
+        self.oracle.stored("Volume").into_iter().map(|(_, volume)| volume).find(|volume| {
             field(volume, "/spec/host") == host.name
                 && field(volume, "/spec/poolUuid") == pool.to_string()
                 && field(volume, "/spec/fileName") == file_name
@@ -243,7 +242,7 @@ impl State {
     }
 
     /// The stored machine of a Volume, if it is a machine's.
-    fn machine_of_volume(&self, volume: &Value) -> Option<Value> {
+    fn machine_of_volume(&self, volume: &Value) -> Option<Arc<Value>> {
         let machine = volume.pointer("/spec/content/machine").and_then(Value::as_str)?;
         self.stored_object("Machine", &NamespacedName::new(field(volume, "/metadata/namespace"), machine))
     }
@@ -260,7 +259,7 @@ impl State {
         let never_counted = !filled && (image || machine.is_some() && !started);
         is_deleting(volume)
             || never_counted
-            || machine.as_ref().is_some_and(is_deleting)
+            || machine.as_deref().is_some_and(is_deleting)
             || field(volume, "/spec/content/role") == "seed" && joined()
     }
 

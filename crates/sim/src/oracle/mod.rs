@@ -11,8 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use ashlar_api::NamespacedName;
-use ashlar_store::{Store, Stored};
-use futures::FutureExt as _;
+use ashlar_store::{Key, MemoryStore};
 use serde_json::Value;
 use uuid::Uuid;
 
@@ -28,7 +27,7 @@ pub(crate) type FileId = (String, Uuid, String);
 #[derive(Clone, Default)]
 pub(crate) struct Oracle {
     /// The store behind all engines, read without passing a crash point.
-    truth: Option<Arc<dyn Store>>,
+    truth: Option<MemoryStore>,
     /// Limits of hosts: vCPUs and MiB that all domains together may have.
     limits: BTreeMap<String, (u64, u64)>,
     foreign_domains: BTreeMap<(String, Uuid), ForeignDomain>,
@@ -69,7 +68,7 @@ impl ForeignDomain {
 }
 
 impl Oracle {
-    pub(crate) fn set_truth(&mut self, store: Arc<dyn Store>) {
+    pub(crate) fn set_truth(&mut self, store: MemoryStore) {
         self.truth = Some(store);
     }
 
@@ -84,9 +83,8 @@ impl Oracle {
     }
 
     /// All stored objects of a kind.
-    fn stored(&self, kind: &str) -> Vec<Stored> {
-        let listing = self.truth.as_ref().and_then(|store| store.list(Some(kind), None).now_or_never());
-        listing.and_then(Result::ok).map(|listing| listing.items).unwrap_or_default()
+    fn stored(&self, kind: &str) -> Vec<(Key, Arc<Value>)> {
+        self.truth.as_ref().map(|store| store.peek_kind(kind)).unwrap_or_default()
     }
 
     fn violated(&mut self, invariant: &str, what: String) {

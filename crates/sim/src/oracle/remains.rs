@@ -43,16 +43,16 @@ impl State {
             }
         }
         for kind in ["Cluster", "WorkerGroup", "Machine", "Volume", "Secret"] {
-            for stored in self.oracle.stored(kind) {
-                let text = |pointer| field(&stored.value, pointer);
+            for (stored_key, value) in self.oracle.stored(kind) {
+                let text = |pointer| field(&value, pointer);
                 let machine = [text("/spec/content/machine"), text("/spec/purpose/machine")];
-                let ours = stored.key.namespace == cluster.namespace
-                    && (kind == "Cluster" && stored.key.name == cluster.name
+                let ours = stored_key.namespace == cluster.namespace
+                    && (kind == "Cluster" && stored_key.name == cluster.name
                         || text("/spec/cluster") == cluster.name
                         || text("/spec/purpose/cluster") == cluster.name
                         || machine.iter().any(|machine| machines.contains(*machine)));
                 if ours {
-                    found.push(format!("{} in the store", stored.key));
+                    found.push(format!("{} in the store", stored_key));
                 }
             }
         }
@@ -81,12 +81,12 @@ impl State {
                 found.push(format!("the seed {file} on {host}"));
             }
         }
-        for stored in self.oracle.stored("Secret") {
-            let text = |pointer| field(&stored.value, pointer);
+        for (stored_key, value) in self.oracle.stored("Secret") {
+            let text = |pointer| field(&value, pointer);
             let ours =
-                stored.key.namespace == cluster.namespace && machines.contains(text("/spec/purpose/machine"));
+                stored_key.namespace == cluster.namespace && machines.contains(text("/spec/purpose/machine"));
             if ours && text("/spec/purpose/type") == "joinToken" {
-                found.push(format!("{} in the store", stored.key));
+                found.push(format!("{} in the store", stored_key));
             }
         }
         found
