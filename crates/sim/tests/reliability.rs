@@ -38,7 +38,7 @@ fn stories(seeds: std::ops::Range<u64>, options: &Options) -> Vec<Story> {
 /// R1, and with it every invariant, after every effect.
 #[test]
 fn r1_a_disk_never_runs_twice_whatever_goes_wrong() {
-    let seeds = if IS_QUICK { 0..16 } else { 0..400 };
+    let seeds = if IS_QUICK { 0..8 } else { 0..400 };
     let stories = stories(seeds, &Options { size: Some(Size::Tiny), ..Options::default() });
     let virtual_s: i64 = stories.iter().map(|story| story.virtual_s).sum();
     let effects: u64 = stories.iter().map(|story| story.effects).sum();
@@ -207,7 +207,7 @@ fn r2_a_kill_at_every_effect_of_every_workflow_ends_where_none_does() {
         simulation.record();
         must_run(&simulation, (workflow.goal)());
         let records = simulation.take_records();
-        let every = if IS_QUICK { 12 } else { 1 };
+        let every = if IS_QUICK { 25 } else { 1 };
         let records: Vec<&Record> = records.iter().step_by(every).collect();
         each(&records, |record| {
             points.fetch_add(1, Ordering::Relaxed);
@@ -270,7 +270,7 @@ fn r3_calls_that_fail_and_took_effect_end_where_good_ones_do() {
 /// R9: from the drifted states of random worlds, everything settles, and then a thousand passes change nothing.
 #[test]
 fn r9_a_thousand_idle_passes_change_nothing() {
-    let (counted, passed) = if IS_QUICK { (0..0, 16..18) } else { (1000..1200, 16..40) };
+    let (counted, passed) = if IS_QUICK { (0..0, 16..17) } else { (1000..1200, 16..40) };
     let tiny = Options { size: Some(Size::Tiny), ..Options::default() };
     let every =
         Options { passes_every_tick: true, idle_ticks: if IS_QUICK { 300 } else { 1000 }, ..tiny.clone() };

@@ -19,10 +19,11 @@ pub enum Size {
 
 impl Size {
     pub(super) fn draw(rng: &mut ChaCha12Rng) -> Self {
-        match rng.random_range(0..100) {
-            0..70 => Size::Tiny,
-            70..92 => Size::Small,
-            92..98 => Size::Medium,
+        // A large world takes as long as a hundred tiny ones.
+        match rng.random_range(0..1000) {
+            0..750 => Size::Tiny,
+            750..960 => Size::Small,
+            960..996 => Size::Medium,
             _ => Size::Large,
         }
     }

@@ -84,7 +84,13 @@ impl Teller<'_> {
                 })
                 .chain(self.replace_hurt())
                 .collect(),
-            EngineError::Deadline { .. } => self.replace_hurt(),
+            EngineError::Deadline { waiting, .. } => {
+                let last_voters = waiting.iter().filter(|wait| wait.contains("etcd would have 0 voters"));
+                let ended = last_voters.filter_map(|wait| wait.strip_prefix("machine "));
+                // Whoever asks for the last control plane to be deleted has to give up its cluster.
+                let ended = ended.map(|wait| format!("delete cluster {}", cluster_of(wait)));
+                self.replace_hurt().into_iter().chain(ended).collect()
+            }
             _ => Vec::new(),
         }
     }
