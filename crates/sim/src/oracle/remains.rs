@@ -36,23 +36,23 @@ impl State {
         for (host, file) in self.files_of(cluster) {
             found.push(format!("file {file} on {host}"));
         }
-        for stored in self.oracle.stored("Network") {
-            let made_for = stored.value.pointer("/metadata/annotations/ashlar.dev~1network-of");
+        for (key, network) in self.oracle.stored("Network") {
+            let made_for = network.pointer("/metadata/annotations/ashlar.dev~1network-of");
             if made_for.and_then(serde_json::Value::as_str) == Some(&cluster.to_string()) {
-                found.push(format!("{} in the store", stored.key));
+                found.push(format!("{key} in the store"));
             }
         }
         for kind in ["Cluster", "WorkerGroup", "Machine", "Volume", "Secret"] {
-            for (stored_key, value) in self.oracle.stored(kind) {
+            for (key, value) in self.oracle.stored(kind) {
                 let text = |pointer| field(&value, pointer);
                 let machine = [text("/spec/content/machine"), text("/spec/purpose/machine")];
-                let ours = stored_key.namespace == cluster.namespace
-                    && (kind == "Cluster" && stored_key.name == cluster.name
+                let ours = key.namespace == cluster.namespace
+                    && (kind == "Cluster" && key.name == cluster.name
                         || text("/spec/cluster") == cluster.name
                         || text("/spec/purpose/cluster") == cluster.name
                         || machine.iter().any(|machine| machines.contains(*machine)));
                 if ours {
-                    found.push(format!("{} in the store", stored_key));
+                    found.push(format!("{key} in the store"));
                 }
             }
         }
@@ -81,12 +81,11 @@ impl State {
                 found.push(format!("the seed {file} on {host}"));
             }
         }
-        for (stored_key, value) in self.oracle.stored("Secret") {
+        for (key, value) in self.oracle.stored("Secret") {
             let text = |pointer| field(&value, pointer);
-            let ours =
-                stored_key.namespace == cluster.namespace && machines.contains(text("/spec/purpose/machine"));
+            let ours = key.namespace == cluster.namespace && machines.contains(text("/spec/purpose/machine"));
             if ours && text("/spec/purpose/type") == "joinToken" {
-                found.push(format!("{} in the store", stored_key));
+                found.push(format!("{key} in the store"));
             }
         }
         found
