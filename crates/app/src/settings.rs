@@ -21,6 +21,8 @@ pub(crate) struct Settings {
     pub(crate) timeout: Option<Duration>,
     /// As given; read by whoever opens secrets.
     pub(crate) key: Option<String>,
+    /// The clock is right, whatever the store says.
+    pub(crate) trust_clock: bool,
     /// The lab that this runs against, by `--lab`.
     pub(crate) lab: Option<String>,
     lab_is_missing: bool,
@@ -65,6 +67,7 @@ impl Settings {
             namespace: args.namespace,
             timeout: args.timeout,
             key: args.key,
+            trust_clock: args.trust_clock,
             lab,
             lab_is_missing,
             printer: Printer::new(verbosity, colored),

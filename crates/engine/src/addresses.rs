@@ -7,7 +7,7 @@ use std::{
 };
 
 use ashlar_api::{NamespacedName, Object, Resource};
-use ashlar_plan::{Decision, Plan, Snapshot};
+use ashlar_plan::{Decision, Guard, Plan, Snapshot};
 use futures::{StreamExt, stream::FuturesUnordered};
 
 use crate::{Engine, EngineError, Scope, deadline::within};
@@ -46,7 +46,7 @@ impl Engine {
         let answered = self.foreign_addresses.answered.lock().unwrap_or_else(PoisonError::into_inner).clone();
         snapshot.foreign_addresses.extend(answered);
         let mut plan = self.make_plan(snapshot)?;
-        if !scope.asks_hosts() {
+        if !scope.asks_hosts() || !Guard::ForeignAddress.stands() {
             return Ok(plan);
         }
         for _ in 0..ROUNDS {

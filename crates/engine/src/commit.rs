@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use ashlar_api::{Object, ObjectRef};
-use ashlar_plan::{Decision, Snapshot};
+use ashlar_plan::{Decision, Guard, Snapshot};
 use ashlar_store::{Precondition, Revision, Transaction, Write};
 
 use crate::{CommittedWrite, Engine, EngineError, EngineEvent, WriteVerb, ids::random_uuid, objects};
@@ -54,6 +54,7 @@ impl Engine {
         ours: &BTreeMap<ObjectRef, Revision>,
     ) -> Result<(Transaction, Vec<CommittedWrite>), EngineError> {
         let expect = |object: &ObjectRef, version: &str| match ours.get(object) {
+            _ if !Guard::CompareAndSet.stands() => Ok(Precondition::Any),
             Some(revision) => Ok(Precondition::Revision(*revision)),
             None => objects::unchanged_since(version),
         };
@@ -65,7 +66,9 @@ impl Engine {
                     self.complete(&mut object, snapshot);
                     let key = objects::key_of(&object.object_ref());
                     let value = objects::to_stored(object.clone())?;
-                    let write = Write::Put { key, value, expect: Precondition::Absent };
+                    let expect =
+                        if Guard::CompareAndSet.stands() { Precondition::Absent } else { Precondition::Any };
+                    let write = Write::Put { key, value, expect };
                     (write, Some((object.object_ref(), WriteVerb::Created)))
                 }
                 Decision::Update(object) => {

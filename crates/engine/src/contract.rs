@@ -140,6 +140,81 @@ pub async fn all(place: &Place<'_>) {
     a_domain_lives_from_definition_to_removal(place).await;
     a_name_that_is_taken_is_left_alone(place).await;
     an_unknown_domain_is_not_found(place).await;
+    a_volume_that_is_there_stays_as_it_is(place).await;
+    a_domain_that_runs_is_not_undefined(place).await;
+    a_disk_that_is_in_use_starts_no_second_domain(place).await;
+    a_domain_without_its_disk_does_not_start(place).await;
+}
+
+/// A volume is made exclusively: who comes second with the same name changes nothing.
+pub async fn a_volume_that_is_there_stays_as_it_is(place: &Place<'_>) {
+    let Place { hypervisor, host, pool, .. } = place;
+    let name = "ashlar-contract-first.raw";
+    hypervisor.create_volume(host, &place.volume(name)).await.unwrap();
+    let before = hypervisor.volume(host, *pool, name).await.unwrap();
+    let bigger = VolumeCreate { capacity_bytes: 4 << 20, ..place.volume(name) };
+    let taken = hypervisor.create_volume(host, &bigger).await.unwrap_err();
+    assert_eq!(taken.kind, EffectErrorKind::AlreadyExists, "{taken}");
+    assert_eq!(hypervisor.volume(host, *pool, name).await.unwrap(), before);
+    place.remove(name).await;
+}
+
+/// What runs keeps its definition, and starting or ending it once more is fine.
+pub async fn a_domain_that_runs_is_not_undefined(place: &Place<'_>) {
+    let Place { hypervisor, host, .. } = place;
+    let root = "ashlar-contract-runs.raw";
+    hypervisor.create_volume(host, &place.volume(root)).await.unwrap();
+    let spec = place.domain("ashlar-contract-runs", root, None);
+    hypervisor.define_domain(host, &spec).await.unwrap();
+    hypervisor.start_domain(host, spec.uuid).await.unwrap();
+    hypervisor.start_domain(host, spec.uuid).await.unwrap();
+    let refused = hypervisor.undefine_domain(host, spec.uuid).await.unwrap_err();
+    assert_eq!(refused.kind, EffectErrorKind::Busy, "{refused}");
+    assert_eq!(place.seen(&spec).await.unwrap().state, DomainState::Running);
+    hypervisor.destroy_domain(host, spec.uuid).await.unwrap();
+    hypervisor.destroy_domain(host, spec.uuid).await.unwrap();
+    hypervisor.undefine_domain(host, spec.uuid).await.unwrap();
+    // One that is gone is off.
+    hypervisor.destroy_domain(host, spec.uuid).await.unwrap();
+    place.remove(root).await;
+}
+
+/// QEMU locks its disks.
+pub async fn a_disk_that_is_in_use_starts_no_second_domain(place: &Place<'_>) {
+    let Place { hypervisor, host, .. } = place;
+    let root = "ashlar-contract-locked.raw";
+    hypervisor.create_volume(host, &place.volume(root)).await.unwrap();
+    let first = place.domain("ashlar-contract-locked-a", root, None);
+    let second = place.domain("ashlar-contract-locked-b", root, None);
+    hypervisor.define_domain(host, &first).await.unwrap();
+    hypervisor.define_domain(host, &second).await.unwrap();
+    hypervisor.start_domain(host, first.uuid).await.unwrap();
+    let locked = hypervisor.start_domain(host, second.uuid).await.unwrap_err();
+    assert_eq!(locked.kind, EffectErrorKind::Refused, "{locked}");
+    assert!(locked.message.contains("lock"), "{locked}");
+    assert_eq!(place.seen(&second).await.unwrap().state, DomainState::ShutOff);
+    // It is the first one's as long as that runs.
+    hypervisor.destroy_domain(host, first.uuid).await.unwrap();
+    hypervisor.start_domain(host, second.uuid).await.unwrap();
+    hypervisor.destroy_domain(host, second.uuid).await.unwrap();
+    for domain in [first.uuid, second.uuid] {
+        hypervisor.undefine_domain(host, domain).await.unwrap();
+    }
+    place.remove(root).await;
+}
+
+/// Nothing is made in place of a disk that is not there.
+pub async fn a_domain_without_its_disk_does_not_start(place: &Place<'_>) {
+    let Place { hypervisor, host, pool, .. } = place;
+    let root = "ashlar-contract-absent.raw";
+    let spec = place.domain("ashlar-contract-absent", root, None);
+    hypervisor.define_domain(host, &spec).await.unwrap();
+    let refused = hypervisor.start_domain(host, spec.uuid).await.unwrap_err();
+    assert_eq!(refused.kind, EffectErrorKind::Refused, "{refused}");
+    assert!(refused.message.contains(root), "{refused}");
+    assert_eq!(place.seen(&spec).await.unwrap().state, DomainState::ShutOff);
+    assert_eq!(hypervisor.volume(host, *pool, root).await.unwrap(), None);
+    hypervisor.undefine_domain(host, spec.uuid).await.unwrap();
 }
 
 /// Volumes.

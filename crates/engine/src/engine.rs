@@ -130,6 +130,9 @@ impl Engine {
         let now = self.world.clock.now();
         let mut view =
             read_store(self.store.as_ref(), &self.read_cache, self.settings.installation, now).await?;
+        if !self.settings.trust_clock {
+            crate::clock_check::check_snapshot(&view.snapshot)?;
+        }
         self.observe(&mut view, scope).await;
         Ok(view)
     }

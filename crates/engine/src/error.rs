@@ -81,6 +81,19 @@ pub enum EngineError {
         #[source]
         source: EffectError,
     },
+    /// The clock of the machine that runs Ashlar is far from what was recorded last.
+    #[error(
+        "the clock of this machine says {now}, and {object} was recorded at {at}: one of them is wrong, and nothing was \
+             done. Set the clock (`timedatectl`) and run the same command again; if it is right, say so with --trust-clock"
+    )]
+    ClockWrong {
+        /// What it says.
+        now: jiff::Timestamp,
+        /// What was recorded last.
+        object: ObjectRef,
+        /// When.
+        at: jiff::Timestamp,
+    },
     /// Something was refused before anything was done.
     #[error("{0}")]
     Refused(String),

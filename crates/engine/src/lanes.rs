@@ -202,7 +202,7 @@ async fn take_step(
     let Err(failure) = outcome else {
         let elapsed = now.duration_since(started).unsigned_abs();
         engine.sink.event(&EngineEvent::ActionDone { step: step.clone(), elapsed });
-        memory.retries.succeeded(step);
+        memory.retries.succeeded(step, now, &engine.settings);
         if matches!(step.action, Some(Action::ShutdownDomain { .. })) {
             let wait =
                 Wait { reason: "ShuttingDown".to_owned(), message: "the guest is shutting down".to_owned() };

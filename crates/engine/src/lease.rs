@@ -9,6 +9,7 @@ use std::{
 };
 
 use ashlar_api::Host;
+use ashlar_plan::Guard;
 
 use crate::{Engine, EngineError, Settings, effects::HostTarget, objects};
 
@@ -55,7 +56,7 @@ impl Engine {
     pub(crate) async fn leased(&self, host: &Host) -> Result<HostTarget, EngineError> {
         let name = &host.metadata.name;
         let _taking = self.leases.taking.lock().await;
-        if self.leases.get(name).is_none() {
+        if self.leases.get(name).is_none() && Guard::HostLease.stands() {
             let mut token = 0;
             let updated = objects::update(self.store.as_ref(), host, |host| {
                 host.record.lease_token += 1;

@@ -22,6 +22,7 @@ mod access;
 mod addon;
 mod addresses;
 mod belongs;
+mod clock_check;
 mod commit;
 mod deadline;
 mod engine;
@@ -48,6 +49,7 @@ mod statuses;
 #[cfg(test)]
 mod testing;
 
+pub use clock_check::check_clock;
 pub use engine::Engine;
 pub use error::{BlockedStep, EngineError};
 pub use event::{CommittedWrite, EngineEvent, EventSink, NoEvents, WriteVerb};

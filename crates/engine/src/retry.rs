@@ -21,6 +21,8 @@ pub(crate) struct Retries {
 #[derive(Default)]
 struct State {
     attempts: BTreeMap<(ObjectRef, Action), Attempts>,
+    /// What succeeded, in case that nothing comes of it.
+    repeats: BTreeMap<(ObjectRef, Action), Repeats>,
     /// Hosts that refused us for good.
     stopped: BTreeMap<String, Block>,
 }
@@ -30,6 +32,16 @@ struct Attempts {
     not_before: Timestamp,
     held: Held,
 }
+
+struct Repeats {
+    count: u32,
+    last: Timestamp,
+    /// Why it was done: for another reason it may be done again.
+    why: String,
+}
+
+/// So often in a row the same may be done for the same reason before it has to wait.
+const REPEATS: u32 = 3;
 
 enum Held {
     Wait(Wait),
@@ -84,10 +96,32 @@ impl Retries {
         self.lock().stopped.insert(host.to_owned(), block);
     }
 
-    /// Forgets what led to a success.
-    pub(crate) fn succeeded(&self, step: &Step) {
-        if let Some(key) = key(step) {
-            self.lock().attempts.remove(&key);
+    /// Forgets what led to a success. One whose effect is never seen (a host that shows what was, or somebody who undoes
+    /// it at once) is repeated with growing pauses, as a failure is.
+    pub(crate) fn succeeded(&self, step: &Step, now: Timestamp, settings: &Settings) {
+        let Some(key) = key(step) else { return };
+        let mut state = self.lock();
+        state.attempts.remove(&key);
+        let new = || Repeats { count: 0, last: now, why: step.why.clone() };
+        let repeats = state.repeats.entry(key.clone()).or_insert_with(new);
+        if repeats.why != step.why
+            || now.duration_since(repeats.last).unsigned_abs() > settings.backoff_limit * 2
+        {
+            *repeats = new();
+        }
+        repeats.count += 1;
+        repeats.last = now;
+        if repeats.count >= REPEATS {
+            let pause = pause(repeats.count - REPEATS + 1, settings);
+            let message = format!(
+                "it was done {} times, and what should have come of it is not seen on {}: does that host tell what is \
+                 so now, or does somebody undo it?",
+                repeats.count,
+                if step.host.is_empty() { "its cluster" } else { &step.host }
+            );
+            let held = Held::Wait(Wait { reason: "WithoutEffect".to_owned(), message });
+            let not_before = now.checked_add(pause).unwrap_or(now);
+            state.attempts.insert(key, Attempts { count: 0, not_before, held });
         }
     }
 
@@ -165,6 +199,24 @@ mod tests {
         Plan { decisions: Vec::new(), steps, report: Report::default() }
     }
 
+    #[test]
+    fn what_succeeds_again_and_again_has_to_wait_longer_and_longer() {
+        let (retries, settings) = (Retries::default(), Settings::new(uuid::Uuid::nil()));
+        for second in 0..2 {
+            retries.succeeded(&step("a"), at(second), &settings);
+            assert_eq!(state_at(&retries, second), StepState::Ready);
+        }
+        for (second, next) in [(2, 3), (3, 5), (5, 9)] {
+            retries.succeeded(&step("a"), at(second), &settings);
+            let StepState::Waiting(wait) = state_at(&retries, next - 1) else { panic!("it does not wait") };
+            assert_eq!(wait.reason, "WithoutEffect");
+            assert_eq!(state_at(&retries, next), StepState::Ready);
+        }
+        // For another reason it is done at once.
+        retries.succeeded(&Step { why: "another".to_owned(), ..step("a") }, at(9), &settings);
+        assert_eq!(state_at(&retries, 9), StepState::Ready);
+    }
+
     fn at(second: i64) -> Timestamp {
         Timestamp::from_second(second).unwrap()
     }
@@ -200,7 +252,7 @@ mod tests {
         let settings = Settings::new(uuid::Uuid::nil());
         let retries = Retries::default();
         retries.failed(&step("a"), "busy", at(0), &settings);
-        retries.succeeded(&step("a"));
+        retries.succeeded(&step("a"), at(0), &settings);
         assert_eq!(state_at(&retries, 0), StepState::Ready);
     }
 

@@ -33,6 +33,8 @@ pub struct Settings {
     pub blocked_patience: Duration,
     /// Events kept in the store; the oldest go first.
     pub events_kept: usize,
+    /// The clock is right, however far it is from what was recorded last: a person says so.
+    pub trust_clock: bool,
 }
 
 impl Settings {
@@ -50,6 +52,7 @@ impl Settings {
             attempts: 20,
             blocked_patience: Duration::from_secs(20),
             events_kept: 1000,
+            trust_clock: false,
         }
     }
 }

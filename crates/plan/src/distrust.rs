@@ -1,6 +1,6 @@
-//! Pools that answer and show none of what is theirs: the directory below a file system that is not mounted.
+//! Hosts and pools that answer and show none of what is theirs.
 //!
-//! libvirt goes on calling such a pool active, and lists files that it remembers, empty, or none at all. From that
+//! A pool does that over the directory below a file system that is not mounted: libvirt goes on calling such a pool active, and lists files that it remembers, empty, or none at all. From that
 //! nothing may be concluded: neither that a disk is lost, nor that it is gone and its record may go, nor that there is
 //! room for new ones.
 
@@ -9,13 +9,59 @@ use std::collections::{BTreeMap, BTreeSet};
 use ashlar_api::*;
 use uuid::Uuid;
 
-use crate::{HostSeen, HostWorld, Snapshot};
+use crate::{Guard, HostSeen, HostWorld, Snapshot};
+
+/// A Host whose domains are lost for good has this annotation: a person says so.
+pub const DOMAINS_LOST_ANNOTATION: &str = "ashlar.dev/domains-lost";
+
+/// How many of our domains a host has to lack before it is not believed: one is undefined by a person easily.
+const MISSED_DOMAINS: usize = 2;
+
+/// A host that answers and shows none of several domains that joined there is not believed: it is asked through another
+/// libvirtd (another driver, another container, one that lost its configuration), or it is not that host. Their disks
+/// may well be in use.
+pub fn distrust_emptied_hosts(snapshot: &mut Snapshot) {
+    let mut missed: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    let mut shown = BTreeSet::new();
+    for machine in snapshot.machines.values() {
+        let (host, domain) = (machine.spec.host.as_str(), &machine.spec.domain);
+        let Some(HostSeen::Seen(world)) = snapshot.observed.hosts.get(host) else { continue };
+        if world.domains.contains_key(&domain.uuid) {
+            shown.insert(host);
+        } else if machine.record.joined_at.is_some() && !machine.metadata.is_deleting() {
+            missed.entry(host).or_default().push(&domain.name);
+        }
+    }
+    let is_given_up = |host: &str| {
+        let host = snapshot.hosts.get(host);
+        host.is_some_and(|host| host.metadata.annotations.contains_key(DOMAINS_LOST_ANNOTATION))
+    };
+    missed.retain(|host, names| names.len() >= MISSED_DOMAINS && !shown.contains(host) && !is_given_up(host));
+    let doubted: Vec<(String, String)> = missed
+        .into_iter()
+        .map(|(host, names)| {
+            let reason = format!(
+                "it answers and shows none of the domains that Ashlar made there ({}): is it asked through its own \
+                 system libvirtd (`virsh -c qemu:///system list --all` there)? Nothing is done on it. If they are lost \
+                 for good, say so with the annotation {DOMAINS_LOST_ANNOTATION} on host {host}",
+                names.join(", ")
+            );
+            (host.to_owned(), reason)
+        })
+        .collect();
+    for (host, reason) in doubted {
+        snapshot.observed.hosts.insert(host, HostSeen::NotOurs { reason });
+    }
+}
 
 /// Hosts (joined by commas) of a StoragePool whose files are lost for good: a person says so with this annotation.
 pub const FILES_LOST_ANNOTATION: &str = "ashlar.dev/files-lost";
 
 /// Takes such pools out of what was seen, and puts down why.
 pub fn distrust_emptied_pools(snapshot: &mut Snapshot) {
+    if !Guard::PoolDistrust.stands() {
+        return;
+    }
     let emptied = emptied(snapshot);
     for ((host, uuid), pool) in emptied {
         let Some(HostSeen::Seen(world)) = snapshot.observed.hosts.get_mut(&host) else { continue };

@@ -2,7 +2,7 @@
 
 use ashlar_api::{Cluster, Machine, NamespacedName};
 
-use crate::{EtcdMember, EtcdSeen, EtcdWorld, Snapshot, Wait};
+use crate::{EtcdMember, EtcdSeen, EtcdWorld, Guard, Snapshot, Wait};
 
 /// One cluster's etcd, as a majority of it answered.
 #[derive(Clone, Copy)]
@@ -85,7 +85,7 @@ impl<'s> Etcd<'s> {
             Change::Remove(_) => (staying.len(), 0),
         };
         let (healthy, majority) = (voters.saturating_sub(sick.len() + unknown), voters / 2 + 1);
-        if healthy >= majority {
+        if healthy >= majority || !Guard::Quorum.stands() {
             return Ok(());
         }
         let verb = if change == Change::Add { "one more" } else { "one less" };

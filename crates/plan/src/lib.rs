@@ -20,6 +20,7 @@ pub mod domain;
 mod draft;
 mod etcd;
 pub mod explain;
+pub mod guard;
 pub mod ids;
 pub mod in_place;
 mod lifecycle;
@@ -38,9 +39,12 @@ pub mod status;
 mod wanted_addons;
 
 pub use action::Action;
-pub use distrust::{FILES_LOST_ANNOTATION, distrust_emptied_pools};
+pub use distrust::{
+    DOMAINS_LOST_ANNOTATION, FILES_LOST_ANNOTATION, distrust_emptied_hosts, distrust_emptied_pools,
+};
 pub use domain::{DomainBinding, DomainSpec};
 pub use draft::MAX_COMMIT_WRITES;
+pub use guard::Guard;
 pub use ids::Ids;
 pub use lifecycle::CLUSTER_LABEL;
 pub use observed::*;

@@ -39,6 +39,9 @@ pub(crate) struct GlobalArgs {
     /// [default: file:~/.config/ashlar/key, made at first use]
     #[arg(long, global = true, env = "ASHLAR_KEY", hide_env_values = true, value_name = "PROVIDER")]
     pub(crate) key: Option<String>,
+    /// Work although the clock is far from what the store recorded last: it is right now, and was wrong then
+    #[arg(long, global = true, hide = true)]
+    pub(crate) trust_clock: bool,
 }
 
 /// How data is printed.

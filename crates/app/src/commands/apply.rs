@@ -3,6 +3,7 @@
 use ashlar_api::expand::{ObjectMap, object_map};
 use ashlar_api::{Kind, Object};
 use ashlar_engine::declare::{self, Declared, Outcome};
+use ashlar_engine::effects::Clock as _;
 use ashlar_engine::{Goal, RunSummary, Scope};
 use ashlar_plan::in_place::not_in_place;
 use ashlar_plan::render::plan_text;
@@ -79,6 +80,9 @@ pub(crate) fn declare(
     objects: Vec<Object>,
     dry_run: bool,
 ) -> Result<Declared> {
+    if !settings.trust_clock {
+        block_on(ashlar_engine::check_clock(store, SystemClock.now()))?;
+    }
     let declared = block_on(declare::apply(store, &SystemClock, &OsEntropy, objects, dry_run))?;
     let suffix = if dry_run { " (dry run)" } else { "" };
     for one in &declared.applied {

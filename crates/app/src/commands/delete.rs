@@ -1,6 +1,7 @@
 //! `ashlar delete`
 
 use ashlar_api::{Kind, Object, ObjectRef, VolumeContent};
+use ashlar_engine::effects::Clock as _;
 use ashlar_engine::{Goal, Scope, declare};
 use futures::executor::block_on;
 
@@ -54,13 +55,19 @@ pub(crate) fn delete_refs(
         return Ok(Exit::Success);
     }
     confirm(settings, yes, &destroyed(&reader, &present)?)?;
+    let right_time = |store: &ashlar_store::SqliteStore| match settings.trust_clock {
+        true => Ok(()),
+        false => block_on(ashlar_engine::check_clock(store, SystemClock.now())),
+    };
     if store_only {
         let store = ashlar_store::SqliteStore::open(settings.store_path()?)?;
+        right_time(&store)?;
         block_on(declare::delete(&store, &SystemClock, &present))?;
         settings.printer.note("recorded; the next `ashlar apply` does it");
         return Ok(Exit::Success);
     }
     let session = Session::open(settings, engine)?;
+    right_time(&session.store)?;
     let deleted =
         session.block_on(async { Ok(declare::delete(&*session.store, &SystemClock, &present).await?) })?;
     if deleted.iter().all(|one| one.at_once) {

@@ -87,7 +87,10 @@ impl Session {
             Arc::clone(&store) as Arc<dyn Store>,
             world,
             vault,
-            ashlar_engine::Settings::new(installation),
+            ashlar_engine::Settings {
+                trust_clock: settings.trust_clock,
+                ..ashlar_engine::Settings::new(installation)
+            },
             Arc::clone(&progress) as Arc<dyn ashlar_engine::EventSink>,
         );
         let deadline = settings.timeout.unwrap_or(DEFAULT_DEADLINE);

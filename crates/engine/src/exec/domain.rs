@@ -1,7 +1,7 @@
 //! Domains: defining, starting, stopping, ejecting, removing.
 
 use ashlar_api::{MachineVolumeRole, NamespacedName};
-use ashlar_plan::domain::domain_spec;
+use ashlar_plan::{Guard, domain::domain_spec};
 
 use super::{Failure, Job, Outcome, etcd, fine_if_gone, owned, record, volume};
 
@@ -37,12 +37,14 @@ pub(super) async fn start(job: Job<'_>, name: &NamespacedName) -> Outcome {
         .ok_or_else(|| Failure::NotNow(format!("the domain of machine {name} is not defined")))?;
     // In the store before the call: whoever comes after a crash must know that the disk may have been written.
     let now = job.engine.world.clock.now();
-    record(job, machine, |machine| {
+    let started = |machine: &mut ashlar_api::Machine| {
         let is_first = machine.record.first_started_at.is_none();
         machine.record.first_started_at.get_or_insert(now);
         is_first
-    })
-    .await?;
+    };
+    if Guard::RecordedStart.stands() {
+        record(job, machine, started).await?;
+    }
     if domain.state.is_active() {
         return Ok(());
     }

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use ashlar_api::{Machine, MachineRole, NamespacedName};
-use ashlar_plan::{EtcdMember, EtcdStatus, names};
+use ashlar_plan::{EtcdMember, EtcdStatus, Guard, names};
 
 use super::{Failure, Job, Outcome, fine_if_gone, secret};
 use crate::effects::EtcdTarget;
@@ -86,7 +86,7 @@ pub(super) async fn remove(job: Job<'_>, name: &NamespacedName) -> Outcome {
             (voters + 1, healthy + usize::from(fresh.is_healthy(other)))
         });
         let majority = voters / 2 + 1;
-        if healthy < majority {
+        if healthy < majority && Guard::Quorum.stands() {
             return Err(Failure::NotNow(format!(
                 "without {name} the etcd of {} would have {voters} voters, of which {healthy} are healthy and {majority} are needed",
                 fresh.cluster
@@ -150,8 +150,18 @@ pub(super) async fn ensure_out(job: Job<'_>, machine: &Machine) -> Outcome {
         return Ok(());
     }
     let fresh = look(job, machine).await?;
+    let machines = || job.snapshot.machines.values().filter(|other| cluster_of(other) == fresh.cluster);
+    let is_strange = |member: &&EtcdMember| !machines().any(|machine| member.is_of(machine));
     match fresh.member_of(machine) {
-        None => Ok(()),
+        None => match fresh.members.iter().find(is_strange) {
+            None => Ok(()),
+            Some(member) => Err(Failure::NotNow(format!(
+                "the etcd of {} tells of a member `{}` that is nobody's: it may be another etcd than that of {}",
+                fresh.cluster,
+                member.name,
+                machine.key()
+            ))),
+        },
         Some(_) => Err(Failure::NotNow(format!(
             "{} is a member of the etcd of {}: it is taken out first",
             machine.key(),

@@ -6,6 +6,7 @@ use ashlar_api::{
     ImagePart, Kind, Machine, MachineVolumeRole, NamespacedName, ObjectRef, Volume, VolumeContent,
 };
 use ashlar_plan::{
+    Guard,
     bootstrap::{NodeBootstrap, SecretNames, SecretRef, seed_template},
     names,
 };
@@ -90,7 +91,7 @@ pub(super) async fn verify(job: Job<'_>, name: &NamespacedName) -> Outcome {
     let path = volume.spec.path();
     let call = job.engine.world.shell.file_sha256(&host, &path);
     let found = job.call_within(bulk(&job.engine.settings, *size_bytes), &what, call).await?;
-    if found == *sha256 {
+    if found == *sha256 || !Guard::ImageDigest.stands() {
         return record(job, volume, |volume| !std::mem::replace(&mut volume.record.filled, true)).await;
     }
     let local = local_file(job, volume)?;

@@ -19,6 +19,7 @@ impl Engine {
             return;
         }
         view.snapshot.observed.hosts = self.observe_hosts(&view.snapshot).await;
+        ashlar_plan::distrust_emptied_hosts(&mut view.snapshot);
         ashlar_plan::distrust_emptied_pools(&mut view.snapshot);
         view.snapshot.observed.consoles = self.observe_consoles(&view.snapshot, scope).await;
         let (clusters, etcd) = futures::future::join(

@@ -8,7 +8,7 @@ use std::net::Ipv4Addr;
 
 use ashlar_api::*;
 
-use crate::{Ids, PlanError, Snapshot};
+use crate::{Guard, Ids, PlanError, Snapshot};
 
 /// Who holds what.
 pub(crate) struct Addresses {
@@ -35,7 +35,8 @@ enum Holder {
 impl Addresses {
     pub(crate) fn new(snapshot: &Snapshot) -> Result<Self, PlanError> {
         let mut addresses = Addresses { segments: BTreeMap::new(), macs: BTreeSet::new() };
-        for machine in snapshot.machines.values() {
+        let held = |machine: &&Machine| !machine.metadata.is_deleting() || Guard::AddressQuarantine.stands();
+        for machine in snapshot.machines.values().filter(held) {
             for nic in &machine.spec.nics {
                 let segment = segment_name(snapshot, &nic.network);
                 addresses.hold(&segment, nic.address.addr(), &machine.object_ref())?;

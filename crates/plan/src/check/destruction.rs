@@ -6,9 +6,12 @@ use ashlar_api::*;
 
 use super::removal::is_spent_seed;
 use super::{Findings, Projected};
-use crate::{Action, ClusterSeen, HostSeen, HostWorld, Plan, Snapshot, StepState, names};
+use crate::{Action, ClusterSeen, Guard, HostSeen, HostWorld, Plan, Snapshot, StepState, names};
 
 pub(super) fn check(snapshot: &Snapshot, plan: &Plan, projected: &Projected<'_>, findings: &mut Findings) {
+    if !Guard::RecordedIntent.stands() {
+        return;
+    }
     // Domains that this plan turns off, or undefines, before the step at hand.
     let mut off = BTreeSet::new();
     let mut undefined = BTreeSet::new();
@@ -73,14 +76,18 @@ fn domain(
     }
     let found =
         seen(snapshot, &machine.spec.host).and_then(|world| world.domains.get(&machine.spec.domain.uuid));
+    if found.is_none() && !Guard::DomainUuid.stands() {
+        return;
+    }
     let Some(found) = found else {
         findings.add("Ours", &object, "a destructive step on a domain that was not seen");
         return;
     };
-    let ours = found.name == machine.spec.domain.name
-        && found.mark.as_ref().is_some_and(|mark| {
-            mark.installation == snapshot.installation && Some(mark.machine_uid) == machine.metadata.uid
-        });
+    let ours = !Guard::DomainMark.stands()
+        || found.name == machine.spec.domain.name
+            && found.mark.as_ref().is_some_and(|mark| {
+                mark.installation == snapshot.installation && Some(mark.machine_uid) == machine.metadata.uid
+            });
     if !ours {
         findings.add("Ours", &object, "a destructive step on a domain without our mark");
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use ashlar_api::*;
 
 use super::{Findings, Projected};
-use crate::{Action, HostSeen, NetworksSeen, Plan, Snapshot, StepState, names};
+use crate::{Action, Guard, HostSeen, NetworksSeen, Plan, Snapshot, StepState, names};
 
 pub(super) fn check(snapshot: &Snapshot, plan: &Plan, projected: &Projected<'_>, findings: &mut Findings) {
     let mut before: BTreeSet<(&ObjectRef, &Action)> = BTreeSet::new();
@@ -69,7 +69,13 @@ pub(super) fn check(snapshot: &Snapshot, plan: &Plan, projected: &Projected<'_>,
                     findings.add("Precondition", &step.object, "its domain is not defined");
                 }
                 if let Some(machine) = projected.machines.get(machine)
+                    && let Some(other) = elsewhere(snapshot, machine)
+                {
+                    findings.add("RunsOnce", &step.object, format!("its domain is on host {other}"));
+                }
+                if let Some(machine) = projected.machines.get(machine)
                     && !is_filtered(snapshot, machine)
+                    && Guard::NetworkFilter.stands()
                 {
                     findings.add("Filter", &step.object, "its taps would come up without their filter");
                 }
@@ -78,6 +84,17 @@ pub(super) fn check(snapshot: &Snapshot, plan: &Plan, projected: &Projected<'_>,
         }
         before.insert((&step.object, action));
     }
+}
+
+/// Another host that has the machine's domain.
+fn elsewhere<'s>(snapshot: &'s Snapshot, machine: &Machine) -> Option<&'s str> {
+    let uuid = machine.spec.domain.uuid;
+    let others = snapshot.observed.hosts.iter().filter(|(host, _)| **host != machine.spec.host);
+    let mut found = others.filter_map(|(host, seen)| match seen {
+        HostSeen::Seen(world) if world.domains.contains_key(&uuid) => Some(host.as_str()),
+        _ => None,
+    });
+    found.next()
 }
 
 /// Whether every interface has a filter on the host that was seen intact.

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use ashlar_api::*;
 
 use super::{Findings, Projected};
-use crate::{Action, EtcdSeen, EtcdWorld, Plan, Snapshot, StepState};
+use crate::{Action, EtcdSeen, EtcdWorld, Guard, Plan, Snapshot, StepState};
 
 /// What a plan does at once to one cluster's control planes.
 #[derive(Default)]
@@ -111,6 +111,13 @@ impl<'p> Judge<'_, 'p, '_> {
                 return self.find("Quorum", "its control plane is changed, and its etcd was not seen");
             }
         };
+        let known = |member: &crate::EtcdMember| self.machines().any(|machine| belongs(member, machine));
+        if !changes.hits.is_empty() && !etcd.members.values().any(known) {
+            self.find(
+                "Quorum",
+                "a control plane is disrupted, and etcd tells of members that are all others'",
+            );
+        }
         for key in &changes.removals {
             self.removal(etcd, key);
         }
@@ -138,6 +145,10 @@ impl<'p> Judge<'_, 'p, '_> {
     }
 
     fn find(&mut self, rule: &'static str, message: impl Into<String>) {
+        let guard = if rule == "OneAtATime" { Guard::OneJoinAtATime } else { Guard::Quorum };
+        if !guard.stands() {
+            return;
+        }
         let object = ObjectRef::new(Kind::Cluster, &self.cluster.namespace, &self.cluster.name);
         self.findings.add(rule, &object, message);
     }

@@ -5,7 +5,7 @@ use ashlar_api::own_network::is_network_of;
 use ashlar_api::*;
 
 use super::{Findings, Projected};
-use crate::{Decision, HostSeen, NetworksSeen, Plan, Snapshot};
+use crate::{Decision, Guard, HostSeen, NetworksSeen, Plan, Snapshot};
 
 pub(super) fn check(snapshot: &Snapshot, plan: &Plan, projected: &Projected<'_>, findings: &mut Findings) {
     for decision in plan.decisions.iter().flatten() {
@@ -128,7 +128,7 @@ fn remove(snapshot: &Snapshot, projected: &Projected<'_>, object: &ObjectRef, fi
                 Some(HostSeen::Seen(world)) => !world.domains.contains_key(&machine.spec.domain.uuid),
                 _ => false,
             };
-            if !absent {
+            if !absent && Guard::SeenGone.stands() {
                 findings.add("Removal", object, "its domain was not seen to be gone");
             }
             for volume in &machine.spec.volumes {
@@ -151,7 +151,7 @@ fn remove(snapshot: &Snapshot, projected: &Projected<'_>, object: &ObjectRef, fi
                     .is_some_and(|pool| !pool.volumes.contains_key(&volume.spec.file_name)),
                 _ => false,
             };
-            if !absent {
+            if !absent && Guard::SeenGone.stands() {
                 findings.add("Removal", object, "its file was not seen to be gone");
             }
         }

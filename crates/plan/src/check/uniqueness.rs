@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use ashlar_api::*;
 
 use super::Findings;
-use crate::{Decision, Plan, Snapshot};
+use crate::{Decision, Guard, Plan, Snapshot};
 
 #[derive(Default)]
 struct Holders(BTreeMap<String, ObjectRef>);
@@ -27,7 +27,8 @@ pub(super) fn check(snapshot: &Snapshot, plan: &Plan, findings: &mut Findings) {
         return;
     }
     let mut holders = Holders::default();
-    for machine in snapshot.machines.values() {
+    let held = |machine: &&Machine| !machine.metadata.is_deleting() || Guard::AddressQuarantine.stands();
+    for machine in snapshot.machines.values().filter(held) {
         self::machine(snapshot, machine, &mut holders, findings);
     }
     for volume in snapshot.volumes.values() {

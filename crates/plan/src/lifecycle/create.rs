@@ -10,7 +10,7 @@ use crate::bootstrap::kernel_arguments;
 use crate::draft::{Draft, Unit, new_metadata, owner_reference};
 use crate::explain::{PLACEMENT_ANNOTATION, verdict_lines};
 use crate::place::{Request, SEED_MIB, image_files};
-use crate::{Ids, names};
+use crate::{Guard, Ids, names};
 
 /// What is decided beside the host.
 pub(super) struct NewMachine<'r> {
@@ -262,6 +262,9 @@ fn ensure_image_volumes(
 
 /// Every claim bumps its host's ledger, so that two planners conflict instead of overfilling it.
 fn bump_host(draft: &mut Draft<'_>, unit: &mut Unit, mut host: Host) {
+    if !Guard::Ledger.stands() {
+        return;
+    }
     host.record.ledger_sequence += 1;
     unit.update(host.clone());
     draft.hosts.insert(host.metadata.name.clone(), host);
@@ -274,7 +277,11 @@ fn bump_networks(draft: &mut Draft<'_>, unit: &mut Unit, network: &Network, host
     let same: Vec<Network> =
         draft.networks.values().filter(|network| network.segment() == segment).cloned().collect();
     for mut one in same {
-        one.record.ledger_sequence += 1;
+        if Guard::Ledger.stands() {
+            one.record.ledger_sequence += 1;
+        } else if one.metadata.name != network.metadata.name || one.record.hosts.contains(host) {
+            continue;
+        }
         if one.metadata.name == network.metadata.name {
             one.record.hosts.insert(host.to_owned());
             super::ensure_finalizer(&mut one.metadata);

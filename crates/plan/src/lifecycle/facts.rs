@@ -4,7 +4,7 @@ use ashlar_api::*;
 use jiff::SignedDuration;
 
 use crate::draft::{Draft, Unit, cluster_of};
-use crate::{ClusterSeen, ClusterWorld, HostSeen, NoteKind};
+use crate::{ClusterSeen, ClusterWorld, Guard, HostSeen, NoteKind};
 
 /// Records joined nodes, failed first boots and initialized clusters.
 pub(super) fn record(draft: &mut Draft<'_>) {
@@ -190,7 +190,7 @@ pub(super) fn is_seen_absent(draft: &Draft<'_>, volume: &Volume) -> bool {
             .get(&volume.spec.pool_uuid)
             .is_some_and(|pool| !pool.volumes.contains_key(&volume.spec.file_name)),
         Some(HostSeen::Unreachable { .. } | HostSeen::NotOurs { .. } | HostSeen::Fenced { .. }) | None => {
-            false
+            !Guard::SeenGone.stands()
         }
     }
 }

@@ -8,7 +8,7 @@ use super::facts::is_seen_absent;
 use super::groups::groups_of;
 use crate::draft::{Draft, Unit, cluster_of};
 use crate::etcd::{self, Etcd};
-use crate::{ClusterSeen, HostSeen, names, network};
+use crate::{ClusterSeen, Guard, HostSeen, names, network};
 
 /// Hands down deletion: cluster → groups and machines → volumes; cluster → the network of its own.
 pub(super) fn cascade(draft: &mut Draft<'_>) {
@@ -101,7 +101,7 @@ pub(super) fn delete_machine(draft: &mut Draft<'_>, machine: &Machine) {
         draft.volumes.insert(key, volume);
         changed = true;
     }
-    if changed {
+    if changed && Guard::RecordedIntent.stands() {
         draft.commit(unit);
     }
 }
@@ -131,10 +131,17 @@ pub(super) fn remove(draft: &mut Draft<'_>) {
 }
 
 fn domain_is_seen_absent(draft: &Draft<'_>, machine: &Machine) -> bool {
+    // One that was migrated by hand is not gone: its record is how anybody knows whose it is.
+    let is_elsewhere = draft.snapshot.observed.hosts.values().any(
+        |seen| matches!(seen, HostSeen::Seen(world) if world.domains.contains_key(&machine.spec.domain.uuid)),
+    );
+    if is_elsewhere {
+        return false;
+    }
     match draft.snapshot.observed.hosts.get(&machine.spec.host) {
         Some(HostSeen::Seen(world)) => !world.domains.contains_key(&machine.spec.domain.uuid),
         Some(HostSeen::Unreachable { .. } | HostSeen::NotOurs { .. } | HostSeen::Fenced { .. }) | None => {
-            false
+            !Guard::SeenGone.stands()
         }
     }
 }

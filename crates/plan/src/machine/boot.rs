@@ -6,7 +6,7 @@ use jiff::SignedDuration;
 use super::chain::{Chain, block, wait};
 use super::context::ClusterContext;
 use super::host_view::{DomainView, HostView, HostViews};
-use crate::{Action, DomainState, StepState, names, network};
+use crate::{Action, DomainState, Guard, StepState, names, network};
 
 /// A published token that has less than this left is published anew, while its join runs.
 const TOKEN_RENEWAL: SignedDuration = SignedDuration::from_mins(5);
@@ -103,7 +103,7 @@ fn disks(
         };
         match look(view, volume, machine) {
             Ok(File::Right) => continue,
-            Ok(found) if started => {
+            Ok(found) if started && Guard::UsedDisk.stands() => {
                 let hold = if found == File::OtherSize { other_size } else { lost }(volume, machine);
                 chain.push_wait(format!("its {} disk is there", role.serial()), hold);
                 continue;
@@ -256,7 +256,9 @@ fn start(context: &ClusterContext<'_>, machine: &Machine, chain: &mut Chain, sta
     if let Err(hold) = gate(context, machine) {
         chain.hold(hold);
     }
-    if let Err(hold) = network::ready(context.draft, machine) {
+    if let Err(hold) = network::ready(context.draft, machine)
+        && Guard::NetworkFilter.stands()
+    {
         chain.hold(hold);
     }
     let why = match (machine.spec.bootstrap, machine.spec.role) {

@@ -1,12 +1,12 @@
 //! One host's answer, indexed, and what is ours on it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ashlar_api::*;
 use uuid::Uuid;
 
 use super::chain::{block, wait};
-use crate::{DomainSeen, HostSeen, HostWorld, PoolSeen, Snapshot, StepState, VolumeSeen};
+use crate::{DomainSeen, Guard, HostSeen, HostWorld, PoolSeen, Snapshot, StepState, VolumeSeen};
 
 /// Hosts that answered, indexed once a plan.
 pub(super) struct HostViews<'s> {
@@ -17,8 +17,11 @@ pub(super) struct HostViews<'s> {
 /// A host that answered.
 pub(super) struct HostView<'s> {
     world: &'s HostWorld,
+    /// All hosts, as they answered.
+    all: &'s BTreeMap<String, HostSeen>,
     by_name: BTreeMap<&'s str, Uuid>,
-    disk_users: BTreeMap<&'s str, Uuid>,
+    /// Paths of disks, each with the domains that have it.
+    disk_users: BTreeSet<(&'s str, Uuid)>,
 }
 
 impl<'s> HostViews<'s> {
@@ -28,7 +31,9 @@ impl<'s> HostViews<'s> {
             .hosts
             .iter()
             .filter_map(|(name, seen)| match seen {
-                HostSeen::Seen(world) => Some((name.as_str(), HostView::new(world))),
+                HostSeen::Seen(world) => {
+                    Some((name.as_str(), HostView::new(world, &snapshot.observed.hosts)))
+                }
                 HostSeen::Unreachable { .. } | HostSeen::NotOurs { .. } | HostSeen::Fenced { .. } => None,
             })
             .collect();
@@ -80,12 +85,12 @@ pub(super) enum DomainView<'s> {
 }
 
 impl<'s> HostView<'s> {
-    fn new(world: &'s HostWorld) -> Self {
-        let mut view = HostView { world, by_name: BTreeMap::new(), disk_users: BTreeMap::new() };
+    fn new(world: &'s HostWorld, all: &'s BTreeMap<String, HostSeen>) -> Self {
+        let mut view = HostView { world, all, by_name: BTreeMap::new(), disk_users: BTreeSet::new() };
         for domain in world.domains.values() {
             view.by_name.insert(&domain.name, domain.uuid);
             for path in &domain.disk_paths {
-                view.disk_users.insert(path, domain.uuid);
+                view.disk_users.insert((path, domain.uuid));
             }
         }
         view
@@ -96,9 +101,10 @@ impl<'s> HostView<'s> {
         let identity = &machine.spec.domain;
         let (host, name) = (&machine.spec.host, &identity.name);
         if let Some(domain) = self.world.domains.get(&identity.uuid) {
-            let ours = domain.mark.as_ref().is_some_and(|mark| {
-                mark.installation == installation && Some(mark.machine_uid) == machine.metadata.uid
-            });
+            let ours = !Guard::DomainMark.stands()
+                || domain.mark.as_ref().is_some_and(|mark| {
+                    mark.installation == installation && Some(mark.machine_uid) == machine.metadata.uid
+                });
             return match (ours, domain.name == *name) {
                 (true, true) => Ok(DomainView::Ours(domain)),
                 (true, false) => Err(block(
@@ -119,6 +125,13 @@ impl<'s> HostView<'s> {
                 )),
             };
         }
+        if !Guard::DomainUuid.stands()
+            && let Some(domain) =
+                self.by_name.get(name.as_str()).and_then(|uuid| self.world.domains.get(uuid))
+        {
+            return Ok(DomainView::Ours(domain));
+        }
+        self.not_elsewhere(machine)?;
         match self.by_name.get(name.as_str()) {
             Some(_) if machine.metadata.is_deleting() => Ok(DomainView::Absent),
             Some(uuid) => Err(block(
@@ -130,6 +143,30 @@ impl<'s> HostView<'s> {
                 ),
             )),
             None => Ok(DomainView::Absent),
+        }
+    }
+
+    /// Refuses when the domain is on another host: who migrated it by hand moved its disks too, or a copy of them. It
+    /// must not run here as well, and nothing of it is deleted as long as nobody knows which copy counts.
+    fn not_elsewhere(&self, machine: &Machine) -> Result<(), StepState> {
+        // What never ran cannot have been migrated.
+        if machine.record.first_started_at.is_none() {
+            return Ok(());
+        }
+        let (uuid, name) = (machine.spec.domain.uuid, &machine.spec.domain.name);
+        let holds =
+            |seen: &HostSeen| matches!(seen, HostSeen::Seen(world) if world.domains.contains_key(&uuid));
+        match self.all.iter().find(|(_, seen)| holds(seen)) {
+            None => Ok(()),
+            Some((elsewhere, _)) => Err(block(
+                "DomainElsewhere",
+                format!(
+                    "domain {name} of {} is on host {elsewhere}, and was made on {}: somebody migrated it. It is neither \
+                     started nor deleted here; move it back with its disks (`virsh migrate`), or undefine it on {elsewhere}",
+                    machine.object_ref(),
+                    machine.spec.host
+                ),
+            )),
         }
     }
 
@@ -157,9 +194,11 @@ impl<'s> HostView<'s> {
 
     /// Refuses when another domain has the volume as a disk: a disk never runs twice, and is not deleted under a guest.
     pub(super) fn unused_by_others(&self, volume: &Volume, owner: Uuid) -> Result<(), StepState> {
-        match self.disk_users.get(volume.spec.path().as_str()).filter(|user| **user != owner) {
+        let path = volume.spec.path();
+        let mut users = self.disk_users.range((path.as_str(), Uuid::nil())..=(path.as_str(), Uuid::max()));
+        match users.find(|(_, user)| *user != owner) {
             None => Ok(()),
-            Some(user) => Err(block(
+            Some((_, user)) => Err(block(
                 "DiskInUse",
                 format!(
                     "{} is a disk of the domain with UUID {user} on {}, which is not Ashlar's: detach it there first",

@@ -9,7 +9,7 @@ use ashlar_api::*;
 use super::chain::{Chain, block, wait};
 use super::context::ClusterContext;
 use crate::etcd::{Change, Etcd, is_living};
-use crate::{Action, ClusterSeen, EtcdMember, StepState};
+use crate::{Action, ClusterSeen, EtcdMember, Guard, StepState};
 
 /// Whether the machine may have, or may yet get, a member that has to leave before the machine goes.
 fn may_have_member(context: &ClusterContext<'_>, machine: &Machine) -> bool {
@@ -53,6 +53,9 @@ fn joining<'c>(context: &'c ClusterContext<'_>) -> Option<&'c Machine> {
 
 /// Holds unless all that stay are healthy voters with Ready nodes.
 fn all_healthy(context: &ClusterContext<'_>, etcd: Etcd<'_>) -> Result<(), StepState> {
+    if !Guard::Quorum.stands() {
+        return Ok(());
+    }
     for machine in staying(context) {
         let name = machine.key();
         let ailment = match etcd.member_of(machine) {
@@ -115,10 +118,13 @@ pub(super) fn may_join(context: &ClusterContext<'_>, machine: &Machine) -> Resul
             && !other.metadata.is_deleting()
             && other.key() != machine.key()
     };
-    if let Some(other) = context
-        .control_planes()
-        .find(|other| is_open(other) && other.record.first_started_at.is_some())
-        .or_else(|| context.control_planes().take_while(|other| other.key() != machine.key()).find(is_open))
+    if Guard::OneJoinAtATime.stands()
+        && let Some(other) = context
+            .control_planes()
+            .find(|other| is_open(other) && other.record.first_started_at.is_some())
+            .or_else(|| {
+                context.control_planes().take_while(|other| other.key() != machine.key()).find(is_open)
+            })
     {
         return one_at_a_time(other);
     }
@@ -137,7 +143,7 @@ pub(super) fn may_join(context: &ClusterContext<'_>, machine: &Machine) -> Resul
             ));
         }
     }
-    if let Some(learner) = etcd.learner() {
+    if let Some(learner) = etcd.learner().filter(|_| Guard::OneJoinAtATime.stands()) {
         let name = if learner.name.is_empty() { learner.peer_urls.join(", ") } else { learner.name.clone() };
         return Err(wait("Learner", format!("etcd has the learner {name}, which has to be gone first")));
     }
@@ -165,9 +171,17 @@ pub(super) fn leave(context: &ClusterContext<'_>, machine: &Machine, chain: &mut
             return;
         }
     };
-    let Some(member) = etcd.member_of(machine) else { return };
+    let Some(member) = etcd.member_of(machine) else {
+        // Members that are nobody's: this may be another etcd, and not the one that would miss it.
+        if let Err(hold) = no_strangers(context, etcd) {
+            chain.hold(hold);
+        }
+        return;
+    };
     if member.is_learner {
-        chain.push_elsewhere(remove, "take it out of etcd, where it has no vote yet");
+        if Guard::LearnerCleanup.stands() {
+            chain.push_elsewhere(remove, "take it out of etcd, where it has no vote yet");
+        }
         return;
     }
     let sick = is_sick(etcd, machine, member);
@@ -248,7 +262,8 @@ fn first_to_leave<'c>(context: &'c ClusterContext<'_>, etcd: Etcd<'_>) -> Option
 
 /// A learner that a failed join left behind holds up every further join.
 pub(super) fn clean_up(context: &ClusterContext<'_>, machine: &Machine, chain: &mut Chain) {
-    if may_have_member(context, machine)
+    if Guard::LearnerCleanup.stands()
+        && may_have_member(context, machine)
         && let Ok(etcd) = etcd(context)
         && etcd.member_of(machine).is_some_and(|member| member.is_learner)
     {

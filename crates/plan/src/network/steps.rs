@@ -190,10 +190,31 @@ fn remove(draft: &Draft<'_>, network: &Network, host: &str, chain: &mut Chain) {
         Err(_) if !draft.snapshot.observed.hosts.contains_key(host) => return,
         Err(hold) => chain.hold(hold),
     }
+    if let Some(domain) = unrecorded(draft.snapshot, host) {
+        chain.hold(block(
+            "UnrecordedDomain",
+            format!(
+                "domain {domain} on host {host} carries the mark of this installation, and no machine in the store is it: \
+                 was an old copy of the store restored, or were rows lost? Network {name} stays there as long as it may \
+                 need it; undefine that domain if nobody does"
+            ),
+        ));
+    }
     chain.push(
         Action::RemoveNetwork { network: name.clone(), host: host.to_owned() },
         format!("remove network {name}: no machine there needs it any more"),
     );
+}
+
+/// A domain of ours on the host that the store knows nothing of.
+fn unrecorded<'s>(snapshot: &'s Snapshot, host: &str) -> Option<&'s str> {
+    let Some(HostSeen::Seen(world)) = snapshot.observed.hosts.get(host) else { return None };
+    let known = |uuid| snapshot.machines.values().any(|machine| machine.spec.domain.uuid == uuid);
+    let ours = world
+        .domains
+        .values()
+        .filter(|domain| domain.mark.as_ref().is_some_and(|mark| mark.installation == snapshot.installation));
+    ours.filter(|domain| !known(domain.uuid)).map(|domain| domain.name.as_str()).next()
 }
 
 /// Whether a machine may be started: its networks are on its host, with its own filter.

@@ -87,7 +87,9 @@ fn node_ready(snapshot: &Snapshot, machine: &Machine, node: Option<&NodeSeen>) -
             "ApiNotAnswering",
             format!("the API does not answer: {reason}"),
         ),
-        (ClusterSeen::Seen(_), None) => Judgement::new(kind, ConditionStatus::False, "NoNode", ""),
+        (ClusterSeen::Seen(_), None) => {
+            Judgement::new(kind, ConditionStatus::False, "NoNode", no_node(machine))
+        }
         (ClusterSeen::Seen(_), Some(node)) if node.ready => {
             Judgement::new(kind, ConditionStatus::True, "KubeletReady", "")
         }
@@ -95,6 +97,19 @@ fn node_ready(snapshot: &Snapshot, machine: &Machine, node: Option<&NodeSeen>) -
             Judgement::new(kind, ConditionStatus::False, "KubeletNotReady", node.message.clone())
         }
     })
+}
+
+/// What a person does about a node that somebody deleted; before it joined there is none, and nothing to say.
+fn no_node(machine: &Machine) -> String {
+    if machine.record.joined_at.is_none() {
+        return String::new();
+    }
+    let name = &machine.metadata.name;
+    format!(
+        "node {} was there and is gone from the API: restart the kubelet on the machine (`ashlar ssh {name}`), or delete \
+         machine {name} to have another made",
+        machine.spec.node.name
+    )
 }
 
 /// The phase; none if nothing new is known.
