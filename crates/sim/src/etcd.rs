@@ -1,7 +1,8 @@
 //! Simulated etcd: members with and without a vote, a leader, and majorities.
 //!
-//! A member is what a machine has on its etcd disk, so that the machine's uid names it. Data is not simulated: what
-//! counts is who belongs to it, who lives, and what is answered when. A removed member never comes back.
+//! A member is what a machine has on its etcd disk, so that the machine's uid names it; what lies there is in
+//! [`crate::raft`]. What counts here is who belongs to it, who lives, and what is answered when. A removed member never
+//! comes back.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
@@ -12,8 +13,9 @@ use ashlar_plan::{EtcdMember, EtcdStatus};
 use async_trait::async_trait;
 use uuid::Uuid;
 
+use crate::raft::{MemberLog, Raft};
 use crate::seed::pem_bodies;
-use crate::{SimWorld, State, guest};
+use crate::{SimCluster, SimWorld, State, guest};
 
 /// One cluster's etcd.
 #[derive(Clone, Debug, Default)]
@@ -22,7 +24,10 @@ pub struct SimEtcd {
     pub members: BTreeMap<u64, SimMember>,
     /// Members that were taken out.
     pub removed: BTreeSet<u64>,
-    leader: Option<u64>,
+    /// What lies on their disks.
+    pub(crate) raft: Raft,
+    /// Members of another cluster answer in its place, to the same certificates.
+    pub(crate) impostor: bool,
 }
 
 /// A member.
@@ -49,6 +54,10 @@ impl SimEtcd {
         self.members.values().filter(|member| !member.is_learner).map(|member| member.name.as_str()).collect()
     }
 
+    fn id_of(&self, node: &str) -> Option<u64> {
+        self.members.iter().find(|(_, member)| member.name == node).map(|(id, _)| *id)
+    }
+
     /// Names of those who do not vote yet.
     pub fn learners(&self) -> BTreeSet<&str> {
         self.members.values().filter(|member| member.is_learner).map(|member| member.name.as_str()).collect()
@@ -60,7 +69,18 @@ impl State {
     pub(crate) fn living_voters(&self, cluster: &NamespacedName) -> Vec<u64> {
         let Some(world) = self.clusters.get(cluster) else { return Vec::new() };
         let voters = world.etcd.members.iter().filter(|(_, member)| !member.is_learner);
-        voters.filter(|(_, member)| guest::runs_etcd(self, member.machine)).map(|(id, _)| *id).collect()
+        voters.filter(|(id, member)| self.lives(world, **id, member)).map(|(id, _)| *id).collect()
+    }
+
+    /// Ids of all members that run.
+    fn living_members(&self, cluster: &NamespacedName) -> Vec<u64> {
+        let Some(world) = self.clusters.get(cluster) else { return Vec::new() };
+        let members = world.etcd.members.iter();
+        members.filter(|(id, member)| self.lives(world, **id, member)).map(|(id, _)| *id).collect()
+    }
+
+    fn lives(&self, world: &SimCluster, id: u64, member: &SimMember) -> bool {
+        !world.etcd.raft.has_panicked(id) && guest::runs_etcd(self, member.machine)
     }
 
     /// Voters that run, of all.
@@ -80,31 +100,73 @@ impl State {
         self.has_quorum(cluster) && guest::any_serving(self, cluster, |_| true)
     }
 
-    /// The leader: the one there was while it lives, else the first of the living.
+    /// The leader: the one there was while it lives, else who wins the next election.
     pub(crate) fn etcd_leader(&self, cluster: &NamespacedName) -> Option<u64> {
         if !self.has_quorum(cluster) {
             return None;
         }
         let living = self.living_voters(cluster);
-        let kept = self.clusters.get(cluster).and_then(|world| world.etcd.leader);
-        kept.filter(|leader| living.contains(leader)).or_else(|| living.first().copied())
+        let raft = &self.clusters.get(cluster)?.etcd.raft;
+        raft.leader().filter(|leader| living.contains(leader)).or_else(|| raft.candidate(&living))
     }
 
-    /// Elections: whoever leads now is remembered.
+    /// Elections, and what a leader does then: all that live get what it has.
     pub(crate) fn elect(&mut self) {
         let clusters: Vec<NamespacedName> = self.clusters.keys().cloned().collect();
         for cluster in clusters {
-            let leader = self.etcd_leader(&cluster);
-            let Some(world) = self.clusters.get_mut(&cluster) else { continue };
-            if leader.is_none() || world.etcd.leader == leader {
-                continue;
+            if let Some(leader) = self.etcd_leader(&cluster) {
+                self.follow(&cluster, leader);
             }
-            let is_first = world.etcd.leader.is_none();
-            world.etcd.leader = leader;
-            let name = leader.and_then(|id| world.etcd.members.get(&id)).map(|member| member.name.clone());
-            if let Some(name) = name.filter(|_| !is_first) {
-                self.note(format!("etcd {cluster}: {name} leads now"));
-            }
+        }
+    }
+
+    fn follow(&mut self, cluster: &NamespacedName, leader: u64) {
+        let living = self.living_members(cluster);
+        let Some(world) = self.clusters.get_mut(cluster) else { return };
+        let elected = world.etcd.raft.follow(leader, &living);
+        let name =
+            |id: u64| world.etcd.members.get(&id).map(|member| member.name.clone()).unwrap_or_default();
+        let leads = elected.changed.then(|| name(leader));
+        let panics: Vec<String> = elected
+            .panics
+            .iter()
+            .map(|(id, told, last)| {
+                format!("{} panics: tocommit({told}) is out of range [lastIndex({last})]", name(*id))
+            })
+            .collect();
+        if let Some(name) = leads {
+            self.note(format!("etcd {cluster}: {name} leads now"));
+        }
+        for panic in panics {
+            self.note(format!("etcd {cluster}: {panic}"));
+        }
+        if elected.lost > 0 {
+            self.judge_lost_writes(cluster, elected.lost);
+        }
+    }
+
+    /// A client, or an API server for one, writes something. None if nobody can say that it will last.
+    pub fn etcd_write(&mut self, cluster: &NamespacedName) -> Option<u64> {
+        self.has_quorum(cluster).then_some(())?;
+        let leader = self.etcd_leader(cluster)?;
+        self.follow(cluster, leader);
+        let living = self.living_members(cluster);
+        self.clusters.get_mut(cluster)?.etcd.raft.write(&living)
+    }
+
+    /// What lies on the etcd disk of a machine's member.
+    pub fn etcd_log(&self, cluster: &NamespacedName, node: &str) -> Option<&MemberLog> {
+        let etcd = &self.clusters.get(cluster)?.etcd;
+        etcd.raft.log(etcd.id_of(node)?)
+    }
+
+    /// That disk is put back as it was once, behind everybody's back: `virsh snapshot-revert`, a restored image.
+    pub fn turn_etcd_back(&mut self, cluster: &NamespacedName, node: &str, log: MemberLog) {
+        let etcd = self.clusters.get_mut(cluster).map(|world| &mut world.etcd);
+        if let Some(etcd) = etcd
+            && let Some(id) = etcd.id_of(node)
+        {
+            etcd.raft.turn_back(id, log);
         }
     }
 
@@ -144,8 +206,10 @@ impl State {
     /// A learner that has caught up gets its vote. `None` if it is no member any more.
     pub(crate) fn promote(&mut self, cluster: &NamespacedName, id: u64) -> Option<bool> {
         let quorum = self.has_quorum(cluster);
-        let member = self.clusters.get_mut(cluster)?.etcd.members.get_mut(&id)?;
-        if member.is_learner && quorum {
+        let etcd = &mut self.clusters.get_mut(cluster)?.etcd;
+        let caught_up = etcd.raft.has_caught_up(id);
+        let member = etcd.members.get_mut(&id)?;
+        if member.is_learner && quorum && caught_up {
             member.is_learner = false;
             let name = member.name.clone();
             self.note_members(cluster, &format!("{name} votes"));
@@ -159,6 +223,7 @@ impl State {
         let Some(world) = self.clusters.get_mut(cluster) else { return false };
         let Some(member) = world.etcd.members.remove(&id) else { return false };
         world.etcd.removed.insert(id);
+        world.etcd.raft.forget(id);
         self.note_members(cluster, &format!("{} was removed", member.name));
         true
     }
@@ -181,7 +246,8 @@ fn member_at(state: &mut State, target: &EtcdTarget) -> Result<u64, EffectError>
     let found = world
         .into_iter()
         .flat_map(|world| &world.etcd.members)
-        .find(|(_, member)| member.address == target.dial.address && guest::runs_etcd(state, member.machine));
+        .find(|(_, member)| member.address == target.dial.address)
+        .filter(|(id, member)| world.is_some_and(|world| state.lives(world, **id, member)));
     found.map(|(id, _)| *id).ok_or_else(|| unreachable("connection refused"))
 }
 
@@ -201,6 +267,16 @@ fn voter_at(state: &mut State, target: &EtcdTarget) -> Result<u64, EffectError> 
     Ok(id)
 }
 
+/// A member of somebody else's etcd.
+fn stranger(number: u64) -> EtcdMember {
+    EtcdMember {
+        id: 0x57A6_1000 + number,
+        name: format!("other-{number}"),
+        peer_urls: vec![format!("https://10.99.0.{number}:2380")],
+        is_learner: false,
+    }
+}
+
 fn not_found(target: &EtcdTarget) -> EffectError {
     let message = format!("cluster {}: etcdserver: member not found", target.cluster);
     EffectError::new(EffectErrorKind::NotFound, message)
@@ -211,6 +287,9 @@ impl EtcdApi for SimWorld {
     async fn members(&self, target: &EtcdTarget) -> Result<Vec<EtcdMember>, EffectError> {
         self.look_at_api(|state| {
             voter_at(state, target)?;
+            if state.clusters.get(&target.cluster).is_some_and(|world| world.etcd.impostor) {
+                return Ok((1..=3).map(stranger).collect());
+            }
             let members = state.clusters.get(&target.cluster).into_iter().flat_map(|world| {
                 world.etcd.members.iter().map(|(id, member)| EtcdMember {
                     id: *id,
@@ -285,11 +364,7 @@ impl EtcdApi for SimWorld {
                 return Err(busy("etcdserver: bad leader transferee"));
             }
             state.count_mutation("move_leader");
-            let name = state.clusters.get_mut(&target.cluster).and_then(|world| {
-                world.etcd.leader = Some(to);
-                world.etcd.members.get(&to).map(|member| member.name.clone())
-            });
-            state.note(format!("etcd {}: {} leads now", target.cluster, name.unwrap_or_default()));
+            state.follow(&target.cluster, to);
             Ok(())
         })
         .await

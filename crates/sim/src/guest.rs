@@ -349,6 +349,7 @@ fn reach(
                 taints: machine.spec.node.taints.clone(),
             },
         );
+        state.etcd_write(cluster);
         state.note(format!("guest {node}: joined cluster {cluster}"));
     } else {
         state.note(format!("guest {node}: the API of cluster {cluster} answers"));

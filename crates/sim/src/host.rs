@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use ashlar_api::{HostCapacity, Machine, VolumeFormat};
-use ashlar_plan::{DomainMark, DomainSeen, DomainSpec, DomainState, NetworkSeen, PoolSeen, VolumeSeen};
+use ashlar_plan::{
+    DomainMark, DomainSeen, DomainSpec, DomainState, HostWorld, NetworkSeen, PoolSeen, VolumeSeen,
+};
 use jiff::Timestamp;
 use uuid::Uuid;
 
@@ -27,6 +29,12 @@ pub struct SimHost {
     pub daemon_starts: u32,
     /// By how many seconds its clock, and those of its guests, are wrong.
     pub clock_error_s: i64,
+    /// Its own name.
+    pub hostname: String,
+    /// What it has and does not show.
+    pub hides: BTreeSet<Hidden>,
+    /// What it shows in place of what is so now.
+    pub stale: Option<Box<HostWorld>>,
     /// libvirt's UUID of it.
     pub host_uuid: Uuid,
     /// SSH host key.
@@ -53,6 +61,17 @@ pub struct SimHost {
     pub domains: BTreeMap<Uuid, SimDomain>,
     /// Probe domains: whether they mark their console.
     pub(crate) probes: BTreeMap<Uuid, bool>,
+}
+
+/// What a host may answer an empty list for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Hidden {
+    /// Its domains.
+    Domains,
+    /// The volumes in its pools.
+    Volumes,
+    /// Its pools.
+    Pools,
 }
 
 /// A storage pool.
@@ -133,6 +152,9 @@ impl SimHost {
             slow_s: 0,
             daemon_starts: 0,
             clock_error_s: 0,
+            hostname: name.to_owned(),
+            hides: BTreeSet::new(),
+            stale: None,
             host_uuid: Uuid::from_u128(0x4057_0000 + u128::from(number)),
             ssh_host_key: format!("ssh-ed25519 AAAASIM{name}"),
             capacity,
@@ -147,6 +169,13 @@ impl SimHost {
             domains: BTreeMap::new(),
             probes: BTreeMap::new(),
         }
+    }
+
+    /// Whether another domain that runs has the file open for writing: QEMU locks its disks.
+    pub(crate) fn is_locked(&self, path: &str, but: Uuid) -> bool {
+        let mut others =
+            self.domains.iter().filter(|(uuid, domain)| **uuid != but && domain.state.is_active());
+        others.any(|(_, domain)| domain.disk_paths.contains(path))
     }
 
     /// Bridges that are there, those of our networks too.

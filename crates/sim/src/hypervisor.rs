@@ -13,7 +13,7 @@ use jiff::SignedDuration;
 use uuid::Uuid;
 
 use crate::guest::{self, Guest};
-use crate::host::{SimDomain, SimHost, SimPool, SimVolume};
+use crate::host::{Hidden, SimDomain, SimHost, SimPool, SimVolume};
 use crate::seed::SeedFacts;
 use crate::{SimWorld, State};
 
@@ -22,10 +22,11 @@ fn error(kind: EffectErrorKind, host: &HostTarget, message: &str) -> EffectError
 }
 
 fn pool_of<'a>(state: &'a mut State, host: &HostTarget, pool: Uuid) -> Result<&'a mut SimPool, EffectError> {
-    state
-        .host(host)?
-        .pools
+    let seen = state.host(host)?;
+    let hidden = seen.hides.contains(&Hidden::Pools);
+    seen.pools
         .get_mut(&pool)
+        .filter(|_| !hidden)
         .filter(|pool| pool.active)
         .ok_or_else(|| error(EffectErrorKind::NotFound, host, &format!("no active pool {pool}")))
 }
@@ -35,32 +36,47 @@ fn domain_of<'a>(
     host: &HostTarget,
     domain: Uuid,
 ) -> Result<&'a mut SimDomain, EffectError> {
-    state
-        .host(host)?
-        .domains
+    let seen = state.host(host)?;
+    let hidden = seen.hides.contains(&Hidden::Domains);
+    seen.domains
         .get_mut(&domain)
+        .filter(|_| !hidden)
         .ok_or_else(|| error(EffectErrorKind::NotFound, host, &format!("no domain {domain}")))
 }
 
-fn world_of(host: &SimHost) -> HostWorld {
+/// What it shows, lies and all.
+pub(crate) fn world_of(host: &SimHost) -> HostWorld {
+    if let Some(stale) = &host.stale {
+        return HostWorld::clone(stale);
+    }
     HostWorld {
-        domains: host.domains.iter().map(|(uuid, domain)| (*uuid, domain.seen(*uuid))).collect(),
-        pools: host
-            .pools
-            .iter()
-            .filter(|(_, pool)| pool.active)
-            .map(|(uuid, pool)| (*uuid, pool.seen()))
-            .collect(),
+        domains: domains_of(host).map(|(uuid, domain)| (*uuid, domain.seen(*uuid))).collect(),
+        pools: pools_of(host).map(|(uuid, pool)| (*uuid, seen_pool(host, pool))).collect(),
         ..HostWorld::default()
     }
+}
+
+fn domains_of(host: &SimHost) -> impl Iterator<Item = (&Uuid, &SimDomain)> {
+    host.domains.iter().filter(|_| !host.hides.contains(&Hidden::Domains))
+}
+
+fn pools_of(host: &SimHost) -> impl Iterator<Item = (&Uuid, &SimPool)> {
+    host.pools.iter().filter(|(_, pool)| pool.active && !host.hides.contains(&Hidden::Pools))
+}
+
+fn seen_pool(host: &SimHost, pool: &SimPool) -> PoolSeen {
+    let mut seen = pool.seen();
+    if host.hides.contains(&Hidden::Volumes) {
+        seen.volumes.clear();
+    }
+    seen
 }
 
 impl SimWorld {
     /// A domain's name, for the transcript.
     fn domain_name(&self, host: &HostTarget, domain: Uuid) -> String {
         let state = self.state();
-        let name =
-            state.hosts.get(&host.name).and_then(|host| host.domains.get(&domain)).map(|seen| &seen.name);
+        let name = state.host_at(host).and_then(|host| host.domains.get(&domain)).map(|seen| &seen.name);
         name.cloned().unwrap_or_else(|| "(no such domain)".to_owned())
     }
 }
@@ -72,7 +88,7 @@ impl Hypervisor for SimWorld {
             let seen = state.host(host)?;
             Ok(HostProbe {
                 host_uuid: seen.host_uuid,
-                hostname: host.name.clone(),
+                hostname: seen.hostname.clone(),
                 capacity: seen.capacity.clone(),
                 libvirt_version: "9.0.0".to_owned(),
                 qemu_version: "7.2.0".to_owned(),
@@ -119,7 +135,9 @@ impl Hypervisor for SimWorld {
 
     async fn pool(&self, host: &HostTarget, pool: Uuid) -> Result<Option<PoolSeen>, EffectError> {
         self.look(host, |state| {
-            Ok(state.host(host)?.pools.get(&pool).filter(|pool| pool.active).map(SimPool::seen))
+            let seen = state.host(host)?;
+            let found = pools_of(seen).find(|(uuid, _)| **uuid == pool);
+            Ok(found.map(|(_, pool)| seen_pool(seen, pool)))
         })
         .await
     }
@@ -130,27 +148,26 @@ impl Hypervisor for SimWorld {
         name: &str,
     ) -> Result<Option<(Uuid, PoolSeen)>, EffectError> {
         self.look(host, |state| {
-            let pools = &state.host(host)?.pools;
-            Ok(pools
-                .iter()
-                .find(|(_, pool)| pool.active && pool.name == name)
-                .map(|(uuid, pool)| (*uuid, pool.seen())))
+            let seen = state.host(host)?;
+            let found = pools_of(seen).find(|(_, pool)| pool.name == name);
+            Ok(found.map(|(uuid, pool)| (*uuid, seen_pool(seen, pool))))
         })
         .await
     }
 
     async fn domain(&self, host: &HostTarget, domain: Uuid) -> Result<Option<DomainSeen>, EffectError> {
-        self.look(host, |state| Ok(state.host(host)?.domains.get(&domain).map(|seen| seen.seen(domain))))
-            .await
+        self.look(host, |state| {
+            let mut domains = domains_of(state.host(host)?);
+            Ok(domains.find(|(uuid, _)| **uuid == domain).map(|(_, seen)| seen.seen(domain)))
+        })
+        .await
     }
 
     async fn domain_by_name(&self, host: &HostTarget, name: &str) -> Result<Option<DomainSeen>, EffectError> {
         self.look(host, |state| {
-            let domains = &state.host(host)?.domains;
-            Ok(domains
-                .iter()
-                .find(|(_, domain)| domain.name == name)
-                .map(|(uuid, domain)| domain.seen(*uuid)))
+            let mut domains = domains_of(state.host(host)?);
+            let found = domains.find(|(_, domain)| domain.name == name);
+            Ok(found.map(|(uuid, domain)| domain.seen(*uuid)))
         })
         .await
     }
@@ -221,6 +238,10 @@ impl Hypervisor for SimWorld {
                 let message = format!("cannot access storage file '{missing}': no such file");
                 return Err(error(EffectErrorKind::Refused, host, &message));
             }
+            if let Some(locked) = paths.iter().find(|path| seen.is_locked(path, domain)) {
+                let message = format!("Failed to get \"write\" lock of {locked}: another process uses it");
+                return Err(error(EffectErrorKind::Refused, host, &message));
+            }
             let seen = domain_of(state, host, domain)?;
             seen.state = DomainState::Running;
             seen.started_at = Some(now);
@@ -257,9 +278,12 @@ impl Hypervisor for SimWorld {
                 return Ok(());
             }
             state.judge_stop(host, domain, "destroy_domain");
-            let seen = domain_of(state, host, domain)?;
-            if seen.state.is_active() {
-                seen.power_off();
+            match domain_of(state, host, domain) {
+                Ok(seen) if seen.state.is_active() => seen.power_off(),
+                Ok(_) => {}
+                // One that is gone is off.
+                Err(error) if error.kind == EffectErrorKind::NotFound => {}
+                Err(error) => return Err(error),
             }
             Ok(())
         })
@@ -407,8 +431,10 @@ impl Hypervisor for SimWorld {
         file_name: &str,
     ) -> Result<Option<VolumeSeen>, EffectError> {
         self.look(host, |state| {
+            let hidden = state.host(host)?.hides.contains(&Hidden::Volumes);
             let pool = pool_of(state, host, pool)?;
-            Ok(pool.volumes.get(file_name).map(|volume| pool.seen_volume(volume)))
+            let found = pool.volumes.get(file_name).filter(|_| !hidden);
+            Ok(found.map(|volume| pool.seen_volume(volume)))
         })
         .await
     }
@@ -437,8 +463,10 @@ fn volume_of<'a>(
     pool: Uuid,
     file_name: &str,
 ) -> Result<&'a mut SimVolume, EffectError> {
+    let hidden = state.host(host)?.hides.contains(&Hidden::Volumes);
     pool_of(state, host, pool)?
         .volumes
         .get_mut(file_name)
+        .filter(|_| !hidden)
         .ok_or_else(|| error(EffectErrorKind::NotFound, host, &format!("no volume {file_name}")))
 }

@@ -26,7 +26,8 @@ fn api<'a>(state: &'a mut State, target: &KubeTarget) -> Result<&'a mut SimClust
     }
     let ca = pem_bodies(&target.ca_pem, "CERTIFICATE").pop();
     let known = state.clusters.get(&target.cluster).map(|world| &world.certificates);
-    if !ca.is_some_and(|ca| known.is_some_and(|known| known.contains(&ca))) {
+    let impostor = state.clusters.get(&target.cluster).is_some_and(|world| world.impostor);
+    if impostor || !ca.is_some_and(|ca| known.is_some_and(|known| known.contains(&ca))) {
         return Err(unreachable("its certificate is signed by an unknown authority"));
     }
     state.clusters.get_mut(&target.cluster).ok_or_else(|| unreachable("its API does not answer"))
@@ -89,6 +90,7 @@ impl KubeApi for SimWorld {
             api(state, target)?.tokens.insert(token_id.to_owned(), token);
             state.judge_token(&target.cluster, expires, token_secret);
             state.count_mutation("put_bootstrap_token");
+            state.etcd_write(&target.cluster);
             state.note(format!("api {}: a join token was published", target.cluster));
             Ok(())
         })
@@ -103,6 +105,7 @@ impl KubeApi for SimWorld {
                 state.note(format!("api {}: a join token was revoked", target.cluster));
             }
             state.count_mutation("delete_bootstrap_token");
+            state.etcd_write(&target.cluster);
             Ok(())
         })
         .await
@@ -121,6 +124,7 @@ impl KubeApi for SimWorld {
                 .map(str::to_owned);
             api(state, target)?.objects.insert(id.clone(), digest);
             state.count_mutation("apply");
+            state.etcd_write(&target.cluster);
             state.note(format!("api {}: applied {id}", target.cluster));
             Ok(())
         })
@@ -161,6 +165,7 @@ impl KubeApi for SimWorld {
                     taints.iter().filter_map(|taint| serde_json::from_value(taint.clone()).ok()).collect();
             }
             state.count_mutation("patch_node");
+            state.etcd_write(&target.cluster);
             state.note(format!("api {}: labels and taints of node {node} were set", target.cluster));
             Ok(())
         })
@@ -174,6 +179,7 @@ impl KubeApi for SimWorld {
             state.judge_delete_node(&target.cluster, node);
             api(state, target)?.nodes.remove(node.as_str());
             state.count_mutation("delete_node");
+            state.etcd_write(&target.cluster);
             state.note(format!("api {}: deleted node {node}", target.cluster));
             Ok(())
         })

@@ -19,6 +19,7 @@ mod hypervisor;
 mod kube;
 mod network;
 mod oracle;
+mod raft;
 mod record;
 pub mod scenario;
 mod seed;
@@ -29,7 +30,8 @@ mod world;
 
 pub use etcd::{SimEtcd, SimMember};
 pub use fault::{CallFault, CrashPoint, Moment};
-pub use host::{SimDomain, SimHost, SimPool, SimVolume};
+pub use host::{Hidden, SimDomain, SimHost, SimPool, SimVolume};
+pub use raft::MemberLog;
 pub use record::Record;
 pub use seed::SeedFacts;
 pub use simulation::{Both, HostOptions, Outcome, POOL, Planned, Simulation, SimulationError, error_text};

@@ -16,7 +16,7 @@ fn refused(host: &HostTarget, message: &str) -> EffectError {
 impl HostNetworks for SimWorld {
     async fn observe_networks(&self, host: &HostTarget) -> Result<NetworksSeen, EffectError> {
         self.look(host, |state| {
-            let seen = state.host(host)?;
+            let seen = state.host_by_ssh(host)?;
             Ok(NetworksSeen::Seen { networks: seen.networks.clone(), foreign: seen.foreign_parts.clone() })
         })
         .await
@@ -35,7 +35,7 @@ impl HostNetworks for SimWorld {
         self.change(host, "apply_network", what, move |state| {
             let (host, network) = (&target, &network);
             let overlay = network.made.as_ref().and_then(|made| made.overlay.as_ref());
-            let seen = state.host(host)?;
+            let seen = state.host_by_ssh(host)?;
             let parts = [names::bridge(network.uid), names::namespace(network.uid), names::table(network.uid)];
             if let Some(taken) = parts.iter().find(|part| seen.foreign_parts.contains(*part)) {
                 return Err(refused(host, &format!("{taken} does not carry Ashlar's mark: it is left alone")));
@@ -74,11 +74,12 @@ impl HostNetworks for SimWorld {
         let target = host.clone();
         self.change(host, "remove_network", name, move |state| {
             let host = &target;
+            state.destructive_calls += 1;
             let taps = |seen: &NetworkSeen| {
                 let applied = seen.applied.as_ref();
                 applied.into_iter().flat_map(|applied| applied.taps.keys().cloned()).collect::<Vec<_>>()
             };
-            let seen = state.host(host)?;
+            let seen = state.host_by_ssh(host)?;
             let attached = seen.networks.get(&network).map(taps).unwrap_or_default();
             let user = seen.domains.values().find(|domain| {
                 let nics = domain.spec.iter().flat_map(|spec| &spec.nics);

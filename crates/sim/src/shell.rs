@@ -13,9 +13,13 @@ impl HostShell for SimWorld {
     async fn file_sha256(&self, host: &HostTarget, path: &str) -> Result<String, EffectError> {
         self.look(host, |state| {
             let name = &host.name;
-            state.host(host)?.volume_at(path).and_then(|volume| volume.content_sha256.clone()).ok_or_else(
-                || EffectError::new(EffectErrorKind::NotFound, format!("host {name}: no file {path}")),
-            )
+            state
+                .host_by_ssh(host)?
+                .volume_at(path)
+                .and_then(|volume| volume.content_sha256.clone())
+                .ok_or_else(|| {
+                    EffectError::new(EffectErrorKind::NotFound, format!("host {name}: no file {path}"))
+                })
         })
         .await
     }
@@ -25,7 +29,7 @@ impl HostShell for SimWorld {
         host: &HostTarget,
         _pool_path: &str,
     ) -> Result<BTreeMap<String, String>, EffectError> {
-        self.look(host, |state| state.host(host).map(|_| BTreeMap::new())).await
+        self.look(host, |state| state.host_by_ssh(host).map(|_| BTreeMap::new())).await
     }
 
     async fn release_lease(&self, host: &HostTarget) -> Result<(), EffectError> {
@@ -33,7 +37,7 @@ impl HostShell for SimWorld {
         self.effect("release_lease", &host.name, move |state| {
             let host = &target;
             // Asking for the host compares the lease: what is left to release is this caller's.
-            state.host(host)?.lease = None;
+            state.host_by_ssh(host)?.lease = None;
             Ok(())
         })
         .await
@@ -46,7 +50,7 @@ impl HostShell for SimWorld {
         address: Ipv4Addr,
     ) -> Result<bool, EffectError> {
         self.look(host, |state| {
-            state.host(host)?;
+            state.host_by_ssh(host)?;
             let is_foreign = state.foreign_addresses.contains(&(bridge.to_owned(), address));
             Ok(is_foreign || crate::guest::answers_at(state, bridge, address))
         })

@@ -329,7 +329,14 @@ impl Simulation {
     /// Everything that is wrong with it.
     pub fn apply(&self, yaml: &str) -> Result<Declared, SimulationError> {
         let objects = read_manifest(yaml)?;
+        self.check_clock()?;
         now(declare::apply(&self.store, &self.world, &self.world, objects, false))?.map_err(failed)
+    }
+
+    /// As the commands do before they write what people declare.
+    fn check_clock(&self) -> Result<(), SimulationError> {
+        now(ashlar_engine::check_clock(&self.store, ashlar_engine::effects::Clock::now(&self.world)))?
+            .map_err(failed)
     }
 
     /// What `ashlar delete` does.
@@ -337,6 +344,7 @@ impl Simulation {
     /// # Errors
     /// There is no such object, or something uses it.
     pub fn delete(&self, object: &ObjectRef) -> Result<(), SimulationError> {
+        self.check_clock()?;
         let deleted = now(declare::delete(&self.store, &self.world, std::slice::from_ref(object)))?;
         deleted.map(|_| ()).map_err(failed)
     }
@@ -357,6 +365,43 @@ impl Simulation {
             now(declare::start_cluster(&self.store, cluster))?.map_err(failed)?;
         }
         Ok(())
+    }
+
+    /// Somebody edits an object in the store: a field, by its JSON pointer. What is no JSON is text.
+    ///
+    /// # Errors
+    /// There is no such object, or no such field.
+    pub fn edit(&self, object: &ObjectRef, pointer: &str, value: &str) -> Result<(), SimulationError> {
+        let missing = |what: &str| SimulationError(format!("there is no {what}"));
+        let mut stored = self.read(object)?.ok_or_else(|| missing(&object.to_string()))?;
+        let (parent, field) = pointer.rsplit_once('/').ok_or_else(|| missing(pointer))?;
+        let mut place = &mut stored;
+        for name in parent.split('/').skip(1) {
+            let holder = place.as_object_mut().ok_or_else(|| missing(pointer))?;
+            // What is empty is not stored.
+            place = holder.entry(name).or_insert_with(|| serde_json::json!({}));
+        }
+        let value = serde_json::from_str(value).unwrap_or_else(|_| value.into());
+        let holder = place.as_object_mut().ok_or_else(|| missing(pointer))?;
+        holder.insert(field.replace("~1", "/"), value);
+        let transaction = Transaction::new().put(key_of(object), stored, Precondition::Any);
+        now(self.store.commit(transaction))?.map_err(failed)?;
+        Ok(())
+    }
+
+    /// Objects are lost from the store: all of a kind, or one. Says how many.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub fn lose_objects(&self, kind: Kind, name: Option<&NamespacedName>) -> Result<usize, SimulationError> {
+        let listing = now(self.store.list(Some(kind.name()), None))?.map_err(failed)?;
+        let is_lost = |key: &Key| name.is_none_or(|name| key.name == name.name);
+        let lost: Vec<Key> = listing.items.into_iter().map(|stored| stored.key).filter(is_lost).collect();
+        for key in &lost {
+            let transaction = Transaction::new().delete(key.clone(), Precondition::Any);
+            now(self.store.commit(transaction))?.map_err(failed)?;
+        }
+        Ok(lost.len())
     }
 
     /// An object's stored JSON.

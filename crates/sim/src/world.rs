@@ -31,6 +31,10 @@ pub struct State {
     pub now: Timestamp,
     /// Hosts by name.
     pub hosts: BTreeMap<String, SimHost>,
+    /// Whom one really gets to who asks for a host, where that is another one; several take turns.
+    pub routes: BTreeMap<String, Vec<String>>,
+    /// Etcd disks that somebody kept a copy of.
+    pub(crate) kept_logs: BTreeMap<(NamespacedName, String), crate::MemberLog>,
     /// API servers (and what lies in their etcd) by cluster.
     pub clusters: BTreeMap<NamespacedName, SimCluster>,
     /// Addresses that somebody else uses: (bridge, address).
@@ -39,6 +43,9 @@ pub struct State {
     pub trace: Vec<String>,
     /// Mutating calls that were made, by name.
     pub mutating_calls: BTreeMap<String, u64>,
+    /// Calls that take something away which is no seed: domains that are ended or undefined, files, members, nodes,
+    /// networks.
+    pub destructive_calls: u64,
     /// Machines whose first boot fails, by name: phase and reason as the console would say.
     pub failing_boots: BTreeMap<String, (String, String)>,
     /// Machines whose guest hangs in its kernel, by name.
@@ -84,6 +91,8 @@ pub struct SimCluster {
     pub(crate) initialized_by: Option<Uuid>,
     /// Certificates of its CAs (PEM without line ends).
     pub(crate) certificates: BTreeSet<String>,
+    /// Another cluster's API answers in its place.
+    pub(crate) impostor: bool,
 }
 
 impl SimCluster {
@@ -134,10 +143,13 @@ impl SimWorld {
         let state = State {
             now: EPOCH.parse().expect("a constant"),
             hosts: BTreeMap::new(),
+            routes: BTreeMap::new(),
+            kept_logs: BTreeMap::new(),
             clusters: BTreeMap::new(),
             foreign_addresses: BTreeSet::new(),
             trace: Vec::new(),
             mutating_calls: BTreeMap::new(),
+            destructive_calls: 0,
             failing_boots: BTreeMap::new(),
             hanging_boots: BTreeSet::new(),
             oracle: Oracle::default(),
@@ -231,10 +243,44 @@ impl State {
         *self.mutating_calls.entry(name.to_owned()).or_default() += 1;
     }
 
-    /// The host behind a target, if it is there, answers and is ours.
+    /// Name of the host that a target leads to.
+    pub(crate) fn reached<'a>(&'a self, target: &'a HostTarget) -> &'a str {
+        self.routes.get(&target.name).and_then(|hosts| hosts.first()).unwrap_or(&target.name)
+    }
+
+    /// The host that a target leads to, whatever it thinks of that.
+    pub(crate) fn host_at(&self, target: &HostTarget) -> Option<&SimHost> {
+        self.hosts.get(self.reached(target))
+    }
+
+    /// The next call gets to the next of them.
+    pub(crate) fn turn(&mut self, target: &HostTarget) {
+        if let Some(hosts) = self.routes.get_mut(&target.name) {
+            hosts.rotate_left(1);
+        }
+    }
+
+    /// The libvirt of the host behind a target, if it is there, answers and is ours, and is the host that was enrolled.
     pub(crate) fn host(&mut self, target: &HostTarget) -> Result<&mut SimHost, EffectError> {
+        let host = self.host_by_ssh(target)?;
+        match target.host_uuid {
+            Some(enrolled) if enrolled != host.host_uuid => Err(EffectError::new(
+                EffectErrorKind::NotOurs,
+                format!(
+                    "host {} says that it is the host {}, and {enrolled} was enrolled: another machine has its address, \
+                     or it was installed anew. Nothing is done there. If it is right, remove the host and add it again",
+                    target.name, host.host_uuid
+                ),
+            )),
+            _ => Ok(host),
+        }
+    }
+
+    /// A shell on it: as [`Self::host`], but nobody asks libvirt which host it is.
+    pub(crate) fn host_by_ssh(&mut self, target: &HostTarget) -> Result<&mut SimHost, EffectError> {
         let (name, now) = (&target.name, self.now);
-        let Some(host) = self.hosts.get_mut(name).filter(|host| host.reachable) else {
+        let reached = self.reached(target).to_owned();
+        let Some(host) = self.hosts.get_mut(&reached).filter(|host| host.reachable) else {
             return Err(EffectError::new(
                 EffectErrorKind::Unreachable,
                 format!("host {name}: no answer; check its network and that libvirtd runs"),

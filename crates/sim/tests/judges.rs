@@ -171,7 +171,8 @@ fn taking_the_majority_away() {
     let target = HostTarget { name: host.clone(), ..target(&simulation) };
     let key = simulation.world.state().hosts[&host].ssh_host_key.clone();
     let lease = simulation.world.state().hosts[&host].lease.unwrap();
-    let target = HostTarget { ssh_host_key: key, lease_token: lease.1, ..target };
+    let host_uuid = Some(simulation.world.state().hosts[&host].host_uuid);
+    let target = HostTarget { ssh_host_key: key, lease_token: lease.1, host_uuid, ..target };
     let world = simulation.world.clone();
     let said = judged(&simulation, async { world.destroy_domain(&target, second.0).await.unwrap() });
     assert!(said.contains("quorum: destroy_domain of"), "{said}");

@@ -40,6 +40,8 @@ pub struct Options {
     pub prepare: Option<Prepare>,
     /// Size of all worlds; drawn by each seed if not given.
     pub size: Option<Size>,
+    /// Lines that a story has besides its own: each seed takes some of them, at moments of its own.
+    pub also: Vec<String>,
     /// Ticks at the end in which nothing may change any more.
     pub idle_ticks: u32,
     /// Every idle tick is a pass of the engine; otherwise those are counted in which the world did not change.
@@ -48,7 +50,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Options { prepare: None, size: None, idle_ticks: 1000, passes_every_tick: false }
+        Options { prepare: None, size: None, also: Vec::new(), idle_ticks: 1000, passes_every_tick: false }
     }
 }
 
@@ -133,5 +135,7 @@ pub fn search(seeds: Range<u64>, options: &Options) -> Result<Vec<Story>, Box<Br
 /// # Errors
 /// It broke a promise.
 pub fn run_seed(seed: u64, options: &Options) -> Result<Story, Box<Broken>> {
-    teller::tell(seed, &script::of_seed(seed, options.size), options)
+    let mut lines = script::of_seed(seed, options.size);
+    script::weave(&mut lines, seed, &options.also);
+    teller::tell(seed, &lines, options)
 }

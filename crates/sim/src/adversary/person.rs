@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use ashlar_api::{Kind, NamespacedName};
+use ashlar_api::{Kind, NamespacedName, ObjectRef};
 use ashlar_engine::EngineError;
 
 use super::teller::{Teller, Wanted, cluster_of};
@@ -30,6 +30,10 @@ impl Teller<'_> {
                 let name = format!("spare{}", helped.len());
                 self.simulation.add_host(&HostOptions::big(&name)).map_err(|error| error.0)?;
                 self.keep(&format!("host {name}"));
+            } else if let Some(host) = help.strip_prefix(LOST) {
+                let object = ObjectRef::new(Kind::Host, "", host);
+                self.simulation.edit(&object, LOST_ANNOTATION, "yes").map_err(|error| error.0)?;
+                self.keep(&format!("edit host {host} {LOST_ANNOTATION} yes"));
             } else {
                 let words: Vec<&str> = help.split_whitespace().collect();
                 let [_, kind, name] = words.as_slice() else { continue };
@@ -77,6 +81,8 @@ impl Teller<'_> {
                 .iter()
                 .flat_map(|block| match (block.reason.as_str(), block.object.kind) {
                     ("Unschedulable" | "Exhausted", _) => vec![ROOM.to_owned()],
+                    // All of its domains were undefined by hand.
+                    ("HostNotOurs", _) => vec![format!("{LOST}{}", block.host)],
                     (_, Kind::Machine) if self.is_hurt(&block.object.name) => {
                         self.replace(&block.object.name)
                     }
@@ -125,3 +131,7 @@ impl Teller<'_> {
 }
 
 const ROOM: &str = "host spare";
+
+/// Before a host: its domains are lost for good.
+const LOST: &str = "domains lost on ";
+const LOST_ANNOTATION: &str = "/metadata/annotations/ashlar.dev~1domains-lost";

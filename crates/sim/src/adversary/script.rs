@@ -68,6 +68,18 @@ pub(super) fn of_seed(seed: u64, size: Option<Size>) -> Vec<String> {
     writer.lines
 }
 
+/// Puts some of these lines into a story, each before one of its runs.
+pub(super) fn weave(lines: &mut Vec<String>, seed: u64, also: &[String]) {
+    let mut rng = ChaCha12Rng::seed_from_u64(seed ^ 0xA150);
+    for line in also {
+        let runs: Vec<usize> =
+            (0..lines.len()).filter(|place| lines[*place].starts_with("run until")).collect();
+        if !runs.is_empty() && rng.random_range(0..2) == 0 {
+            lines.insert(runs[rng.random_range(0..runs.len())], line.clone());
+        }
+    }
+}
+
 impl Writer {
     fn line(&mut self, line: impl Into<String>) {
         self.lines.push(line.into());

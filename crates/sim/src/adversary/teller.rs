@@ -139,6 +139,8 @@ impl Teller<'_> {
                 self.simulation.world.crash_at(Some(*point));
                 true
             }
+            Command::Edit { kind, name, pointer, value } => scenario::object_named(kind, name)
+                .is_ok_and(|object| self.simulation.edit(&object, pointer, value).is_ok()),
             Command::KeepStore => self.simulation.keep_store().is_ok(),
             Command::RestoreStore => {
                 self.lost = true;
@@ -170,7 +172,7 @@ impl Teller<'_> {
     fn foresee(&mut self, command: &Command) {
         match command {
             Command::Trouble(Trouble::DisksDie(machine)) => drop(self.hurt.insert(machine.clone())),
-            Command::Trouble(Trouble::Virsh { verb: Verb::StripMark, domain }) => {
+            Command::Trouble(Trouble::Virsh { verb: Verb::StripMark | Verb::Replace, domain }) => {
                 self.spoiled.insert(cluster_of(domain).to_owned());
             }
             _ => {}

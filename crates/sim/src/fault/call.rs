@@ -98,6 +98,7 @@ fn lost_connection(name: &str, host: &str) -> EffectError {
 impl SimWorld {
     /// A host that hangs answers nothing until it goes on; one whose daemon is started again breaks all connections.
     pub(crate) async fn while_hung(&self, host: &HostTarget) -> Result<(), EffectError> {
+        self.state().turn(host);
         self.while_host(host, |host| host.hung || host.frozen).await
     }
 
@@ -106,9 +107,9 @@ impl SimWorld {
         host: &HostTarget,
         holds: impl Fn(&crate::SimHost) -> bool,
     ) -> Result<(), EffectError> {
-        let daemon = |state: &State| state.hosts.get(&host.name).map(|host| host.daemon_starts);
+        let daemon = |state: &State| state.host_at(host).map(|host| host.daemon_starts);
         let before = daemon(&self.state());
-        while self.state().hosts.get(&host.name).is_some_and(&holds) {
+        while self.state().host_at(host).is_some_and(&holds) {
             self.sleep(Duration::from_secs(1)).await;
             if daemon(&self.state()) != before {
                 return Err(lost_connection("libvirtd was started anew", &format!("host {}", host.name)));
@@ -156,11 +157,11 @@ impl SimWorld {
             }
             result
         };
-        let is_frozen = self.state().hosts.get(&host.name).is_some_and(|seen| seen.frozen);
+        let is_frozen = self.state().host_at(host).is_some_and(|seen| seen.frozen);
         if !is_frozen {
             self.while_hung(host).await?;
         }
-        let slow_s = self.state().hosts.get(&host.name).map_or(0, |seen| seen.slow_s);
+        let slow_s = self.state().host_at(host).map_or(0, |seen| seen.slow_s);
         if slow_s > 0 {
             self.sleep(Duration::from_secs(slow_s.into())).await;
         }

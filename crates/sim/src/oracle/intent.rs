@@ -34,7 +34,7 @@ impl State {
 
     fn domain_there(&self, host: &HostTarget, domain: Uuid) -> Option<&SimDomain> {
         // A host that does not answer is not changed.
-        self.hosts.get(&host.name).filter(|host| host.reachable)?.domains.get(&domain)
+        self.host_at(host).filter(|host| host.reachable)?.domains.get(&domain)
     }
 
     /// The stored Machine of a domain, if the domain is the one that was recorded.
@@ -80,7 +80,7 @@ impl State {
             self.blame("crash", format!("domain {name} is started before its start is recorded"));
         }
         let Some(machine) = machine else { return };
-        let networks = self.hosts.get(&host.name).map(|host| host.networks.clone()).unwrap_or_default();
+        let networks = self.host_at(host).map(|host| host.networks.clone()).unwrap_or_default();
         for nic in &machine.spec.nics {
             let filtered = networks.values().filter(|network| network.intact).any(|network| {
                 let taps = network.applied.iter().flat_map(|network| network.taps.values());
@@ -102,7 +102,7 @@ impl State {
             let backing = disks.filter_map(|disk| disk.backing_path.clone());
             let boot =
                 domain.spec.iter().flat_map(|spec| [spec.kernel_path.clone(), spec.initrd_path.clone()]);
-            let there = self.hosts.get(&host.name)?;
+            let there = self.host_at(host)?;
             backing.chain(boot).find(|path| {
                 there.volume_at(path).is_some_and(|file| file.content_sha256.as_deref() == Some(DAMAGED))
             })
@@ -128,6 +128,7 @@ impl State {
 
     /// Shutdown or destroy.
     pub(crate) fn judge_stop(&mut self, host: &HostTarget, uuid: Uuid, call: &str) {
+        self.destructive_calls += 1;
         self.oracle.dirty = true;
         let Some(domain) = self.domain_there(host, uuid) else { return };
         let (name, was_running) = (domain.name.clone(), domain.state.is_active());
@@ -165,6 +166,7 @@ impl State {
     /// 4: a member goes only with the recorded intent to delete its machine, or after its join failed; and its going
     /// leaves a majority of those who are left, unless there was none before.
     pub(crate) fn judge_remove_member(&mut self, cluster: &NamespacedName, id: u64) {
+        self.destructive_calls += 1;
         self.oracle.dirty = true;
         let Some(member) = self.clusters.get(cluster).and_then(|world| world.etcd.members.get(&id)) else {
             return;
@@ -208,6 +210,7 @@ impl State {
     }
 
     pub(crate) fn judge_undefine(&mut self, host: &HostTarget, uuid: Uuid) {
+        self.destructive_calls += 1;
         self.oracle.dirty = true;
         let Some(domain) = self.domain_there(host, uuid) else { return };
         let name = domain.name.clone();
@@ -288,7 +291,7 @@ impl State {
             self.blame("identity", format!("file {file_name} is written and no Volume is recorded"));
         }
         // A base file that was lost is made again under what stands on it; what was written once is not.
-        let file = self.hosts.get(&host.name).and_then(|host| host.pools.get(&pool));
+        let file = self.host_at(host).and_then(|host| host.pools.get(&pool));
         let file = file.and_then(|pool| pool.volumes.get(file_name));
         if file.is_none_or(|file| file.content_sha256.is_some() || file.seed.is_some()) {
             self.judge_unused(host, pool, file_name, "written");
@@ -296,6 +299,7 @@ impl State {
     }
 
     pub(crate) fn judge_wipe(&mut self, host: &HostTarget, pool: Uuid, file_name: &str) {
+        self.destructive_calls += u64::from(!file_name.contains("-seed-"));
         self.oracle.dirty = true;
         match self.recorded_volume(host, pool, file_name) {
             None => self.blame("identity", format!("file {file_name} is wiped and no Volume is recorded")),
@@ -308,6 +312,7 @@ impl State {
     }
 
     pub(crate) fn judge_delete_volume(&mut self, host: &HostTarget, pool: Uuid, file_name: &str) {
+        self.destructive_calls += u64::from(!file_name.contains("-seed-"));
         self.oracle.dirty = true;
         match self.recorded_volume(host, pool, file_name) {
             None => self.blame("identity", format!("file {file_name} is deleted and no Volume is recorded")),
@@ -316,7 +321,7 @@ impl State {
             }
             Some(_) => {}
         }
-        let file = self.hosts.get(&host.name).filter(|host| host.reachable);
+        let file = self.host_at(host).filter(|host| host.reachable);
         let file = file.and_then(|host| host.pools.get(&pool)).and_then(|pool| pool.volumes.get(file_name));
         if file.is_some_and(|file| file.seed.is_some()) {
             self.blame("secrets", format!("the seed {file_name} is deleted and was not wiped"));
@@ -326,7 +331,7 @@ impl State {
 
     /// No running domain uses the file, and for what takes it away: no overlay stands on it.
     fn judge_unused(&mut self, host: &HostTarget, pool: Uuid, file_name: &str, done: &str) {
-        let Some(seen) = self.hosts.get(&host.name).filter(|host| host.reachable) else { return };
+        let Some(seen) = self.host_at(host).filter(|host| host.reachable) else { return };
         let Some(pool) = seen.pools.get(&pool) else { return };
         let path = format!("{}/{file_name}", pool.path);
         let user = seen.domains.values().find(|domain| {
@@ -350,6 +355,12 @@ impl State {
         }
     }
 
+    /// 4: what was acknowledged stays.
+    pub(crate) fn judge_lost_writes(&mut self, cluster: &NamespacedName, count: usize) {
+        let what = format!("{count} writes that the etcd of {cluster} has acknowledged are gone");
+        self.blame("durability", what);
+    }
+
     pub(crate) fn judge_token(&mut self, cluster: &NamespacedName, expires: Timestamp, secret: &str) {
         self.oracle.dirty = true;
         self.oracle.learn_secret("a join token", secret.as_bytes());
@@ -360,6 +371,7 @@ impl State {
     }
 
     pub(crate) fn judge_delete_node(&mut self, cluster: &NamespacedName, node: &str) {
+        self.destructive_calls += 1;
         self.oracle.dirty = true;
         let machine = self.stored_object("Machine", &NamespacedName::new(&cluster.namespace, node));
         if machine.is_none_or(|machine| !is_deleting(&machine)) {

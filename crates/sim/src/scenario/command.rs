@@ -48,6 +48,22 @@ pub(crate) enum Command {
         verb: VirshVerb,
         domain: String,
     },
+    /// Something lies.
+    Lie(super::lie::Lie),
+    /// Rows of the store are lost: all of a kind, or one.
+    LoseObjects {
+        kind: String,
+        name: Option<NamespacedName>,
+    },
+    /// A person edits a row of the store.
+    Edit {
+        kind: String,
+        name: NamespacedName,
+        pointer: String,
+        value: String,
+    },
+    /// Destructive calls are counted from here on.
+    Watch,
     /// A person removes a rule of a network, or all of it.
     BreakNetwork {
         host: String,
@@ -144,11 +160,30 @@ pub(crate) enum Expectation {
     Idle,
     Gone(NamespacedName),
     Ready(NamespacedName),
-    Domains { host: String, count: usize },
-    Networks { host: String, count: usize },
-    Voters { cluster: NamespacedName, count: usize },
-    Api { cluster: NamespacedName, answers: bool },
+    Domains {
+        host: String,
+        count: usize,
+    },
+    Networks {
+        host: String,
+        count: usize,
+    },
+    Voters {
+        cluster: NamespacedName,
+        count: usize,
+    },
+    Api {
+        cluster: NamespacedName,
+        answers: bool,
+    },
     Error(String),
+    /// No destructive call since the last `watch`.
+    NoDestruction,
+    Condition {
+        reason: String,
+        kind: String,
+        name: NamespacedName,
+    },
 }
 
 /// Reads one command.
@@ -157,6 +192,9 @@ pub(super) fn parse(text: &str, document: Option<String>) -> Result<Command, Str
     let has_document = document.is_some();
     if let Some(command) = super::trouble::parse(&words) {
         return command;
+    }
+    if !has_document && let Some(lie) = super::lie::parse(&words) {
+        return lie;
     }
     let command = match (words.as_slice(), document) {
         (["apply"], Some(yaml)) => Command::Apply(yaml),
@@ -270,6 +308,25 @@ pub(super) fn parse(text: &str, document: Option<String>) -> Result<Command, Str
         (["expect", "error", words @ ..], None) if !words.is_empty() => {
             Command::Expect(Expectation::Error(words.join(" ")))
         }
+        (["lose", "objects", kind], None) => Command::LoseObjects { kind: (*kind).to_owned(), name: None },
+        (["lose", "objects", kind, name], None) => {
+            Command::LoseObjects { kind: (*kind).to_owned(), name: Some(namespaced(name)) }
+        }
+        (["edit", kind, name, pointer, value @ ..], None) if !value.is_empty() => Command::Edit {
+            kind: (*kind).to_owned(),
+            name: namespaced(name),
+            pointer: (*pointer).to_owned(),
+            value: value.join(" "),
+        },
+        (["watch"], None) => Command::Watch,
+        (["expect", "no", "destruction"], None) => Command::Expect(Expectation::NoDestruction),
+        (["expect", "condition", reason, "on", kind, name], None) => {
+            Command::Expect(Expectation::Condition {
+                reason: (*reason).to_owned(),
+                kind: (*kind).to_owned(),
+                name: namespaced(name),
+            })
+        }
         (["trace", state @ ("on" | "off")], None) => Command::Trace(*state == "on"),
         (["wait", time], None) => Command::Wait(duration(time)?),
         _ => return Err(format!("`{text}` is no command; see crates/sim/README.md")),
@@ -284,7 +341,7 @@ fn unknown(what: &str, word: &str, known: &str) -> String {
     format!("`{word}` is no {what}; there are {known}")
 }
 
-fn namespaced(text: &str) -> NamespacedName {
+pub(super) fn namespaced(text: &str) -> NamespacedName {
     match text.split_once('/') {
         Some((namespace, name)) => NamespacedName::new(namespace, name),
         None => NamespacedName::new(ashlar_api::DEFAULT_NAMESPACE, text),
@@ -295,7 +352,7 @@ pub(super) fn count(text: &str) -> Result<u64, String> {
     text.parse().map_err(|_| format!("`{text}` is no number"))
 }
 
-fn size_mib(text: &str) -> Result<u64, String> {
+pub(super) fn size_mib(text: &str) -> Result<u64, String> {
     text.parse::<Mebibytes>().map(|size| size.0).map_err(|_| format!("`{text}` is no size (`4Gi`)"))
 }
 

@@ -1,6 +1,6 @@
 //! Commands that only change the world's state, and so may come at any moment of a run.
 
-use super::command::Command;
+use super::command::{Command, Foreign};
 use super::hands;
 use crate::State;
 
@@ -39,6 +39,8 @@ pub(super) fn is_hand(command: &Command) -> bool {
             | Command::HangBoot(_)
             | Command::MendBoot(_)
             | Command::Trouble(_)
+            | Command::Lie(_)
+            | Command::Foreign(Foreign::Address { .. })
     )
 }
 
@@ -64,6 +66,8 @@ pub(crate) fn act(state: &mut State, command: &Command) -> Option<Result<(), Str
             Ok(())
         }
         Command::Trouble(trouble) => trouble.happen(state),
+        Command::Lie(lie) => lie.happen(state),
+        Command::Foreign(foreign @ Foreign::Address { .. }) => hands::add_foreign(state, foreign, 0),
         _ => return None,
     })
 }

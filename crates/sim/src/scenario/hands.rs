@@ -32,7 +32,7 @@ pub(super) fn add_foreign(state: &mut State, foreign: &Foreign, number: u128) ->
     Ok(())
 }
 
-fn has_host(state: &State, host: &str) -> Result<(), String> {
+pub(super) fn has_host(state: &State, host: &str) -> Result<(), String> {
     state.hosts.contains_key(host).then_some(()).ok_or_else(|| format!("there is no host {host}"))
 }
 
@@ -109,6 +109,19 @@ pub(super) fn break_network(state: &mut State, host: &str, network: Uuid, whole:
     Ok(())
 }
 
+/// The domain of that name on the host.
+pub(super) fn domain_named<'s>(
+    state: &'s mut State,
+    host: &str,
+    name: &str,
+) -> Result<(Uuid, &'s mut SimDomain), String> {
+    has_host(state, host)?;
+    let domains = state.hosts.get_mut(host).into_iter().flat_map(|host| &mut host.domains);
+    let mut found = domains.filter(|(_, domain)| domain.name == name);
+    let found = found.next().map(|(uuid, domain)| (*uuid, domain));
+    found.ok_or_else(|| format!("there is no domain {name} on {host}"))
+}
+
 /// A person at virsh.
 pub(super) fn virsh(state: &mut State, host: &str, verb: VirshVerb, name: &str) -> Result<(), String> {
     has_host(state, host)?;
@@ -166,6 +179,7 @@ pub(super) fn virsh_anywhere(state: &mut State, verb: Verb, name: &str) -> Resul
         Verb::Start => start_by_hand(state, &host, name),
         Verb::Undefine => virsh(state, &host, VirshVerb::Undefine, name),
         Verb::StripMark => virsh(state, &host, VirshVerb::StripMark, name),
+        Verb::Replace => virsh(state, &host, VirshVerb::Replace, name),
         Verb::Rename => rename(state, &renamed),
         Verb::RenameBack => rename(state, name),
     }

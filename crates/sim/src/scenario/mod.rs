@@ -3,11 +3,13 @@
 mod command;
 mod hand;
 mod hands;
+mod lie;
 mod runner;
 mod trouble;
 
 pub(crate) use command::Command;
 pub(crate) use hand::{Hand, act};
+pub(crate) use runner::object_named;
 pub(crate) use trouble::{Trouble, Verb};
 
 use crate::SimulationError;

@@ -24,6 +24,8 @@ struct Runner {
     traces: bool,
     last_error: String,
     foreign: u128,
+    /// Destructive calls until the last `watch`.
+    destroyed: u64,
 }
 
 pub(super) fn run(lines: &[Line]) -> Result<String, Failed> {
@@ -34,6 +36,7 @@ pub(super) fn run(lines: &[Line]) -> Result<String, Failed> {
         traces: true,
         last_error: String::new(),
         foreign: 0,
+        destroyed: 0,
     };
     for line in lines {
         runner.say(&format!("> {}", line.text));
@@ -99,15 +102,10 @@ impl Runner {
                 let goal = goal_of(*goal, cluster.as_ref());
                 self.run(&goal, cluster.as_ref(), *deadline, *engines)?;
             }
-            Command::Delete { kind, name } => {
-                let kind = Kind::ALL.into_iter().find(|known| known.name().eq_ignore_ascii_case(kind));
-                let kind = kind.ok_or("there is no such kind")?;
-                let namespace = if kind.is_namespaced() { name.namespace.as_str() } else { "" };
-                match simulation.delete(&ObjectRef::new(kind, namespace, &name.name)) {
-                    Ok(()) => {}
-                    Err(error) => self.refused(&error.0),
-                }
-            }
+            Command::Delete { kind, name } => match simulation.delete(&object_named(kind, name)?) {
+                Ok(()) => {}
+                Err(error) => self.refused(&error.0),
+            },
             Command::SetStopped { cluster, stopped, force } => {
                 simulation.set_stopped(cluster, *stopped, *force).map_err(plain)?;
             }
@@ -127,6 +125,17 @@ impl Runner {
             Command::Virsh { host, verb, domain } => {
                 hands::virsh(&mut simulation.world.state(), host, *verb, domain)?;
             }
+            Command::Lie(lie) => lie.happen(&mut simulation.world.state())?,
+            Command::LoseObjects { kind, name } => {
+                let kind = kind_named(kind)?;
+                let lost = simulation.lose_objects(kind, name.as_ref()).map_err(plain)?;
+                self.say(&format!("  {lost} lost"));
+            }
+            Command::Edit { kind, name, pointer, value } => {
+                let object = object_named(kind, name)?;
+                simulation.edit(&object, pointer, value).map_err(plain)?;
+            }
+            Command::Watch => self.destroyed = simulation.world.state().destructive_calls,
             Command::FailBoot { machine, phase, reason } => {
                 let failure = (phase.clone(), reason.clone());
                 simulation.world.state().failing_boots.insert(machine.clone(), failure);
@@ -332,6 +341,35 @@ impl Runner {
                 let vip = state.endpoint_answers(cluster);
                 if vip == *answers { Ok(()) } else { Err(format!("the endpoint answers: {vip}")) }
             }
+            Expectation::NoDestruction => {
+                let made = self.simulation.world.state().destructive_calls - self.destroyed;
+                if made == 0 { Ok(()) } else { Err(format!("there were {made} destructive calls")) }
+            }
+            Expectation::Condition { reason, kind, name } => {
+                let object = object_named(kind, name)?;
+                let stored = self.simulation.read(&object).map_err(plain)?;
+                let conditions = stored.as_ref().and_then(|object| object.pointer("/status/conditions"));
+                let conditions = conditions.and_then(|conditions| conditions.as_array()).cloned();
+                let conditions = conditions.unwrap_or_default();
+                let is_it = |condition: &serde_json::Value| {
+                    condition["reason"] == reason.as_str() && condition["status"] != "True"
+                };
+                match conditions.iter().find(|condition| is_it(condition)) {
+                    Some(found) => {
+                        let message = found["message"].as_str().unwrap_or_default().to_owned();
+                        self.say(&format!("  {message}"));
+                        if message.is_empty() {
+                            Err("the condition does not say more".to_owned())
+                        } else {
+                            Ok(())
+                        }
+                    }
+                    None => {
+                        let all: Vec<String> = conditions.iter().map(ToString::to_string).collect();
+                        Err(format!("{object} has no condition {reason}:\n  {}", all.join("\n  ")))
+                    }
+                }
+            }
             Expectation::Error(words) if self.last_error.contains(words.as_str()) => Ok(()),
             Expectation::Error(words) => {
                 Err(format!("the last error does not say `{words}`: {}", self.last_error))
@@ -393,4 +431,15 @@ fn goal_of(word: GoalWord, cluster: Option<&NamespacedName>) -> Goal {
         GoalWord::Stopped => Goal::ClusterStopped(cluster),
         GoalWord::Started => Goal::ClusterStarted(cluster),
     }
+}
+
+fn kind_named(name: &str) -> Result<Kind, String> {
+    let kind = Kind::ALL.into_iter().find(|known| known.name().eq_ignore_ascii_case(name));
+    kind.ok_or_else(|| format!("there is no kind {name}"))
+}
+
+pub(crate) fn object_named(kind: &str, name: &NamespacedName) -> Result<ObjectRef, String> {
+    let kind = kind_named(kind)?;
+    let namespace = if kind.is_namespaced() { name.namespace.as_str() } else { "" };
+    Ok(ObjectRef::new(kind, namespace, &name.name))
 }

@@ -66,6 +66,8 @@ pub(crate) enum Verb {
     Rename,
     RenameBack,
     StripMark,
+    /// Another domain of its name is there in its place, with its disk.
+    Replace,
 }
 
 /// Reads one of these commands, if it is one.
@@ -134,6 +136,7 @@ fn verb_of(text: &str) -> Result<Verb, String> {
         "rename" => Ok(Verb::Rename),
         "rename-back" => Ok(Verb::RenameBack),
         "strip-mark" => Ok(Verb::StripMark),
+        "replace" => Ok(Verb::Replace),
         other => Err(format!("`{other}` is nothing that is done by virsh here")),
     }
 }

@@ -158,3 +158,29 @@ fn every_crate_takes_the_lints_of_the_workspace() {
         assert!(package.publish.as_ref().is_some_and(Vec::is_empty), "{} could be published", package.name);
     }
 }
+
+/// Guards can be taken away in the tests of the simulated world, and nowhere else: no crate asks for that feature
+/// otherwise, neither by itself nor by another one's feature.
+#[test]
+fn only_tests_of_the_simulation_can_take_guards_away() {
+    const FEATURE: &str = "removable-guards";
+    let metadata = metadata();
+    let mut asking = Vec::new();
+    for package in metadata.workspace_packages() {
+        for dependency in &package.dependencies {
+            if dependency.features.iter().any(|feature| feature == FEATURE) {
+                asking.push((package.name.to_string(), dependency.kind));
+            }
+        }
+        let own = package.features.iter().filter(|(_, enables)| {
+            enables.iter().any(|enabled| enabled.ends_with(&format!("/{FEATURE}")) || enabled == FEATURE)
+        });
+        for (feature, _) in own {
+            panic!("feature {feature} of {} makes guards removable", package.name);
+        }
+    }
+    assert_eq!(asking, [("ashlar-sim".to_owned(), DependencyKind::Development)]);
+    let plan =
+        metadata.workspace_packages().into_iter().find(|package| package.name == "ashlar-plan").unwrap();
+    assert!(plan.features.contains_key(FEATURE), "the feature has another name now");
+}

@@ -1,0 +1,91 @@
+//! The test of the test: each guard is taken away, and the search over seeds has to notice.
+//!
+//! A seed counts if its story breaks a promise without the guard and keeps all of them with it.
+//! `cargo test --release -p ashlar-sim --test guards -- --ignored --nocapture` prints the table of all guards;
+//! `ASHLAR_SIM_GUARD=SeedWipe` chooses one.
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+mod common;
+
+use std::sync::Mutex;
+
+use ashlar_plan::Guard;
+use ashlar_sim::adversary::{Options, Size, run_seed};
+use common::each;
+
+/// Seeds within which the absence of a guard has to be noticed.
+const SEEDS: u64 = 1000;
+
+/// Guards of an ordinary run: those that few seeds are needed for.
+const FAST: [Guard; 6] = [
+    Guard::SeedWipe,
+    Guard::RecordedStart,
+    Guard::RecordedIntent,
+    Guard::OneJoinAtATime,
+    Guard::NetworkFilter,
+    Guard::LearnerCleanup,
+];
+
+/// Small worlds are enough, and idle ticks prove nothing here. Some guards are against what people do seldom.
+fn options(guard: Guard) -> Options {
+    let also: Vec<String> = match guard {
+        Guard::ForeignAddress => (1..8).map(|last| format!("foreign address br0 10.88.1.{last}")).collect(),
+        Guard::DomainUuid => ["blue-wkr-1", "green-wkr-1", "blue-wkr-2", "green-wkr-2"]
+            .iter()
+            .flat_map(|machine| [format!("virsh any replace {machine}"), format!("delete machine {machine}")])
+            .collect(),
+        _ => Vec::new(),
+    };
+    Options { size: Some(Size::Tiny), idle_ticks: 3, also, ..Options::default() }
+}
+
+/// The first seed that notices, and what it says.
+fn noticed(guard: Guard) -> Option<(u64, String)> {
+    let options = options(guard);
+    (0..SEEDS).find_map(|seed| {
+        let broken = guard.taken_away(|| run_seed(seed, &options)).err()?;
+        run_seed(seed, &options)
+            .is_ok()
+            .then(|| (seed, broken.what.lines().next().unwrap_or_default().to_owned()))
+    })
+}
+
+/// The table, and the guards that nobody missed.
+fn table(guards: &[Guard]) -> (String, Vec<Guard>) {
+    let rows = Mutex::new(Vec::new());
+    each(guards, |guard| {
+        let row = (*guard, noticed(*guard));
+        println!("{row:?}");
+        rows.lock().unwrap().push(row);
+    });
+    let mut rows = rows.into_inner().unwrap();
+    rows.sort_by_key(|(guard, _)| *guard);
+    let mut text = String::from("| guard | seeds needed | what it was noticed by |\n|---|---|---|\n");
+    for (guard, found) in &rows {
+        let (seeds, what) = match found {
+            Some((seed, what)) => ((seed + 1).to_string(), what.as_str()),
+            None => (format!("more than {SEEDS}"), "nothing"),
+        };
+        text += &format!("| {guard:?} | {seeds} | {what} |\n");
+    }
+    let missed = rows.into_iter().filter(|(_, found)| found.is_none()).map(|(guard, _)| guard).collect();
+    (text, missed)
+}
+
+#[test]
+fn the_search_notices_that_a_guard_is_gone() {
+    let (text, missed) = table(&FAST);
+    println!("{text}");
+    assert_eq!(missed, [], "{text}");
+}
+
+#[test]
+#[ignore = "takes minutes: all guards, most of them with hundreds of seeds"]
+fn the_search_notices_that_any_guard_is_gone() {
+    let only = std::env::var("ASHLAR_SIM_GUARD").unwrap_or_default();
+    let guards: Vec<Guard> =
+        Guard::ALL.into_iter().filter(|guard| format!("{guard:?}").contains(&only)).collect();
+    let (text, missed) = table(&guards);
+    println!("{text}");
+    assert_eq!(missed, [], "{text}");
+}
