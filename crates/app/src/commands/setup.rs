@@ -23,7 +23,8 @@ const LAB: &[&str] = &[
 /// What image builds need: a root file system, its disk, kernel modules unpacked, certificates for downloads.
 const IMAGE: &[&str] = &["ca-certificates", "e2fsprogs", "mmdebstrap", "xz-utils"];
 /// What only the tests need: a registry to serve images locally, and eyes on the network.
-const TESTS: &[&str] = &["arping", "docker-registry", "iputils-ping", "sqlite3", "tcpdump", "xorriso"];
+const TESTS: &[&str] =
+    &["arping", "cpio", "docker-registry", "iputils-ping", "sqlite3", "tcpdump", "xorriso"];
 
 /// Where dpkg keeps what is installed.
 const DPKG_STATUS: &str = "/var/lib/dpkg/status";

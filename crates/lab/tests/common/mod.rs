@@ -118,13 +118,30 @@ impl Traces {
     fn is_inside(&self, pid: i32) -> bool {
         let net = fs::metadata(format!("/proc/{pid}/ns/net")).map(|meta| meta.ino());
         let group = format!("/ashlar-{}/", self.name);
-        net.is_ok_and(|inode| self.net_inodes.contains(&inode))
+        net.is_ok_and(|inode| self.is_our_namespace(inode))
             || read(&format!("/proc/{pid}/cgroup")).contains(&group)
+    }
+
+    /// Whether it is a namespace of the lab's. The kernel gives the number of one that is gone to the next one that is
+    /// made, and labs of other tests come and go meanwhile.
+    fn is_our_namespace(&self, inode: u64) -> bool {
+        let ours = format!("ashlar-{}-", self.name);
+        let is_anothers = |name: &String| {
+            let found = fs::metadata(Path::new("/run/netns").join(name)).map(|meta| meta.ino());
+            !name.starts_with(&ours) && found.is_ok_and(|theirs| theirs == inode)
+        };
+        self.net_inodes.contains(&inode) && !names_in("/run/netns").iter().any(is_anothers)
     }
 
     /// What is left of it, by all means of looking.
     pub(crate) fn left(&self) -> Vec<String> {
         let mut left = Vec::new();
+        let namespaces: Vec<String> = self
+            .net_inodes
+            .iter()
+            .filter(|inode| self.is_our_namespace(**inode))
+            .map(|inode| format!("net:[{inode}]"))
+            .collect();
         for pid in pids() {
             let alive = !read(&format!("/proc/{pid}/stat")).contains(") Z ");
             if alive && (self.pids.contains(&pid) && pid != own_pid() || self.is_inside(pid)) {
@@ -135,7 +152,7 @@ impl Traces {
             }
             // A mount anywhere, also in another lab's host, would keep a namespace or a directory.
             for line in read(&format!("/proc/{pid}/mountinfo")).lines() {
-                let namespace = self.net_inodes.iter().any(|inode| line.contains(&format!("net:[{inode}]")));
+                let namespace = namespaces.iter().any(|name| line.contains(name));
                 if namespace || line.contains(self.state_dir.to_str().unwrap()) {
                     left.push(format!("mount seen by process {pid}: {line}"));
                 }

@@ -34,7 +34,9 @@ pub(crate) fn decide(draft: &mut Draft<'_>) {
                 let goes_too = cluster.metadata.is_deleting() && is_network_of(&network, &cluster.key());
                 cluster.spec.network == name && !goes_too
             });
-        let goes = network.metadata.is_deleting() && network.record.hosts.is_empty() && !in_use;
+        // The intent is on record before its object goes: not decided in this very plan.
+        let is_intended = draft.snapshot.networks.get(&name).is_some_and(|one| one.metadata.is_deleting());
+        let goes = is_intended && network.record.hosts.is_empty() && !in_use;
         if goes || network.record.hosts.len() != before {
             changed.push((network, goes));
         }
