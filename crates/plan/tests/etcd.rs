@@ -117,6 +117,26 @@ fn a_healthy_one_is_replaced_before_it_leaves() {
     ");
 }
 
+/// With as many hosts as control planes, the only host that will be free is the one of whom is replaced.
+#[test]
+fn with_preferred_spread_a_replacement_takes_the_host_of_whom_it_replaces() {
+    for host in ["host-a", "host-b", "host-c"] {
+        let mut snapshot = six_machines();
+        snapshot.clusters.clear();
+        add_cluster(&mut snapshot, "prod", 3, 1);
+        snapshot.clusters.get_mut(&key("prod")).unwrap().spec.control_plane.spread = Spread::Preferred;
+        let mut world = World::new(snapshot, 1);
+        assert!(world.settle().is_empty());
+        let going = control_planes(&world)
+            .into_iter()
+            .find(|name| world.snapshot.machines[&key(name)].spec.host == host)
+            .unwrap();
+        delete(&mut world, &going);
+        assert!(world.settle().is_empty());
+        assert_eq!(world.snapshot.machines[&key("prod-ctrl-4")].spec.host, host);
+    }
+}
+
 #[test]
 fn a_lost_one_leaves_before_its_replacement_comes() {
     let mut world = living(3);

@@ -14,7 +14,9 @@
 #[path = "../../tests/common/mod.rs"]
 mod common;
 mod planning;
+mod policies;
 mod pool;
+mod trace;
 mod traces;
 
 fn main() {

@@ -1,6 +1,6 @@
 //! A pool of NUMA hosts in racks, filled with groups whose machines must be on different hosts, then emptied.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 use ashlar_api::HugepageSize;
@@ -11,6 +11,8 @@ const RACKS: u32 = 25;
 const ROUNDS: u32 = 20;
 /// Machines of a group, each on a host of its own.
 const GROUP: u32 = 5;
+/// Groups that are there when hosts die.
+const GROUPS: u32 = 1000;
 const GIB: u64 = 1024;
 
 /// 2 × 32 threads and 2 × 256 GiB, of which 8 threads and 64 GiB of huge pages on each node are set apart.
@@ -71,25 +73,58 @@ impl Run {
         (self.random >> 33) as usize
     }
 
+    /// Places one group of a random shape, as far as there is room.
+    fn group(&mut self, guarded: bool) -> (usize, Vec<Placed>) {
+        let index = self.next() % self.shapes.len();
+        let shape = self.shapes[index];
+        let peers = Peers { host_limit: 1, ..Peers::default() };
+        let mut choice = Choice { peers, guarded, ..Choice::default() };
+        let mut placed = Vec::new();
+        for _ in 0..GROUP {
+            let Some(host) = self.packer.choose(shape, &choice) else { break };
+            placed.push((host, self.packer.claim(shape, host).0));
+            *choice.peers.hosts.entry(host).or_default() += 1;
+        }
+        (index, placed)
+    }
+
     /// Places groups until ten in a row found no room; gives the machines of each group with the group's shape.
     fn fill(&mut self, guarded: bool) -> Vec<(usize, Vec<Placed>)> {
         let mut groups = Vec::new();
         let mut refused = 0;
         while refused < 10 {
-            let index = self.next() % self.shapes.len();
-            let shape = self.shapes[index];
-            let mut choice =
-                Choice { peers: Peers { host_limit: 1, ..Peers::default() }, guarded, ..Choice::default() };
-            let mut placed = Vec::new();
-            for _ in 0..GROUP {
-                let Some(host) = self.packer.choose(shape, &choice) else { break };
-                placed.push((host, self.packer.claim(shape, host).0));
-                *choice.peers.hosts.entry(host).or_default() += 1;
-            }
+            let (index, placed) = self.group(guarded);
             refused = if placed.len() < GROUP as usize { refused + 1 } else { 0 };
             groups.push((index, placed));
         }
         groups
+    }
+
+    /// Places so many groups.
+    fn place_groups(&mut self, count: u32) -> Vec<(usize, Vec<Placed>)> {
+        (0..count).map(|_| self.group(false)).collect()
+    }
+
+    /// The machines of dead hosts get places on the others, each apart from its group.
+    fn replace(&mut self, groups: &mut [(usize, Vec<Placed>)], dead: &BTreeSet<HostNumber>) -> usize {
+        let mut replaced = 0;
+        for (index, placed) in groups {
+            if !placed.iter().any(|(host, _)| dead.contains(host)) {
+                continue;
+            }
+            let shape = self.shapes[*index];
+            let peers = Peers { host_limit: 1, ..Peers::default() };
+            let mut choice = Choice { peers, excluded: dead.clone(), guarded: false };
+            choice.peers.hosts = placed.iter().map(|(host, _)| (*host, 1)).collect();
+            for machine in placed.iter_mut().filter(|(host, _)| dead.contains(host)) {
+                let host = self.packer.choose(shape, &choice).unwrap();
+                self.packer.give(machine.0, machine.1);
+                *machine = (host, self.packer.claim(shape, host).0);
+                choice.peers.hosts.insert(host, 1);
+                replaced += 1;
+            }
+        }
+        replaced
     }
 
     fn empty(&mut self, groups: Vec<(usize, Vec<Placed>)>) {
@@ -158,4 +193,18 @@ pub(crate) fn run() {
             f64::from(u32::try_from(machines).unwrap()) / emptying,
         );
     }
+    let mut run = Run::new(1);
+    let mut groups = run.place_groups(GROUPS);
+    let dead: BTreeSet<HostNumber> = (0..HOSTS).step_by(20).collect();
+    let started = Instant::now();
+    let replaced = run.replace(&mut groups, &dead);
+    let elapsed = started.elapsed();
+    assert!(groups.iter().flat_map(|(_, placed)| placed).all(|(host, _)| !dead.contains(host)));
+    verify(&groups);
+    println!(
+        "{:<16}{replaced:>9} machines of {} placed anew in {:.1} ms",
+        format!("{} hosts die", dead.len()),
+        GROUPS * GROUP,
+        elapsed.as_secs_f64() * 1000.0
+    );
 }

@@ -11,7 +11,7 @@ use crate::{Note, NoteKind, Report, Snapshot, names};
 
 pub(crate) use commits::Commits;
 pub use commits::MAX_COMMIT_WRITES;
-pub(crate) use commits::Unit;
+pub(crate) use commits::{NetworkClaim, Unit};
 pub(crate) use overlay::Overlay;
 
 /// The world as it will be in the store once this plan's decisions are committed.
@@ -24,6 +24,8 @@ pub(crate) struct Draft<'a> {
     pub(crate) machines: Overlay<'a, NamespacedName, Machine>,
     pub(crate) volumes: Overlay<'a, NamespacedName, Volume>,
     removed_secrets: BTreeSet<NamespacedName>,
+    /// Networks by broadcast domain.
+    pub(crate) segments: BTreeMap<String, Vec<String>>,
     /// Machines by cluster, so that nothing has to be looked for.
     by_cluster: BTreeMap<NamespacedName, BTreeSet<NamespacedName>>,
     /// Machines that should be and have no host yet, with what would help.
@@ -55,8 +57,13 @@ impl<'a> Draft<'a> {
         for (key, machine) in &snapshot.machines {
             by_cluster.entry(cluster_of(machine)).or_default().insert(key.clone());
         }
+        let mut segments: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for (name, network) in &snapshot.networks {
+            segments.entry(network.segment()).or_default().push(name.clone());
+        }
         Draft {
             snapshot,
+            segments,
             hosts: Overlay::new(&snapshot.hosts),
             networks: Overlay::new(&snapshot.networks),
             clusters: Overlay::new(&snapshot.clusters),
@@ -104,7 +111,7 @@ impl<'a> Draft<'a> {
     }
 
     pub(crate) fn commit(&mut self, unit: Unit) {
-        self.commits.push(unit);
+        self.commits.push(unit, &self.networks);
     }
 
     /// What comes next is about another cluster, and is committed by itself.

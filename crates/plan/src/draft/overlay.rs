@@ -14,6 +14,18 @@ impl<'a, K: Ord + Clone, V> Overlay<'a, K, V> {
         Overlay { base, changed: BTreeMap::new() }
     }
 
+    /// To change in place: what was read is copied the first time.
+    pub(crate) fn get_mut(&mut self, key: &K) -> Option<&mut V>
+    where
+        V: Clone,
+    {
+        if !self.changed.contains_key(key) {
+            let value = self.base.get(key)?.clone();
+            self.changed.insert(key.clone(), Some(value));
+        }
+        self.changed.get_mut(key)?.as_mut()
+    }
+
     pub(crate) fn get(&self, key: &K) -> Option<&V> {
         match self.changed.get(key) {
             Some(change) => change.as_ref(),

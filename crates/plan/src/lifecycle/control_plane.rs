@@ -99,8 +99,8 @@ pub(super) fn control_plane(
     Some(())
 }
 
-/// A host apart from those of all other control planes, also of those that are going; if there is none, one of theirs:
-/// they leave it soon.
+/// A host apart from those of all other control planes, also of those that are going. If there is none, one of those
+/// that are going, who leave it soon: sooner than beside one that stays.
 fn place_beside(
     draft: &mut Draft<'_>,
     tier: &mut PoolTier,
@@ -118,8 +118,10 @@ fn place_beside(
     let kept = request.control_plane_hosts.len();
     request.control_plane_hosts.extend(theirs);
     let placement = crate::place::place(draft, tier.fleet(draft), request);
+    // With `spread: preferred` there may be a host that is not apart.
+    let apart = placement.host.clone().filter(|host| !request.control_plane_hosts.contains(host));
     request.control_plane_hosts.truncate(kept);
-    match placement.host.clone() {
+    match apart {
         Some(host) => {
             draft.report.placements.push(placement);
             Some(host)

@@ -7,7 +7,7 @@ use ipnet::Ipv4Net;
 
 use super::PoolTier;
 use crate::bootstrap::kernel_arguments;
-use crate::draft::{Draft, Unit, new_metadata, owner_reference};
+use crate::draft::{Draft, NetworkClaim, Unit, new_metadata, owner_reference};
 use crate::explain::{PLACEMENT_ANNOTATION, verdict_lines};
 use crate::place::{Request, SEED_MIB, image_files};
 use crate::{Guard, Ids, names};
@@ -273,20 +273,15 @@ fn bump_host(draft: &mut Draft<'_>, unit: &mut Unit, mut host: Host) {
 /// Every address bumps the ledgers of all networks of its broadcast domain. The host is recorded with the network that
 /// it will carry, before anything is made there.
 fn bump_networks(draft: &mut Draft<'_>, unit: &mut Unit, network: &Network, host: &str) {
-    let segment = network.segment();
-    let same: Vec<Network> =
-        draft.networks.values().filter(|network| network.segment() == segment).cloned().collect();
-    for mut one in same {
-        if Guard::Ledger.stands() {
-            one.record.ledger_sequence += 1;
-        } else if one.metadata.name != network.metadata.name || one.record.hosts.contains(host) {
-            continue;
+    for name in draft.segments.get(&network.segment()).into_iter().flatten() {
+        let own = *name == network.metadata.name;
+        let claim = NetworkClaim { network: name.clone(), host: own.then(|| host.to_owned()) };
+        if let Some(network) = draft.networks.get_mut(name) {
+            if !Guard::Ledger.stands() && (!own || network.record.hosts.contains(host)) {
+                continue;
+            }
+            claim.apply(network);
+            unit.claim(claim);
         }
-        if one.metadata.name == network.metadata.name {
-            one.record.hosts.insert(host.to_owned());
-            super::ensure_finalizer(&mut one.metadata);
-        }
-        unit.update(one.clone());
-        draft.networks.insert(one.metadata.name.clone(), one);
     }
 }

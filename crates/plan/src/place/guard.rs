@@ -7,6 +7,7 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use super::packer::{Claim, HostNumber, PackedHost};
 use super::room::{Demand, Room};
@@ -18,13 +19,14 @@ struct Witness {
     targets: BTreeMap<HostNumber, Vec<Demand>>,
 }
 
-/// Proofs for all hosts.
+/// Proofs for all hosts. A copy shares what does not change after it: each new control plane is tried as a whole, and the
+/// state before comes back, which must not cost a copy of every proof in the pool.
 #[derive(Clone, Debug)]
 pub(crate) struct Guard {
     /// By host; none if its machines would not find room.
-    witnesses: Vec<Option<Witness>>,
+    witnesses: Vec<Option<Arc<Witness>>>,
     /// By host: the hosts whose witnesses count on it.
-    counted_on_by: Vec<BTreeSet<HostNumber>>,
+    counted_on_by: Vec<Arc<BTreeSet<HostNumber>>>,
     /// Open hosts by ordinary memory that is left.
     by_memory: BTreeSet<(i64, HostNumber)>,
     /// Hosts whose machines would not find room.
@@ -57,8 +59,8 @@ fn room_after<'d>(room: &Room, demands: impl Iterator<Item = &'d Demand>) -> Opt
 impl Guard {
     pub(crate) fn new(hosts: &[PackedHost]) -> Self {
         let mut guard = Guard {
-            witnesses: vec![Some(Witness::default()); hosts.len()],
-            counted_on_by: vec![BTreeSet::new(); hosts.len()],
+            witnesses: vec![Some(Arc::default()); hosts.len()],
+            counted_on_by: vec![Arc::default(); hosts.len()],
             by_memory: BTreeSet::new(),
             broken: BTreeSet::new(),
             pending: Vec::new(),
@@ -105,7 +107,7 @@ impl Guard {
         let new = Some((host, demand));
         let mut changes = Vec::new();
         let after = room_after(&hosts[host as usize].room, std::iter::once(demand)).ok_or(host)?;
-        for other in &self.counted_on_by[host as usize] {
+        for other in self.counted_on_by[host as usize].iter() {
             let Some(witness) = &self.witnesses[*other as usize] else { continue };
             let comes = witness.targets.get(&host).into_iter().flatten();
             if room_after(&after, comes).is_none() {
@@ -172,19 +174,19 @@ impl Guard {
     fn set(&mut self, host: HostNumber, witness: Option<Witness>) {
         if let Some(old) = self.witnesses[host as usize].take() {
             for target in old.targets.keys() {
-                self.counted_on_by[*target as usize].remove(&host);
+                Arc::make_mut(&mut self.counted_on_by[*target as usize]).remove(&host);
             }
         }
         match &witness {
             Some(new) => {
                 for target in new.targets.keys() {
-                    self.counted_on_by[*target as usize].insert(host);
+                    Arc::make_mut(&mut self.counted_on_by[*target as usize]).insert(host);
                 }
                 self.broken.remove(&host);
             }
             None => _ = self.broken.insert(host),
         }
-        self.witnesses[host as usize] = witness;
+        self.witnesses[host as usize] = witness.map(Arc::new);
     }
 
     /// A claim is about to be taken.

@@ -16,7 +16,9 @@ const OLDER: i64 = 1_000;
 /// A host whose machines have been there for long will not become empty soon, and whatever it has left is free of charge;
 /// one that was opened lately may be empty again tomorrow if nothing is put there. So the oldest come first. Among those
 /// of an age, the machine goes where it evens out what is left of CPU and memory, then to the first host.
-/// The weights are near those that did best in a search on four of the traces of `cargo xtask bench placement`.
+///
+/// Where the weights come from: a search on four of the traces of `cargo xtask bench placement`, when their host-days were
+/// still counted to day 90. They are not the best of any search on more of them.
 pub(crate) fn packing_score(host: &PackedHost, number: usize, demand: &Demand, image_is_there: bool) -> i64 {
     let (room, offer) = (&host.room, &host.offer);
     let left = |left: i64, of: i64| if of > 0 { left * 1000 / of } else { 0 };

@@ -5,6 +5,7 @@ mod create;
 mod facts;
 mod get;
 mod lab;
+mod peers;
 mod placement;
 mod process;
 mod program;
@@ -20,9 +21,9 @@ pub(crate) enum Bench {
     Create(create::Options),
     /// Cold `ashlar get` over a large store, beside `virsh list`
     Get(get::Options),
-    /// Packing of real traces and placements a second, beside first fit and best fit
+    /// Packing of real traces and placements a second, beside first fit, best fit, OpenStack placement and Ganeti's hspace
     Placement(placement::Options),
-    /// Time of a plan for 1 000 hosts, 200 clusters and 3 000 machines, and of one with nothing to do
+    /// Time of a plan for 1 000 hosts, 200 clusters and 3 000 machines, and of one with nothing to do, at three sizes
     Plan(placement::PlanOptions),
 }
 

@@ -7,6 +7,7 @@ use anyhow::{Context, Result, ensure};
 use clap::Args;
 
 use super::facts;
+use super::peers::{self, PeerOptions};
 
 /// `cargo xtask bench placement`
 #[derive(Debug, Args)]
@@ -14,6 +15,11 @@ pub(crate) struct Options {
     /// The CoSpot traces: the archive (azure-protean-cospot.tar.xz), or the directory that it unpacks to
     #[arg(long, value_name = "PATH")]
     traces: Option<PathBuf>,
+    /// Measure durable placements too, in this directory: it should be on the disk that is to be measured
+    #[arg(long, value_name = "DIRECTORY")]
+    durable: Option<PathBuf>,
+    #[command(flatten)]
+    peers: PeerOptions,
 }
 
 /// `cargo xtask bench plan`
@@ -28,10 +34,16 @@ pub(crate) struct PlanOptions {
     machines: u32,
 }
 
-/// First fit, best fit and Ashlar on the traces; placements a second in a synthetic pool.
+/// Placements a second in a synthetic pool, beside OpenStack placement and Ganeti's hspace where they are installed; first
+/// fit, best fit and Ashlar on the traces.
 pub(crate) fn placement(options: &Options) -> Result<()> {
     facts::print_machine();
     bench(&["pool".to_owned()])?;
+    match &options.durable {
+        Some(directory) => run("ashlar-engine", "durable_placement", &[directory.display().to_string()])?,
+        None => println!("durable   not measured: name a directory with --durable"),
+    }
+    peers::print(&options.peers)?;
     let Some(path) = &options.traces else {
         println!("traces    not replayed: name them with --traces");
         return Ok(());
@@ -42,7 +54,8 @@ pub(crate) fn placement(options: &Options) -> Result<()> {
     bench(&["traces".to_owned(), directory.display().to_string()])
 }
 
-/// A plan for a big pool, and one that has nothing to do.
+/// A plan for a big pool, and one that has nothing to do; the same for a quarter and half of it, to see what grows faster
+/// than the pool.
 pub(crate) fn plan(options: &PlanOptions) -> Result<()> {
     facts::print_machine();
     let sizes = [options.hosts, options.clusters, options.machines].map(|size| size.to_string());
@@ -58,8 +71,12 @@ fn unpack(archive: &Path, into: &Path) -> Result<PathBuf> {
 }
 
 fn bench(arguments: &[String]) -> Result<()> {
+    run("ashlar-plan", "placement", arguments)
+}
+
+fn run(package: &str, example: &str, arguments: &[String]) -> Result<()> {
     let status = Command::new(env!("CARGO"))
-        .args(["run", "--quiet", "--release", "--package", "ashlar-plan", "--example", "placement", "--"])
+        .args(["run", "--quiet", "--release", "--package", package, "--example", example, "--"])
         .args(arguments)
         .status()
         .context("cargo")?;
