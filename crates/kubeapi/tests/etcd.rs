@@ -189,14 +189,10 @@ impl Scene<'_> {
     }
 
     async fn members(&self, number: u8) -> Vec<(String, bool)> {
-        let mut members: Vec<_> = self
-            .api
-            .members(&self.target(number))
-            .await
-            .expect("a majority answers")
-            .into_iter()
-            .map(|member| (member.name, member.is_learner))
-            .collect();
+        // A member that was promoted says that it is a learner until it has heard of it.
+        let listed = until("a majority answers", async || self.api.members(&self.target(number)).await.ok());
+        let mut members: Vec<_> =
+            listed.await.into_iter().map(|member| (member.name, member.is_learner)).collect();
         members.sort();
         members
     }

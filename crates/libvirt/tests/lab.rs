@@ -120,7 +120,7 @@ fn a_guest_boots_is_dialled_and_shut_down() {
         let root = "ashlar-test-root.raw";
         hosts.create_volume(&host, &place.volume(root)).await.unwrap();
         let mut spec = place.domain("guest-7", root, None);
-        spec.mark.machine = Some(Box::new(specs::machine()));
+        spec.mark.machine = Some(std::sync::Arc::new(specs::machine()));
         spec.nics[0].mac = "02:a5:00:00:00:07".to_owned();
         hosts.define_domain(&host, &spec).await.unwrap();
         assert_eq!(hosts.domain(&host, spec.uuid).await.unwrap().unwrap().mark, Some(spec.mark.clone()));
@@ -271,7 +271,7 @@ fn looking_changes_nothing_and_foreign_domains_are_seen_without_a_mark() {
         hosts.create_volume(host, &place.volume(root)).await.unwrap();
         for number in 0..50 {
             let mut spec = place.domain(&format!("many-{number}"), root, None);
-            spec.mark.machine = Some(Box::new(specs::machine()));
+            spec.mark.machine = Some(std::sync::Arc::new(specs::machine()));
             hosts.define_domain(host, &spec).await.unwrap();
         }
         let foreign = lab.dir.path().join("lab/hosts/h1/lib/foreign.xml");

@@ -210,7 +210,7 @@ proptest! {
         let mut machine = machine();
         machine.metadata.labels.insert("label".to_owned(), label);
         machine.metadata.annotations.insert("any".to_owned(), any);
-        spec.mark.machine = Some(Box::new(machine));
+        spec.mark.machine = Some(std::sync::Arc::new(machine));
         let seen = xml::domain_seen(&xml::domain(&spec).unwrap()).unwrap();
         prop_assert_eq!(seen.name, name);
         prop_assert!(seen.disk_paths.contains(&path));

@@ -94,9 +94,6 @@ pub(crate) fn put(engine: &Engine, objects: Vec<Object>) {
         let value = objects::to_stored(object).expect("objects of the test");
         transaction.put(key, value, Precondition::Any)
     });
-    // The store in memory answers at once.
-    #[expect(clippy::expect_used, reason = "a store in memory")]
-    futures::FutureExt::now_or_never(engine.store.commit(transaction))
-        .expect("a store in memory")
-        .expect("a store in memory");
+    #[expect(clippy::expect_used, reason = "a store of the test")]
+    futures::executor::block_on(engine.store.commit(transaction)).expect("a store of the test");
 }
