@@ -94,6 +94,10 @@ pub(crate) fn put(engine: &Engine, objects: Vec<Object>) {
         let value = objects::to_stored(object).expect("objects of the test");
         transaction.put(key, value, Precondition::Any)
     });
+    // In a thread of its own: who asks may be inside an executor already, and SQLite does not answer at once.
     #[expect(clippy::expect_used, reason = "a store of the test")]
-    futures::executor::block_on(engine.store.commit(transaction)).expect("a store of the test");
+    std::thread::scope(|scope| {
+        let committed = scope.spawn(|| futures::executor::block_on(engine.store.commit(transaction)));
+        committed.join().expect("a thread of the test").expect("a store of the test");
+    });
 }

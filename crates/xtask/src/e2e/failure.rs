@@ -85,21 +85,16 @@ pub(crate) fn of_the_network(context: &mut Context) -> Result<()> {
     context.ok(context.command(&["delete", "workergroup", &group, "--yes"])).map(drop)
 }
 
-/// Takes the machine's tap out of its bridge.
+/// Takes the machine's tap out of its bridge, as soon as it is in it: the tap's name is known before.
 fn cut_tap(context: &mut Context, machine: &str, apply: &mut Child) -> Result<()> {
-    let mut tap = None;
-    wait_for("the domain's tap", Duration::from_secs(180), || {
+    let script = format!(
+        "tap=$(virsh -q -c qemu:///system domiflist {machine} | awk 'NF {{print $1; exit}}') && [ -n \"$tap\" ] && \
+         [ -e /sys/class/net/$tap/master ] && ip link set dev $tap nomaster && [ ! -e /sys/class/net/$tap/master ]"
+    );
+    wait_for("the domain's tap in its bridge", Duration::from_secs(180), || {
         ensure!(apply.try_wait()?.is_none(), "apply ended before the domain ran");
-        let list = context.on_host(&["virsh", "-q", "-c", "qemu:///system", "domiflist", machine]);
-        // A tap is named when the domain is started: «-» before.
-        tap = list
-            .ok()
-            .and_then(|list| list.split_whitespace().next().map(str::to_owned))
-            .filter(|tap| tap != "-");
-        Ok(tap.is_some())
-    })?;
-    let tap = tap.context("no tap")?;
-    context.on_host(&["ip", "link", "set", "dev", &tap, "nomaster"]).map(drop)
+        Ok(context.on_host(&["bash", "-c", &script]).is_ok())
+    })
 }
 
 /// Applies what must end with the report.
