@@ -14,6 +14,7 @@ use uuid::Uuid;
 
 use crate::guest::{self, Guest};
 use crate::host::{SimDomain, SimHost, SimPool, SimVolume};
+use crate::image::{Arrived, UploadFaultKind};
 use crate::seed::SeedFacts;
 use crate::{SimWorld, State};
 
@@ -236,6 +237,7 @@ impl Hypervisor for SimWorld {
                 let message = format!("cannot access storage file '{missing}': no such file");
                 return Err(error(EffectErrorKind::Refused, host, &message));
             }
+            state.judge_images(host, &paths);
             let seen = domain_of(state, host, domain)?;
             seen.state = DomainState::Running;
             seen.started_at = Some(now);
@@ -328,7 +330,8 @@ impl Hypervisor for SimWorld {
                 format: volume.format,
                 capacity_bytes: volume.capacity_bytes,
                 backing_path: volume.backing_path.clone(),
-                content_sha256: None,
+                arrived: Arrived::default(),
+                foreign: false,
                 seed: None,
                 joined: None,
             };
@@ -345,27 +348,38 @@ impl Hypervisor for SimWorld {
         file_name: &str,
         source: VolumeSource,
     ) -> Result<(), EffectError> {
-        self.change(host, "upload_volume", file_name.to_owned(), |state| {
+        let what = match &source {
+            VolumeSource::File { path, offset, length } if self.is_part(path, *length) => {
+                format!("{file_name} from {} MiB on, {} MiB", offset >> 20, length >> 20)
+            }
+            _ => file_name.to_owned(),
+        };
+        self.change(host, "upload_volume", what, |state| {
             state.judge_upload(host, pool, file_name);
             let seed = match &source {
                 VolumeSource::Bytes(bytes) => Some(Arc::new(SeedFacts::read(bytes))),
-                VolumeSource::File(_) => None,
+                VolumeSource::File { .. } => None,
             };
             if let Some(seed) = &seed {
                 state.oracle.learn(seed);
             }
+            let is_file = matches!(source, VolumeSource::File { .. });
+            let fault = if is_file { state.upload_fault(&host.name) } else { None };
             let volume = volume_of(state, host, pool, file_name)?;
             match source {
                 // The simulated image store: a file's name is its digest.
-                VolumeSource::File(path) => {
-                    volume.content_sha256 = path.file_name().map(|name| name.to_string_lossy().into_owned());
+                VolumeSource::File { path, offset, length } => {
+                    let name = path.file_name().map(|name| name.to_string_lossy().into_owned());
+                    volume.arrived.put(offset, length, if fault.is_some() { None } else { name });
+                    if let Some(UploadFaultKind::Cut(time)) = fault {
+                        return Err(state.cut(host, time));
+                    }
                 }
                 VolumeSource::Bytes(bytes) => {
                     if bytes.len() as u64 > volume.capacity_bytes {
                         let message = format!("{file_name}: the upload is larger than the volume");
                         return Err(error(EffectErrorKind::Refused, host, &message));
                     }
-                    volume.content_sha256 = None;
                     volume.seed = seed;
                 }
             }
@@ -380,7 +394,7 @@ impl Hypervisor for SimWorld {
             let volume = volume_of(state, host, pool, file_name)?;
             volume.seed = None;
             volume.joined = None;
-            volume.content_sha256 = None;
+            volume.arrived = Arrived::default();
             Ok(())
         })
         .await

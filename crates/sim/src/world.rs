@@ -13,6 +13,7 @@ use uuid::Uuid;
 
 use crate::fault::{Crash, CrashPoint};
 use crate::host::SimHost;
+use crate::image::{UploadFault, UploadFaultKind};
 use crate::oracle::Oracle;
 use crate::record::Records;
 
@@ -41,6 +42,10 @@ pub struct State {
     pub failing_boots: BTreeMap<String, (String, String)>,
     /// Machines whose guest hangs in its kernel, by name.
     pub hanging_boots: BTreeSet<String>,
+    /// Files of images on the machine that runs Ashlar, by name, with their sizes.
+    pub(crate) local_files: BTreeMap<String, u64>,
+    /// What happens to uploads to a host.
+    pub(crate) upload_faults: BTreeMap<String, UploadFault>,
     pub(crate) oracle: Oracle,
     pub(crate) crash: Crash,
     /// Copies of the world at every crash point, while they are recorded.
@@ -122,6 +127,8 @@ impl SimWorld {
             mutating_calls: BTreeMap::new(),
             failing_boots: BTreeMap::new(),
             hanging_boots: BTreeSet::new(),
+            local_files: BTreeMap::new(),
+            upload_faults: BTreeMap::new(),
             oracle: Oracle::default(),
             crash: Crash::default(),
             records: None,
@@ -142,6 +149,7 @@ impl SimWorld {
         World {
             hypervisor: Arc::new(self.clone()),
             shell: Arc::new(self.clone()),
+            files: Arc::new(self.clone()),
             networks: Arc::new(self.clone()),
             kube: Arc::new(self.clone()),
             etcd: Arc::new(self.clone()),
@@ -235,9 +243,37 @@ impl State {
         let stride = SignedDuration::from_secs(1);
         while self.now < until {
             self.now = self.now.saturating_add(stride).unwrap_or(until).min(until);
+            self.mend_links();
             crate::guest::run_guests(self);
             self.elect();
             self.check_step();
+        }
+    }
+
+    /// What happens to this chunk of an upload.
+    pub(crate) fn upload_fault(&mut self, host: &str) -> Option<UploadFaultKind> {
+        let fault = self.upload_faults.get_mut(host)?;
+        if fault.after > 0 {
+            fault.after -= 1;
+            return None;
+        }
+        self.upload_faults.remove(host).map(|fault| fault.what)
+    }
+
+    /// Cuts the link to a host for so long.
+    pub(crate) fn cut(&mut self, host: &HostTarget, time: std::time::Duration) -> EffectError {
+        let until = SignedDuration::try_from(time).ok().and_then(|time| self.now.checked_add(time).ok());
+        if let Some(host) = self.hosts.get_mut(&host.name) {
+            (host.reachable, host.back_at) = (false, until);
+        }
+        let message = format!("host {}: the connection was lost", host.name);
+        EffectError::new(EffectErrorKind::Unreachable, message)
+    }
+
+    fn mend_links(&mut self) {
+        let now = self.now;
+        for host in self.hosts.values_mut().filter(|host| host.back_at.is_some_and(|at| at <= now)) {
+            (host.reachable, host.back_at) = (true, None);
         }
     }
 

@@ -273,8 +273,32 @@ impl State {
         // A base file that was lost is made again under what stands on it; what was written once is not.
         let file = self.hosts.get(&host.name).and_then(|host| host.pools.get(&pool));
         let file = file.and_then(|pool| pool.volumes.get(file_name));
-        if file.is_none_or(|file| file.content_sha256.is_some() || file.seed.is_some()) {
+        let is_whole = |file: &crate::SimVolume| file.arrived.whole(file.capacity_bytes).is_some();
+        if file.is_none_or(|file| is_whole(file) || file.seed.is_some()) {
             self.judge_unused(host, pool, file_name, "written");
+        }
+    }
+
+    /// No machine starts on an image file that is not all there, or not what it should be.
+    pub(crate) fn judge_images(&mut self, host: &HostTarget, paths: &[String]) {
+        let mut blames = Vec::new();
+        for stored in self.oracle.stored("Volume") {
+            let text = |pointer| field(&stored.value, pointer);
+            let path = format!("{}/{}", text("/spec/poolPath"), text("/spec/fileName"));
+            if text("/spec/host") != host.name
+                || text("/spec/content/type") != "imageFile"
+                || !paths.contains(&path)
+            {
+                continue;
+            }
+            let file = self.hosts.get(&host.name).and_then(|host| host.volume_at(&path));
+            let found = file.map(|file| file.arrived.sha256(file.capacity_bytes));
+            if found.as_deref() != Some(text("/spec/content/sha256")) {
+                blames.push(format!("a machine boots from {path}, which holds {found:?}"));
+            }
+        }
+        for what in blames {
+            self.blame("images", what);
         }
     }
 
