@@ -106,7 +106,7 @@ impl Engine {
                 return Err(self.too_late(&belongings, &plan, lack, deadline));
             }
             let pause = self.pause(&memory, ends);
-            plan.steps.retain(|step| belongings.has_step(step));
+            plan.steps.retain(|step| belongings.has_step(step) || belongings.is_tidying(step));
             lanes.start(&Arc::new(view.snapshot), &plan);
             lanes.wait(clock.sleep(pause)).await?;
         }
@@ -156,6 +156,9 @@ impl Engine {
             StepState::Waiting(_) => !is_blocked(&step.object),
             StepState::Blocked(_) => false,
         });
+        // A host that lets go of an image file takes it anew afterwards.
+        let can_move = can_move
+            || plan.steps.iter().any(|step| step.state == StepState::Ready && belongings.is_tidying(step));
         let patient = progress.quiet_for(self.world.clock.now()) < self.settings.blocked_patience;
         let is_stuck = !blocks.is_empty() && (!can_move || !patient);
         is_stuck.then_some(EngineError::Blocked { blocks })

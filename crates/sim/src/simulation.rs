@@ -281,6 +281,7 @@ impl Simulation {
             initrd: file(3, 20 << 20),
             command_line: "root=/dev/sda1 console=ttyS0".to_owned(),
             virtual_size: Mebibytes::from_gib(10),
+            unused_grace_s: None,
         };
         self.put_new(Image::new(version.replace('.', "-"), spec).into())
     }
