@@ -16,6 +16,7 @@ use crate::{
     planner::Planner,
     publish::LastTold,
     read::{ReadCache, StoreView, read_store},
+    uploads::Uploads,
     vault::Vault,
 };
 
@@ -33,6 +34,7 @@ pub struct Engine {
     pub(crate) leases: Leases,
     pub(crate) host_health: HostHealth,
     pub(crate) host_limits: HostLimits,
+    pub(crate) uploads: Uploads,
     pub(crate) consoles: Consoles,
     pub(crate) cluster_access: ClusterAccess,
     pub(crate) last_told: LastTold,
@@ -59,6 +61,7 @@ impl Engine {
         sink: Arc<dyn EventSink>,
         planner: Planner,
     ) -> Self {
+        let uploads = Uploads::new(settings.upload_hosts);
         Engine {
             store,
             read_cache: ReadCache::default(),
@@ -70,6 +73,7 @@ impl Engine {
             leases: Leases::default(),
             host_health: HostHealth::default(),
             host_limits: HostLimits::default(),
+            uploads,
             consoles: Consoles::default(),
             cluster_access: ClusterAccess::default(),
             last_told: LastTold::default(),

@@ -34,6 +34,8 @@ pub enum EngineEvent {
         /// Whether it is tried again by itself.
         will_retry: bool,
     },
+    /// A chunk of an image file is on its host.
+    Transferred(Transfer),
     /// A machine came into another phase (from its console, or from what was seen of it).
     MachinePhase {
         /// The machine.
@@ -73,6 +75,33 @@ pub enum EngineEvent {
     },
     /// Worth knowing, from the plan's report; told once.
     Notice(Note),
+}
+
+/// How far the upload of an image file is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Transfer {
+    /// The file's volume.
+    pub volume: ObjectRef,
+    /// The host that gets it.
+    pub host: String,
+    /// Bytes of the chunk that was last.
+    pub chunk_bytes: u64,
+    /// Bytes of the file that are there now.
+    pub done_bytes: u64,
+    /// Bytes of them that had to be sent: the others were there, or are zeros.
+    pub sent_bytes: u64,
+    /// Bytes of the file.
+    pub size_bytes: u64,
+    /// Since this attempt began.
+    pub elapsed: Duration,
+}
+
+impl Transfer {
+    /// Bytes sent each second, as soon as that can be told.
+    pub fn bytes_per_s(&self) -> Option<u64> {
+        let millis = u64::try_from(self.elapsed.as_millis()).ok().filter(|millis| *millis > 0)?;
+        self.sent_bytes.checked_mul(1000).map(|sent| sent / millis)
+    }
 }
 
 /// One write of a commit.

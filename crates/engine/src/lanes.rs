@@ -37,7 +37,7 @@ pub(crate) struct HostLimits {
 }
 
 impl HostLimits {
-    fn of(&self, host: &str, limit: usize) -> Arc<Semaphore> {
+    pub(crate) fn of(&self, host: &str, limit: usize) -> Arc<Semaphore> {
         let mut hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
         hosts.entry(host.to_owned()).or_insert_with(|| Arc::new(Semaphore::new(limit.max(1)))).clone()
     }
@@ -191,6 +191,8 @@ async fn take_step(
     snapshot: &Snapshot,
     step: &Step,
 ) -> Result<bool, EngineError> {
+    // Before the host's: who waits for the link must not keep others from the host.
+    let _upload = engine.uploads.turn(snapshot, step).await;
     let limit = engine.host_limits.of(&step.host, engine.settings.calls_per_host);
     // Only a closed semaphore gives none, and nobody closes it.
     let _permit = if step.host.is_empty() { None } else { limit.acquire().await.ok() };

@@ -48,11 +48,12 @@ mod settings;
 mod statuses;
 #[cfg(test)]
 mod testing;
+mod uploads;
 
 pub use clock_check::check_clock;
 pub use engine::Engine;
 pub use error::{BlockedStep, EngineError};
-pub use event::{CommittedWrite, EngineEvent, EventSink, NoEvents, WriteVerb};
+pub use event::{CommittedWrite, EngineEvent, EventSink, NoEvents, Transfer, WriteVerb};
 pub use goal::{Goal, RunSummary};
 pub use scope::Scope;
 pub use settings::Settings;

@@ -22,6 +22,12 @@ pub struct Settings {
     /// which 5 are kept for priority calls; a full upload saturates a disk by itself, so 4 keep a host busy while
     /// leaving it able to answer observations.
     pub calls_per_host: usize,
+    /// Image files are sent in chunks of so many bytes, a multiple of 1 MiB: what a cut link costs at most, and what
+    /// has to arrive within one deadline.
+    pub upload_chunk_bytes: u64,
+    /// Hosts that get image files at the same time; each gets one file at a time. More would share one link, and all be
+    /// late: with four, the first of many hosts can start its machines while the others wait.
+    pub upload_hosts: usize,
     /// First pause after a failure that may pass; doubles with each further one.
     pub backoff_first: Duration,
     /// Longest pause between attempts.
@@ -47,6 +53,8 @@ impl Settings {
             bulk_bytes_per_s: 4 * 1024 * 1024,
             poll_interval: Duration::from_secs(2),
             calls_per_host: 4,
+            upload_chunk_bytes: 32 << 20,
+            upload_hosts: 4,
             backoff_first: Duration::from_secs(1),
             backoff_limit: Duration::from_secs(30),
             attempts: 20,

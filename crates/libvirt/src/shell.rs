@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
-use ashlar_engine::effects::{EffectError, EffectErrorKind, HostShell, HostTarget};
+use ashlar_engine::effects::{EffectError, EffectErrorKind, FileChunks, HostShell, HostTarget};
 use async_trait::async_trait;
 
 use crate::hosts::Hosts;
@@ -26,6 +26,20 @@ case $(ip neigh show to "$address" dev "$bridge" 2>/dev/null) in *lladdr*) exit 
 exit 1
 "#;
 
+/// What counts as verified must survive a loss of power: `sync` with a file waits until its content is on the disk.
+const SHA256: &str = r#"{ [ ! -f "$1" ] || sync -- "$1"; } && exec sha256sum -- "$1""#;
+
+/// The size, then a digest a line. Chunks are multiples of 1 MiB.
+const CHUNKS: &str = r#"path=$1 mib=$2
+size=$(stat -L -c %s -- "$path") || exit 1
+echo "$size"
+at=0
+while [ $((at * 1048576)) -lt "$size" ]; do
+    dd if="$path" bs=1048576 skip="$at" count="$mib" status=none | sha256sum || exit 1
+    at=$((at + mib))
+done
+"#;
+
 /// Under the gate's own lock; nothing of the owner's sessions is ended here.
 const RELEASE: &str = r#"state=/var/lib/libvirt/ashlar
 exec 9>>"$state/lease.lock"
@@ -39,21 +53,33 @@ rm -f "$state/lease" && sync "$state"
 impl HostShell for Hosts {
     async fn file_sha256(&self, host: &HostTarget, path: &str) -> Result<String, EffectError> {
         let doing = format!("compute the digest of {path}");
-        let argv = ["sha256sum", "--", path];
+        let argv = ["/bin/sh", "-c", SHA256, "sha256", path];
         let said = self.run(host, &argv, &doing, self.settings.digest_timeout, OUTPUT_BYTES).await?;
-        let refused = |kind, what: &str| {
-            Err(EffectError::new(kind, format!("host {} cannot {doing}: {what}", host.name)))
-        };
-        if said.stderr.contains("No such file") {
-            return refused(EffectErrorKind::NotFound, "there is no such file");
-        }
         let text = String::from_utf8_lossy(&said.stdout);
-        // A leading backslash says that the name, not the digest, is escaped.
-        let digest = text.trim_start_matches('\\').split_whitespace().next().unwrap_or_default();
-        if said.exit == 0 && digest.len() == 64 && digest.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-            return Ok(digest.to_ascii_lowercase());
+        match digest(text.trim_end()) {
+            Some(digest) if said.exit == 0 => Ok(digest),
+            _ => Err(unreadable(host, &doing, &said.stderr)),
         }
-        refused(EffectErrorKind::Refused, said.stderr.trim())
+    }
+
+    async fn file_chunks(
+        &self,
+        host: &HostTarget,
+        path: &str,
+        chunk_bytes: u64,
+    ) -> Result<FileChunks, EffectError> {
+        let doing = format!("compute the digests of what {path} holds");
+        let mib = (chunk_bytes >> 20).max(1).to_string();
+        let argv = ["/bin/sh", "-c", CHUNKS, "chunks", path, &mib];
+        let said = self.run(host, &argv, &doing, self.settings.digest_timeout, OUTPUT_BYTES).await?;
+        let text = String::from_utf8_lossy(&said.stdout);
+        let mut lines = text.lines();
+        let size_bytes = lines.next().and_then(|size| size.trim().parse().ok());
+        let sha256: Option<Vec<String>> = lines.map(digest).collect();
+        match (size_bytes, sha256) {
+            (Some(size_bytes), Some(sha256)) if said.exit == 0 => Ok(FileChunks { size_bytes, sha256 }),
+            _ => Err(unreadable(host, &doing, &said.stderr)),
+        }
     }
 
     async fn check_facts(
@@ -107,6 +133,22 @@ impl HostShell for Hosts {
             )),
         }
     }
+}
+
+/// The digest in a line of `sha256sum`. A leading backslash says that the name, not the digest, is escaped.
+fn digest(line: &str) -> Option<String> {
+    let digest = line.trim_start_matches('\\').split_whitespace().next()?;
+    let is_digest = digest.len() == 64 && digest.bytes().all(|byte| byte.is_ascii_hexdigit());
+    is_digest.then(|| digest.to_ascii_lowercase())
+}
+
+fn unreadable(host: &HostTarget, doing: &str, stderr: &str) -> EffectError {
+    let (kind, what) = if stderr.contains("No such file") {
+        (EffectErrorKind::NotFound, "there is no such file")
+    } else {
+        (EffectErrorKind::Refused, stderr.trim())
+    };
+    EffectError::new(kind, format!("host {} cannot {doing}: {what}", host.name))
 }
 
 fn facts(text: &str) -> BTreeMap<String, String> {

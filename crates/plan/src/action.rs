@@ -1,4 +1,4 @@
-//! What the engine can do to the world: each action is one outside call, safe to repeat.
+//! What the engine can do to the world: each action is one outside call (of an image file: one a chunk), safe to repeat.
 
 use ashlar_api::NamespacedName;
 use serde::{Deserialize, Serialize};
@@ -17,7 +17,7 @@ pub enum Action {
     CreateSshHostKey { machine: NamespacedName },
     /// Creates the volume, exclusively: an existing file of that name is an error, never taken over.
     CreateVolume { volume: NamespacedName },
-    /// Writes an image file or a seed into its volume.
+    /// Writes an image file, as far as it is not there yet, or a seed into its volume.
     FillVolume { volume: NamespacedName },
     /// Compares an image file on the host with its digest, and records that it is filled.
     VerifyVolume { volume: NamespacedName },

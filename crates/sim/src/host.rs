@@ -10,6 +10,7 @@ use ashlar_plan::{
 use jiff::Timestamp;
 use uuid::Uuid;
 
+use crate::image::Arrived;
 use crate::seed::SeedFacts;
 
 /// A host.
@@ -17,6 +18,8 @@ use crate::seed::SeedFacts;
 pub struct SimHost {
     /// Whether it answers.
     pub reachable: bool,
+    /// When a link that was cut for a while comes back.
+    pub(crate) back_at: Option<Timestamp>,
     /// Whether it takes calls and never answers them.
     pub hung: bool,
     /// Whether all of it stands still: its guests, too. What is sent to it arrives when it goes on.
@@ -100,8 +103,10 @@ pub struct SimVolume {
     pub capacity_bytes: u64,
     /// Backing file's path.
     pub backing_path: Option<String>,
-    /// What was uploaded: a digest of it, hex; none while nothing was.
-    pub content_sha256: Option<String>,
+    /// What arrived of an image's file.
+    pub arrived: Arrived,
+    /// Whether somebody else's data is in it.
+    pub foreign: bool,
     /// What a guest finds on it: a seed that was filled and not wiped.
     pub seed: Option<Arc<SeedFacts>>,
     /// The machine (its uid) that finished its first boot on this root disk.
@@ -146,6 +151,7 @@ impl SimHost {
         };
         SimHost {
             reachable: true,
+            back_at: None,
             hung: false,
             frozen: false,
             mute: false,
@@ -231,7 +237,8 @@ impl SimVolume {
             format: VolumeFormat::Raw,
             capacity_bytes,
             backing_path: None,
-            content_sha256: Some("somebody else's data".to_owned()),
+            arrived: Arrived::default(),
+            foreign: true,
             seed: None,
             joined: None,
         }
@@ -242,8 +249,14 @@ impl SimVolume {
         if self.backing_path.is_some() { 1 } else { self.capacity_bytes.div_ceil(1 << 20) }
     }
 
+    /// Whether nothing was ever written to it.
+    fn is_blank(&self) -> bool {
+        self.arrived.is_empty() && !self.foreign && self.seed.is_none() && self.joined.is_none()
+    }
+
     pub(crate) fn seen(&self) -> VolumeSeen {
-        VolumeSeen { capacity_bytes: self.capacity_bytes, allocation_bytes: self.allocated_mib() << 20 }
+        let allocation_bytes = if self.is_blank() { 0 } else { self.allocated_mib() << 20 };
+        VolumeSeen { capacity_bytes: self.capacity_bytes, allocation_bytes }
     }
 }
 

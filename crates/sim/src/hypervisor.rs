@@ -14,6 +14,7 @@ use uuid::Uuid;
 
 use crate::guest::{self, Guest};
 use crate::host::{Hidden, SimDomain, SimHost, SimPool, SimVolume};
+use crate::image::{Arrived, UploadFaultKind};
 use crate::seed::SeedFacts;
 use crate::{SimWorld, State};
 
@@ -242,6 +243,7 @@ impl Hypervisor for SimWorld {
                 let message = format!("Failed to get \"write\" lock of {locked}: another process uses it");
                 return Err(error(EffectErrorKind::Refused, host, &message));
             }
+            state.judge_images(host, &paths);
             let seen = domain_of(state, host, domain)?;
             seen.state = DomainState::Running;
             seen.started_at = Some(now);
@@ -347,7 +349,8 @@ impl Hypervisor for SimWorld {
                 format: volume.format,
                 capacity_bytes: volume.capacity_bytes,
                 backing_path: volume.backing_path.clone(),
-                content_sha256: None,
+                arrived: Arrived::default(),
+                foreign: false,
                 seed: None,
                 joined: None,
             };
@@ -364,32 +367,41 @@ impl Hypervisor for SimWorld {
         file_name: &str,
         source: VolumeSource,
     ) -> Result<(), EffectError> {
+        let what = match &source {
+            VolumeSource::File { path, offset, length } if self.is_part(path, *length) => {
+                format!("{file_name} from {} MiB on, {} MiB", offset >> 20, length >> 20)
+            }
+            _ => file_name.to_owned(),
+        };
         let (target, file) = (host.clone(), file_name.to_owned());
-        self.change(host, "upload_volume", file_name.to_owned(), move |state| {
+        self.change(host, "upload_volume", what, move |state| {
             let (host, file_name) = (&target, file.as_str());
             state.judge_upload(host, pool, file_name);
             let seed = match &source {
                 VolumeSource::Bytes(bytes) => Some(Arc::new(SeedFacts::read(bytes))),
-                VolumeSource::File(_) => None,
+                VolumeSource::File { .. } => None,
             };
             if let Some(seed) = &seed {
                 state.oracle.learn(seed);
             }
-            let damages = state.damages;
+            let is_file = matches!(source, VolumeSource::File { .. });
+            let fault = if is_file { state.upload_fault(&host.name) } else { None };
+            let arrives_well = fault.is_none() && !state.damages;
             let volume = volume_of(state, host, pool, file_name)?;
             match &source {
                 // The simulated image store: a file's name is its digest.
-                VolumeSource::File(path) => {
-                    let digest = path.file_name().map(|name| name.to_string_lossy().into_owned());
-                    volume.content_sha256 =
-                        digest.filter(|_| !damages).or(Some(crate::oracle::DAMAGED.to_owned()));
+                VolumeSource::File { path, offset, length } => {
+                    let name = path.file_name().map(|name| name.to_string_lossy().into_owned());
+                    volume.arrived.put(*offset, *length, name.filter(|_| arrives_well));
+                    if let Some(UploadFaultKind::Cut(time)) = fault {
+                        return Err(state.cut(host, time));
+                    }
                 }
                 VolumeSource::Bytes(bytes) => {
                     if bytes.len() as u64 > volume.capacity_bytes {
                         let message = format!("{file_name}: the upload is larger than the volume");
                         return Err(error(EffectErrorKind::Refused, host, &message));
                     }
-                    volume.content_sha256 = None;
                     volume.seed = seed;
                 }
             }
@@ -406,7 +418,7 @@ impl Hypervisor for SimWorld {
             let volume = volume_of(state, host, pool, file_name)?;
             volume.seed = None;
             volume.joined = None;
-            volume.content_sha256 = None;
+            volume.arrived = Arrived::default();
             Ok(())
         })
         .await

@@ -3,23 +3,40 @@
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
-use ashlar_engine::effects::{EffectError, EffectErrorKind, HostShell, HostTarget};
+use ashlar_engine::effects::{EffectError, EffectErrorKind, FileChunks, HostShell, HostTarget};
 use async_trait::async_trait;
 
-use crate::SimWorld;
+use crate::{SimWorld, State};
+
+fn volume_at<'s>(
+    state: &'s mut State,
+    host: &HostTarget,
+    path: &str,
+) -> Result<&'s crate::SimVolume, EffectError> {
+    let name = &host.name;
+    let missing = || EffectError::new(EffectErrorKind::NotFound, format!("host {name}: no file {path}"));
+    state.host(host)?.volume_at(path).ok_or_else(missing)
+}
 
 #[async_trait]
 impl HostShell for SimWorld {
     async fn file_sha256(&self, host: &HostTarget, path: &str) -> Result<String, EffectError> {
         self.look(host, |state| {
-            let name = &host.name;
-            state
-                .host_by_ssh(host)?
-                .volume_at(path)
-                .and_then(|volume| volume.content_sha256.clone())
-                .ok_or_else(|| {
-                    EffectError::new(EffectErrorKind::NotFound, format!("host {name}: no file {path}"))
-                })
+            let volume = volume_at(state, host, path)?;
+            Ok(volume.arrived.sha256(volume.capacity_bytes))
+        })
+        .await
+    }
+
+    async fn file_chunks(
+        &self,
+        host: &HostTarget,
+        path: &str,
+        chunk_bytes: u64,
+    ) -> Result<FileChunks, EffectError> {
+        self.look(host, |state| {
+            let volume = volume_at(state, host, path)?;
+            Ok(volume.arrived.chunks(volume.capacity_bytes, chunk_bytes))
         })
         .await
     }

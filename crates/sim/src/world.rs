@@ -13,6 +13,7 @@ use uuid::Uuid;
 
 use crate::fault::{CallFault, CrashPoint, Late, Processes};
 use crate::host::SimHost;
+use crate::image::{UploadFault, UploadFaultKind};
 use crate::oracle::Oracle;
 use crate::record::Records;
 
@@ -50,6 +51,10 @@ pub struct State {
     pub failing_boots: BTreeMap<String, (String, String)>,
     /// Machines whose guest hangs in its kernel, by name.
     pub hanging_boots: BTreeSet<String>,
+    /// Files of images on the machine that runs Ashlar, by name, with their sizes.
+    pub(crate) local_files: BTreeMap<String, u64>,
+    /// What happens to uploads to a host.
+    pub(crate) upload_faults: BTreeMap<String, UploadFault>,
     pub(crate) oracle: Oracle,
     /// By how much the clock of the machine that runs Ashlar is wrong.
     pub clock_error: SignedDuration,
@@ -152,6 +157,8 @@ impl SimWorld {
             destructive_calls: 0,
             failing_boots: BTreeMap::new(),
             hanging_boots: BTreeSet::new(),
+            local_files: BTreeMap::new(),
+            upload_faults: BTreeMap::new(),
             oracle: Oracle::default(),
             clock_error: SignedDuration::ZERO,
             processes: Processes::default(),
@@ -180,6 +187,7 @@ impl SimWorld {
         World {
             hypervisor: Arc::new(self.clone()),
             shell: Arc::new(self.clone()),
+            files: Arc::new(self.clone()),
             networks: Arc::new(self.clone()),
             kube: Arc::new(self.clone()),
             etcd: Arc::new(self.clone()),
@@ -330,6 +338,7 @@ impl State {
             };
             self.now = next.clamp(self.now, until);
             self.deliver();
+            self.mend_links();
             self.let_happen();
             self.moved |= crate::guest::run_guests(self, moved);
             self.elect();
@@ -340,7 +349,8 @@ impl State {
     /// When something happens next that is known already.
     fn next_event(&self) -> Option<Timestamp> {
         let planned = self.planned.iter().map(|(at, _)| *at);
-        planned.chain(self.late.iter().filter_map(|late| late.at)).min()
+        let mended = self.hosts.values().filter_map(|host| host.back_at);
+        planned.chain(self.late.iter().filter_map(|late| late.at)).chain(mended).min()
     }
 
     /// What was planned for now happens.
@@ -348,6 +358,34 @@ impl State {
         while let Some(index) = self.planned.iter().position(|(at, _)| *at <= self.now) {
             let (_, hand) = self.planned.remove(index);
             hand.happen(self);
+        }
+    }
+
+    /// What happens to this chunk of an upload.
+    pub(crate) fn upload_fault(&mut self, host: &str) -> Option<UploadFaultKind> {
+        let fault = self.upload_faults.get_mut(host)?;
+        if fault.after > 0 {
+            fault.after -= 1;
+            return None;
+        }
+        self.upload_faults.remove(host).map(|fault| fault.what)
+    }
+
+    /// Cuts the link to a host for so long.
+    pub(crate) fn cut(&mut self, host: &HostTarget, time: std::time::Duration) -> EffectError {
+        let until = SignedDuration::try_from(time).ok().and_then(|time| self.now.checked_add(time).ok());
+        if let Some(host) = self.hosts.get_mut(&host.name) {
+            (host.reachable, host.back_at) = (false, until);
+        }
+        let message = format!("host {}: the connection was lost", host.name);
+        EffectError::new(EffectErrorKind::Unreachable, message)
+    }
+
+    fn mend_links(&mut self) {
+        let now = self.now;
+        for host in self.hosts.values_mut().filter(|host| host.back_at.is_some_and(|at| at <= now)) {
+            (host.reachable, host.back_at) = (true, None);
+            self.moved = true;
         }
     }
 

@@ -21,6 +21,19 @@ pub(crate) struct EngineArgs {
     /// Do not wait for another ashlar that is working here: say who it is and exit with 1
     #[arg(long)]
     pub(crate) no_wait: bool,
+    /// Hosts that get image files at the same time, each one file
+    #[arg(long, env = "ASHLAR_UPLOAD_HOSTS", hide_env_values = true, value_name = "N", default_value_t = UPLOAD_HOSTS,
+        value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) upload_hosts: u16,
+}
+
+/// Enough to fill a link, and few enough for the first to be done soon.
+const UPLOAD_HOSTS: u16 = 4;
+
+impl Default for EngineArgs {
+    fn default() -> Self {
+        EngineArgs { no_wait: false, upload_hosts: UPLOAD_HOSTS }
+    }
 }
 
 /// What a change may do at most.

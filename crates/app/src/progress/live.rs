@@ -56,6 +56,9 @@ impl Live {
                     self.say(&machine, phase, true);
                 }
             }
+            EngineEvent::Transferred(transfer) => {
+                self.say(&transfer.volume, &super::text::transferred(transfer), false);
+            }
             EngineEvent::Waiting { object, message, .. } => self.say(object, message, false),
             EngineEvent::Committed { writes } => {
                 let removed = writes.iter().filter(|write| write.verb == ashlar_engine::WriteVerb::Removed);

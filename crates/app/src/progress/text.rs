@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use ashlar_api::Kind;
-use ashlar_engine::{CommittedWrite, EngineEvent, WriteVerb};
+use ashlar_engine::{CommittedWrite, EngineEvent, Transfer, WriteVerb};
 use ashlar_plan::{Action, NoteKind};
 
 use crate::output::{elapsed, plural};
@@ -57,6 +57,16 @@ pub(super) fn line(event: &EngineEvent) -> Option<Told> {
             let weight = if *will_retry { Weight::Normal } else { Weight::Warning };
             told(weight, format!("{}: {}: {error}{next}", step.object, step.why))
         }
+        // A terminal moves with every chunk; lines come at each quarter.
+        EngineEvent::Transferred(transfer) => {
+            let quarter = |bytes: u64| (u128::from(bytes) * 4).checked_div(u128::from(transfer.size_bytes));
+            let before = transfer.done_bytes.saturating_sub(transfer.chunk_bytes);
+            if quarter(before) == quarter(transfer.done_bytes) || transfer.chunk_bytes == transfer.size_bytes
+            {
+                return None;
+            }
+            told(Weight::Live, format!("{}: {}", transfer.volume, transferred(transfer)))
+        }
         EngineEvent::MachinePhase { machine, phase } => {
             told(Weight::Live, format!("machine {machine}: {phase}"))
         }
@@ -80,6 +90,20 @@ pub(super) fn line(event: &EngineEvent) -> Option<Told> {
             told(weight, format!("{}: {}", note.object, note.message))
         }
     }
+}
+
+/// `512 of 1843 MiB on h3, 448 MiB sent, 187 MiB/s`
+pub(super) fn transferred(transfer: &Transfer) -> String {
+    let mib = |bytes: u64| bytes >> 20;
+    let (done, size, sent) = (mib(transfer.done_bytes), mib(transfer.size_bytes), mib(transfer.sent_bytes));
+    let mut text = format!("{done} of {size} MiB on {}", transfer.host);
+    if transfer.sent_bytes < transfer.done_bytes {
+        text += &format!(", {sent} MiB sent (the rest was there, or is empty)");
+    }
+    if let Some(rate) = transfer.bytes_per_s().filter(|rate| *rate > 0) {
+        text += &format!(", {:.1} MiB/s", rate as f64 / f64::from(1 << 20));
+    }
+    text
 }
 
 /// `decided: 2 machines, 7 volumes; removed: 1 secret`
@@ -128,6 +152,34 @@ mod tests {
         assert_eq!(
             told.as_deref(),
             Some("decided: machine demo-ctrl-1, 2 volumes; removed: secret demo-ctrl-1-join")
+        );
+    }
+
+    #[test]
+    fn an_upload_is_told_at_each_quarter_with_its_rate() {
+        let transfer = |done_mib: u64, sent_mib: u64, millis| {
+            EngineEvent::Transferred(Transfer {
+                volume: ObjectRef::new(Kind::Volume, "ashlar-system", "image-disk-h3"),
+                host: "h3".to_owned(),
+                chunk_bytes: 32 << 20,
+                done_bytes: done_mib << 20,
+                sent_bytes: sent_mib << 20,
+                size_bytes: 512 << 20,
+                elapsed: Duration::from_millis(millis),
+            })
+        };
+        assert_eq!(line(&transfer(96, 96, 1000)), None);
+        let told = |event| line(&event).map(|told| told.text);
+        assert_eq!(
+            told(transfer(128, 128, 1000)).as_deref(),
+            Some("volume ashlar-system/image-disk-h3: 128 of 512 MiB on h3, 128.0 MiB/s")
+        );
+        assert_eq!(
+            told(transfer(512, 96, 2500)).as_deref(),
+            Some(
+                "volume ashlar-system/image-disk-h3: 512 of 512 MiB on h3, 96 MiB sent (the rest was there, or is \
+                 empty), 38.4 MiB/s"
+            )
         );
     }
 

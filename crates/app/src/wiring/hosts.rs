@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use ashlar_api::{Cluster, Host, Kind, Machine, MachineRole, Object};
-use ashlar_engine::effects::{Dial, DialTarget, HostTarget, World};
+use ashlar_engine::effects::{Dial, DialTarget, HostTarget, ThisMachine, World};
 use ashlar_kubeapi::{Clients, EtcdClients};
 use ashlar_libvirt::Hosts;
 use tokio::runtime::{Builder, Runtime};
@@ -28,6 +28,7 @@ pub(crate) fn real_world(settings: &Settings) -> Result<(World, Arc<Hosts>)> {
     let world = World {
         hypervisor: Arc::clone(&hosts) as _,
         shell: Arc::clone(&hosts) as _,
+        files: Arc::new(ThisMachine),
         networks: Arc::clone(&hosts) as _,
         kube: Arc::new(Clients::new(Arc::clone(&hosts) as Arc<dyn Dial>)),
         etcd: Arc::new(EtcdClients::new(Arc::clone(&hosts) as Arc<dyn Dial>)),

@@ -49,24 +49,32 @@ impl Session {
         // The path first: it says when a lab is not there.
         settings.store_path()?;
         let lock = acquire(settings, args.no_wait)?;
-        Session::new(settings, open_vault(settings)?, Some(lock))
+        let engine = ashlar_engine::Settings {
+            upload_hosts: usize::from(args.upload_hosts),
+            ..engine_settings(settings)?
+        };
+        Session::new(settings, open_vault(settings)?, Some(lock), engine)
     }
 
     /// A session that only looks: `plan`, `kubectl`, `console`.
     pub(crate) fn open_to_look(settings: &Settings) -> Result<Session> {
-        Session::new(settings, open_vault(settings)?, None)
+        Session::new(settings, open_vault(settings)?, None, engine_settings(settings)?)
     }
 
     /// A session that asks nobody, and opens no secret: its vault has a key of the moment.
     pub(crate) fn open_offline(settings: &Settings) -> Result<Session> {
         let mut key = Zeroizing::new([0; 32]);
         OsEntropy.fill(key.as_mut());
-        Session::new(settings, Vault::from_key(key), None)
+        Session::new(settings, Vault::from_key(key), None, engine_settings(settings)?)
     }
 
-    fn new(settings: &Settings, vault: Vault, lock: Option<EngineLock>) -> Result<Session> {
+    fn new(
+        settings: &Settings,
+        vault: Vault,
+        lock: Option<EngineLock>,
+        engine: ashlar_engine::Settings,
+    ) -> Result<Session> {
         let store = Arc::new(SqliteStore::open(settings.store_path()?)?);
-        let installation = installation(&settings.state_dir)?;
         let vault = Arc::new(vault);
         let interrupted = Arc::new(Notify::new());
         let guard = on_interrupt({
@@ -87,10 +95,7 @@ impl Session {
             Arc::clone(&store) as Arc<dyn Store>,
             world,
             vault,
-            ashlar_engine::Settings {
-                trust_clock: settings.trust_clock,
-                ..ashlar_engine::Settings::new(installation)
-            },
+            engine,
             Arc::clone(&progress) as Arc<dyn ashlar_engine::EventSink>,
         );
         let deadline = settings.timeout.unwrap_or(DEFAULT_DEADLINE);
@@ -177,6 +182,14 @@ fn own_command() -> String {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let args = shlex::try_join(args.iter().map(String::as_str)).unwrap_or_else(|_| args.join(" "));
     format!("ashlar {args}")
+}
+
+fn engine_settings(settings: &Settings) -> Result<ashlar_engine::Settings> {
+    let installation = installation(&settings.state_dir)?;
+    Ok(ashlar_engine::Settings {
+        trust_clock: settings.trust_clock,
+        ..ashlar_engine::Settings::new(installation)
+    })
 }
 
 /// Waits for the lock, saying who holds it.

@@ -27,11 +27,28 @@ pub struct HostTarget {
     pub host_uuid: Option<Uuid>,
 }
 
+/// What a file on a host holds, chunk by chunk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FileChunks {
+    /// Its size.
+    pub size_bytes: u64,
+    /// SHA-256 (hex) of each chunk; the last one may be shorter.
+    pub sha256: Vec<String>,
+}
+
 /// Commands on a host, each over the pinned SSH connection and under the host lease.
 #[async_trait]
 pub trait HostShell: Send + Sync {
-    /// SHA-256 (hex) of a file in a storage pool, computed on the host.
+    /// SHA-256 (hex) of a file in a storage pool, computed on the host once what was written there is on its disk.
     async fn file_sha256(&self, host: &HostTarget, path: &str) -> Result<String, EffectError>;
+    /// SHA-256 of each chunk of a file in a storage pool, computed on the host: what an upload that was cut has left
+    /// to do. The chunk's size is a multiple of 1 MiB.
+    async fn file_chunks(
+        &self,
+        host: &HostTarget,
+        path: &str,
+        chunk_bytes: u64,
+    ) -> Result<FileChunks, EffectError>;
     /// Facts for `host check`: each a name and a value; the judgement is made by the caller.
     async fn check_facts(
         &self,

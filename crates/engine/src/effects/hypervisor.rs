@@ -54,7 +54,8 @@ pub trait Hypervisor: Send + Sync {
     async fn eject_medium(&self, host: &HostTarget, domain: Uuid) -> Result<(), EffectError>;
     /// Creates a volume, exclusively.
     async fn create_volume(&self, host: &HostTarget, volume: &VolumeCreate) -> Result<(), EffectError>;
-    /// Writes a whole volume.
+    /// Writes into a volume, in one stream: bytes from its beginning on, a stretch of a file where it lies in the file.
+    /// What else the volume holds stays.
     async fn upload_volume(
         &self,
         host: &HostTarget,
@@ -144,8 +145,15 @@ pub struct VolumeCreate {
 /// Where a volume's content comes from.
 #[derive(Clone)]
 pub enum VolumeSource {
-    /// A file on the machine that runs Ashlar.
-    File(std::path::PathBuf),
+    /// A stretch of a file on the machine that runs Ashlar.
+    File {
+        /// The file.
+        path: std::path::PathBuf,
+        /// Where it begins, there and in the volume.
+        offset: u64,
+        /// Bytes.
+        length: u64,
+    },
     /// Bytes in memory: a seed. They may hold secrets, so this is not printable.
     Bytes(std::sync::Arc<zeroize::Zeroizing<Vec<u8>>>),
 }
@@ -153,7 +161,9 @@ pub enum VolumeSource {
 impl std::fmt::Debug for VolumeSource {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            VolumeSource::File(path) => write!(f, "File({})", path.display()),
+            VolumeSource::File { path, offset, length } => {
+                write!(f, "File({}, {length} bytes from {offset} on)", path.display())
+            }
             VolumeSource::Bytes(bytes) => write!(f, "Bytes({} bytes)", bytes.len()),
         }
     }

@@ -3,6 +3,7 @@
 mod clock;
 mod error;
 mod etcd;
+mod files;
 mod host;
 mod hypervisor;
 mod kube;
@@ -11,7 +12,8 @@ mod network;
 pub use clock::{Clock, Entropy};
 pub use error::{EffectError, EffectErrorKind};
 pub use etcd::{EtcdApi, EtcdTarget};
-pub use host::{Dial, DialTarget, HostShell, HostTarget, Stream};
+pub use files::{LocalFiles, ThisMachine};
+pub use host::{Dial, DialTarget, FileChunks, HostShell, HostTarget, Stream};
 pub use hypervisor::{
     ConsoleChunk, HostProbe, Hypervisor, PROBE_MARK, ProbeSeen, VolumeCreate, VolumeSource, probe_name,
 };
@@ -27,6 +29,8 @@ pub struct World {
     pub hypervisor: Arc<dyn Hypervisor>,
     /// Commands on the hosts.
     pub shell: Arc<dyn HostShell>,
+    /// Files here.
+    pub files: Arc<dyn LocalFiles>,
     /// Networks on the hosts.
     pub networks: Arc<dyn HostNetworks>,
     /// The clusters' API servers.

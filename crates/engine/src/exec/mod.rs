@@ -7,6 +7,7 @@ mod addon;
 mod domain;
 mod etcd;
 mod fill;
+mod image;
 mod network;
 mod node;
 mod owned;

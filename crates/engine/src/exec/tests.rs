@@ -70,14 +70,40 @@ fn an_image_file_is_filled_once_its_digest_is_right() {
     take(&engine, Action::FillVolume { volume: volume() }).unwrap();
     let told = reason(take(&engine, Action::VerifyVolume { volume: volume() }));
     assert!(told.starts_with("NotNow") && told.contains("arrived damaged"), "{told}");
-    assert!(fake.state().volumes.is_empty() && filled().is_null());
+    assert!(filled().is_null());
 
+    let uploads = || fake.state().calls.iter().filter(|call| call.starts_with("upload ")).count();
     fake.state().uploaded_digest = crate::hex::encode(&<sha2::Sha256 as sha2::Digest>::digest(b"kernel"));
-    take(&engine, Action::CreateVolume { volume: volume() }).unwrap();
     take(&engine, Action::FillVolume { volume: volume() }).unwrap();
+    assert_eq!(uploads(), 2, "what is damaged is sent again");
+    take(&engine, Action::FillVolume { volume: volume() }).unwrap();
+    assert_eq!(uploads(), 2, "what is there is not");
     assert!(filled().is_null(), "not before it was verified");
     take(&engine, Action::VerifyVolume { volume: volume() }).unwrap();
     assert_eq!(filled(), true);
+}
+
+#[test]
+fn of_a_new_file_only_what_is_not_empty_is_sent_and_told_with_the_whole() {
+    let directory = tempfile::tempdir().unwrap();
+    let chunk = 1 << 20;
+    let mut content = vec![0; 3 * chunk + 5];
+    content[7] = 1;
+    content[3 * chunk + 4] = 1;
+    std::fs::write(directory.path().join("vmlinuz"), &content).unwrap();
+    let fake = Fake::default();
+    let (_, mut engine) = fake.engine();
+    engine.settings.upload_chunk_bytes = chunk as u64;
+    put(&engine, everything(directory.path().to_str().unwrap(), &content));
+    take(&engine, Action::CreateVolume { volume: image_name() }).unwrap();
+    take(&engine, Action::FillVolume { volume: image_name() }).unwrap();
+    let state = fake.state();
+    assert_eq!(state.calls.iter().filter(|call| call.starts_with("upload ")).count(), 2);
+    let told: Vec<&String> = state.events.iter().filter(|event| event.contains("Transferred")).collect();
+    assert_eq!(told.len(), 4);
+    let last = told.last().unwrap();
+    let (sent, all) = (chunk + 5, content.len());
+    assert!(last.contains(&format!("sent_bytes: {sent}, size_bytes: {all}")), "{last}");
 }
 
 #[test]

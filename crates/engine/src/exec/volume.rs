@@ -1,10 +1,11 @@
 //! Making, wiping and deleting volumes.
 
 use ashlar_api::{NamespacedName, SYSTEM_NAMESPACE, Volume, VolumeContent, VolumeFormat};
-use ashlar_plan::{Guard, HostSeen};
+use ashlar_plan::{Guard, HostSeen, Snapshot};
 
 use super::{Failure, Job, Outcome, fine_if_gone, owned, record};
 use crate::{
+    Scope,
     deadline::bulk,
     effects::{EffectError, EffectErrorKind, HostTarget, VolumeCreate},
 };
@@ -108,7 +109,22 @@ pub(super) async fn delete(job: Job<'_>, name: &NamespacedName) -> Outcome {
         return Ok(());
     }
     refuse_in_use(job, &host, volume).await?;
+    if matches!(volume.spec.content, VolumeContent::ImageFile { .. }) {
+        refuse_wanted_again(job, volume).await?;
+    }
     remove_file(job, &host, volume).await
+}
+
+/// An image file is everybody's: right before it goes, the store is read once more.
+async fn refuse_wanted_again(job: Job<'_>, volume: &Volume) -> Outcome {
+    let snapshot = job.engine.snapshot(&Scope::StoreOnly).await?;
+    let fresh = snapshot.volumes.get(&volume.key());
+    let still_goes = fresh
+        .is_some_and(|fresh| fresh.metadata.is_deleting() && fresh.spec.file_name == volume.spec.file_name);
+    if !still_goes {
+        return Err(Failure::NotNow(format!("volume {} is not to go any more", volume.key())));
+    }
+    refuse_used(&snapshot, volume, None)
 }
 
 pub(super) async fn remove_file(job: Job<'_>, host: &HostTarget, volume: &Volume) -> Outcome {
@@ -164,11 +180,17 @@ async fn refuse_in_use(job: Job<'_>, host: &HostTarget, volume: &Volume) -> Outc
             .map(|domain| format!("domain {}", domain.name)),
         _ => None,
     };
-    let overlay = job.snapshot.volumes.values().find(|other| {
+    refuse_used(job.snapshot, volume, other_user)
+}
+
+/// Refuses if an overlay stands on the file, a machine boots from it, or somebody else was found with it.
+fn refuse_used(snapshot: &Snapshot, volume: &Volume, other_user: Option<String>) -> Outcome {
+    let path = volume.spec.path();
+    let overlay = snapshot.volumes.values().find(|other| {
         matches!(&other.spec.content, VolumeContent::MachineDisk { backing: Some(backing), .. }
             if *backing == volume.metadata.name && volume.metadata.namespace == SYSTEM_NAMESPACE)
     });
-    let machine = job.snapshot.machines.values().find(|machine| {
+    let machine = snapshot.machines.values().find(|machine| {
         let image = &machine.spec.image;
         let files = [&image.disk_volume, &image.kernel_volume, &image.initrd_volume];
         volume.metadata.namespace == SYSTEM_NAMESPACE && files.contains(&&volume.metadata.name)

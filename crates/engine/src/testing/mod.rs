@@ -78,6 +78,7 @@ impl Fake {
         let world = World {
             hypervisor: Arc::new(self.clone()),
             shell: Arc::new(self.clone()),
+            files: Arc::new(ThisMachine),
             networks: Arc::new(self.clone()),
             kube: Arc::new(self.clone()),
             etcd: Arc::new(self.clone()),
@@ -212,8 +213,8 @@ impl Hypervisor for Fake {
         let mut state = self.state();
         match source {
             VolumeSource::Bytes(bytes) => state.seed = bytes.to_vec(),
-            VolumeSource::File(path) if !path.is_file() => return absent(path.display()),
-            VolumeSource::File(_) => {}
+            VolumeSource::File { path, .. } if !path.is_file() => return absent(path.display()),
+            VolumeSource::File { .. } => {}
         }
         let digest = state.uploaded_digest.clone();
         match state.volumes.get_mut(file_name) {
@@ -236,8 +237,11 @@ impl Hypervisor for Fake {
         _: Uuid,
         file_name: &str,
     ) -> Result<Option<VolumeSeen>, EffectError> {
-        let seen = |size: &u64| VolumeSeen { capacity_bytes: *size, allocation_bytes: 0 };
-        Ok(self.state().volumes.get(file_name).map(|(size, _)| seen(size)))
+        let seen = |(size, digest): &(u64, String)| VolumeSeen {
+            capacity_bytes: *size,
+            allocation_bytes: if digest.is_empty() { 0 } else { *size },
+        };
+        Ok(self.state().volumes.get(file_name).map(seen))
     }
     async fn read_console(
         &self,
@@ -271,6 +275,12 @@ impl HostShell for Fake {
     async fn file_sha256(&self, _: &HostTarget, path: &str) -> Result<String, EffectError> {
         let name = path.rsplit('/').next().unwrap_or_default();
         self.state().volumes.get(name).map_or_else(|| absent(path), |(_, digest)| Ok(digest.clone()))
+    }
+    async fn file_chunks(&self, _: &HostTarget, path: &str, _: u64) -> Result<FileChunks, EffectError> {
+        let name = path.rsplit('/').next().unwrap_or_default();
+        let state = self.state();
+        let Some((size_bytes, digest)) = state.volumes.get(name) else { return absent(path) };
+        Ok(FileChunks { size_bytes: *size_bytes, sha256: vec![digest.clone()] })
     }
     async fn check_facts(&self, _: &HostTarget, _: &str) -> Result<BTreeMap<String, String>, EffectError> {
         Ok(BTreeMap::new())

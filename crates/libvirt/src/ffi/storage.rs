@@ -92,14 +92,21 @@ impl StoredVolume {
         Ok((info.capacity, info.allocation))
     }
 
-    /// Begins an upload of `length` bytes.
-    pub(crate) fn upload(&self, connection: &Connection, length: u64) -> Result<Upload, LibvirtError> {
+    /// Begins an upload of `length` bytes to where `offset` is in the volume. What else it holds stays. (A stream with
+    /// holes would not do: libvirt ends the file where a hole ends, and with it what comes after.)
+    pub(crate) fn upload(
+        &self,
+        connection: &Connection,
+        offset: u64,
+        length: u64,
+    ) -> Result<Upload, LibvirtError> {
         let functions = self.owned.functions;
         // SAFETY: the connection is open.
         let pointer = unsafe { (functions.virStreamNew)(connection.raw(), 0) };
         let owned = Owned::take(functions, pointer, functions.virStreamFree)?;
         // SAFETY: volume and stream are alive and of the same connection.
-        let result = unsafe { (functions.virStorageVolUpload)(self.owned.raw(), owned.raw(), 0, length, 0) };
+        let result =
+            unsafe { (functions.virStorageVolUpload)(self.owned.raw(), owned.raw(), offset, length, 0) };
         owned.check(result)?;
         Ok(Upload { owned, open: true })
     }

@@ -1,7 +1,7 @@
 //! Filling volumes.
 
 use std::fs::File;
-use std::io::Read;
+use std::io::{Read, Seek, SeekFrom};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use ashlar_engine::effects::{EffectErrorKind, VolumeSource};
@@ -12,7 +12,7 @@ use crate::lane::CallError;
 /// libvirt cuts it into messages of its own; small pieces make uploads slow.
 const PIECE: usize = 1024 * 1024;
 
-/// Writes the source from the volume's beginning on. `steps` counts what went.
+/// Writes the source into the volume. `steps` counts what went.
 pub(super) fn run(
     connection: &Connection,
     volume: &StoredVolume,
@@ -21,14 +21,14 @@ pub(super) fn run(
 ) -> Result<(), CallError> {
     match source {
         VolumeSource::Bytes(bytes) => {
-            let mut upload = volume.upload(connection, bytes.len() as u64)?;
+            let mut upload = volume.upload(connection, 0, bytes.len() as u64)?;
             for piece in bytes.chunks(PIECE) {
                 upload.send(piece)?;
                 steps.fetch_add(1, Ordering::Relaxed);
             }
             Ok(upload.finish()?)
         }
-        VolumeSource::File(path) => {
+        VolumeSource::File { path, offset, length } => {
             let unreadable = |error: std::io::Error| {
                 CallError::Other(
                     EffectErrorKind::Refused,
@@ -36,9 +36,9 @@ pub(super) fn run(
                 )
             };
             let mut file = File::open(path).map_err(unreadable)?;
-            let length = file.metadata().map_err(unreadable)?.len();
-            let mut upload = volume.upload(connection, length)?;
-            let mut left = length;
+            file.seek(SeekFrom::Start(*offset)).map_err(unreadable)?;
+            let mut upload = volume.upload(connection, *offset, *length)?;
+            let mut left = *length;
             let mut piece = vec![0; PIECE];
             while left > 0 {
                 let wanted = usize::try_from(left).unwrap_or(PIECE).min(PIECE);

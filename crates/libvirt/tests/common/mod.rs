@@ -176,7 +176,8 @@ pub(crate) async fn put(
         backing_path: None,
     };
     hosts.create_volume(host, &volume).await.unwrap();
-    hosts.upload_volume(host, pool, file_name, VolumeSource::File(source.to_owned())).await.unwrap();
+    let content = VolumeSource::File { path: source.to_owned(), offset: 0, length: volume.capacity_bytes };
+    hosts.upload_volume(host, pool, file_name, content).await.unwrap();
     format!("{pool_path}/{file_name}")
 }
 

@@ -15,8 +15,6 @@ use crate::etcd::member_id;
 use crate::guest::cluster_of;
 use crate::{SimDomain, State};
 
-/// What is found of a file that arrived damaged.
-pub(crate) const DAMAGED: &str = "damaged";
 /// Longest life of a join token.
 const TOKEN_LIFE: SignedDuration = SignedDuration::from_mins(15);
 
@@ -96,19 +94,6 @@ impl State {
             && machine.spec.bootstrap == Bootstrap::Join
         {
             self.judge_join(&cluster_of(&machine), &name);
-        }
-        let damaged = self.domain_there(host, uuid).and_then(|domain| {
-            let disks = domain.spec.iter().flat_map(|spec| &spec.disks);
-            let backing = disks.filter_map(|disk| disk.backing_path.clone());
-            let boot =
-                domain.spec.iter().flat_map(|spec| [spec.kernel_path.clone(), spec.initrd_path.clone()]);
-            let there = self.host_at(host)?;
-            backing.chain(boot).find(|path| {
-                there.volume_at(path).is_some_and(|file| file.content_sha256.as_deref() == Some(DAMAGED))
-            })
-        });
-        if let Some(path) = damaged {
-            self.blame("image", format!("domain {name} is started from {path}, which arrived damaged"));
         }
         let taken: Vec<_> = machine
             .spec
@@ -293,8 +278,34 @@ impl State {
         // A base file that was lost is made again under what stands on it; what was written once is not.
         let file = self.host_at(host).and_then(|host| host.pools.get(&pool));
         let file = file.and_then(|pool| pool.volumes.get(file_name));
-        if file.is_none_or(|file| file.content_sha256.is_some() || file.seed.is_some()) {
+        let is_whole = |file: &crate::SimVolume| file.arrived.whole(file.capacity_bytes).is_some();
+        if file.is_none_or(|file| is_whole(file) || file.seed.is_some()) {
             self.judge_unused(host, pool, file_name, "written");
+        }
+    }
+
+    /// No machine starts on an image file that is not all there, or not what it should be.
+    pub(crate) fn judge_images(&mut self, host: &HostTarget, paths: &[String]) {
+        let mut blames = Vec::new();
+        for stored in self.oracle.stored("Volume") {
+            let text = |pointer| field(&stored.value, pointer);
+            let path = format!("{}/{}", text("/spec/poolPath"), text("/spec/fileName"));
+            if text("/spec/host") != host.name
+                || text("/spec/content/type") != "imageFile"
+                || !paths.contains(&path)
+            {
+                continue;
+            }
+            let file = self.hosts.get(&host.name).and_then(|host| host.volume_at(&path));
+            let found = file.map(|file| file.arrived.sha256(file.capacity_bytes));
+            // One that went bad after it had been verified is nobody's mistake.
+            let is_rotten = found.as_deref() == Some(crate::image::ROTTEN);
+            if !is_rotten && found.as_deref() != Some(text("/spec/content/sha256")) {
+                blames.push(format!("a machine boots from {path}, which holds {found:?}"));
+            }
+        }
+        for what in blames {
+            self.blame("images", what);
         }
     }
 

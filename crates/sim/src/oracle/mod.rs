@@ -17,7 +17,6 @@ use uuid::Uuid;
 
 use crate::host::{SimDomain, SimVolume};
 use crate::{SimHost, State};
-pub(crate) use intent::DAMAGED;
 use secrets::Canaries;
 
 /// A file on a host: host, pool, file name.

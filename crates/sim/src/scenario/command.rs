@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use ashlar_api::{Mebibytes, NamespacedName};
 
+use crate::image::{UploadFault, UploadFaultKind};
 use crate::{CrashPoint, HostOptions, Moment, fixtures};
 
 /// One command of a scenario.
@@ -24,6 +25,12 @@ pub(crate) enum Command {
         word: String,
     },
     Image(String),
+    /// Image files are sent in chunks of so many MiB.
+    Chunks(u64),
+    UploadFault {
+        host: String,
+        fault: UploadFault,
+    },
     Apply(String),
     Plan(Option<String>),
     Run {
@@ -228,6 +235,13 @@ pub(super) fn parse(text: &str, document: Option<String>) -> Result<Command, Str
         (["network", name, cidr, options @ ..], None) => Command::Apply(network(name, cidr, options)?),
         (["class", name, options @ ..], None) => Command::Apply(class(name, options)?),
         (["image", version], None) => Command::Image((*version).to_owned()),
+        (["chunks", "of", size], None) => Command::Chunks(size_mib(size)?),
+        (["damage", "upload", number, "to", host], None) => {
+            upload_fault(host, number, UploadFaultKind::Damage)?
+        }
+        (["cut", "upload", number, "to", host, "for", time], None) => {
+            upload_fault(host, number, UploadFaultKind::Cut(duration(time)?))?
+        }
         (["cluster", name, options @ ..], None) => Command::Apply(cluster(name, options)?),
         (["run", "until", rest @ ..], None) => run(rest)?,
         (["delete", kind, name], None) => {
@@ -335,6 +349,12 @@ pub(super) fn parse(text: &str, document: Option<String>) -> Result<Command, Str
         return Err("`apply <<` takes YAML up to a line `end`".to_owned());
     }
     Ok(command)
+}
+
+/// What happens to the n-th chunk from now on, counted from 1.
+fn upload_fault(host: &str, number: &str, what: UploadFaultKind) -> Result<Command, String> {
+    let after = count(number)?.checked_sub(1).ok_or("chunks are counted from 1")?;
+    Ok(Command::UploadFault { host: host.to_owned(), fault: UploadFault { after, what } })
 }
 
 fn unknown(what: &str, word: &str, known: &str) -> String {

@@ -326,7 +326,7 @@ fn on_volume(state: &mut State, host: &str, word: &str, lie: VolumeLie) -> Resul
     };
     match lie {
         VolumeLie::Resized(bytes) => file.capacity_bytes = bytes,
-        VolumeLie::Corrupt => file.content_sha256 = Some("rotten".to_owned()),
+        VolumeLie::Corrupt => file.arrived.rot(),
     }
     Ok(())
 }
@@ -410,7 +410,7 @@ fn migrate(state: &mut State, from: &str, to: &str, uuid: Uuid) -> Result<(), St
         .pools
         .values()
         .flat_map(|pool| pool.volumes.iter().map(|(name, file)| (name.clone(), file.clone())))
-        .filter(|(_, file)| file.content_sha256.is_some())
+        .filter(|(_, file)| file.foreign || !file.arrived.is_empty())
         .collect();
     if let Some(target) = state.hosts.get_mut(to) {
         if let Some(pool) = target.pools.values_mut().next() {

@@ -93,6 +93,10 @@ impl Runner {
             Command::Pool { host, state } => hands::set_pool(&mut simulation.world.state(), host, *state)?,
             Command::Lose { host, word } => hands::lose(&mut simulation.world.state(), host, word)?,
             Command::Image(version) => simulation.add_image(version).map_err(plain)?,
+            Command::Chunks(mib) => self.simulation.settings_mut().upload_chunk_bytes = mib << 20,
+            Command::UploadFault { host, fault } => {
+                simulation.world.state().upload_faults.insert(host.clone(), fault.clone());
+            }
             Command::Apply(yaml) => match simulation.apply(yaml) {
                 Ok(declared) => self.say(&applied(&declared)),
                 Err(error) => self.refused(&error.0),

@@ -207,9 +207,7 @@ fn on_host(state: &mut State, name: &str, what: HostTrouble) -> Result<(), Strin
         HostTrouble::Clock(seconds) => host.clock_error_s = seconds,
         HostTrouble::Rots => {
             let files = host.pools.values_mut().flat_map(|pool| pool.volumes.values_mut());
-            for file in files.filter(|file| file.content_sha256.is_some()) {
-                file.content_sha256 = Some("rotten".to_owned());
-            }
+            files.for_each(|file| file.arrived.rot());
         }
         HostTrouble::LosesFilters => {
             for network in host.networks.values_mut() {
@@ -229,7 +227,7 @@ fn mend(state: &mut State) {
     let names: Vec<String> = state.hosts.keys().cloned().collect();
     for name in names {
         if let Some(host) = state.hosts.get_mut(&name) {
-            host.reachable = true;
+            (host.reachable, host.back_at) = (true, None);
             host.hung = false;
             host.frozen = false;
             host.mute = false;

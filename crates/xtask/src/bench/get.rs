@@ -43,7 +43,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let ashlar = Program::find(options.ashlar.as_deref())?;
     facts::print(&ashlar);
     let directory = tempfile::tempdir()?;
-    let lab = Lab::up(&ashlar, &options.lab)?;
+    let lab = Lab::up(&ashlar, &options.lab, 1)?;
     let measured = measure(options, &ashlar, &lab, directory.path());
     let gone = lab.down();
     let entries = measured?;

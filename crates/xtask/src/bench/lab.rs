@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::program::{Program, output_of};
 
-/// A lab with one host, `h1`.
+/// A lab with hosts `h1`, `h2` and so on.
 pub(super) struct Lab {
     ashlar: Program,
     pub(super) name: String,
@@ -19,8 +19,8 @@ pub(super) struct Lab {
 
 impl Lab {
     /// Brings it up, or finds it up.
-    pub(super) fn up(ashlar: &Program, name: &str) -> Result<Self> {
-        ashlar.ok(&["lab", "up", name, "--hosts", "1"])?;
+    pub(super) fn up(ashlar: &Program, name: &str, hosts: u32) -> Result<Self> {
+        ashlar.ok(&["lab", "up", name, "--hosts", &hosts.to_string()])?;
         let path = Path::new("/var/lib/ashlar-labs").join(name).join("lab.json");
         let text = fs::read_to_string(&path).with_context(|| format!("no lab at {}", path.display()))?;
         Ok(Lab { ashlar: ashlar.clone(), name: name.to_owned(), description: serde_json::from_str(&text)? })
@@ -64,9 +64,14 @@ impl Lab {
         self.ashlar.json(&all)
     }
 
-    /// A program in the host's namespaces.
+    /// A program in the namespaces of `h1`.
     pub(super) fn on_host(&self, program: &[&str]) -> Command {
-        let mut command = self.ashlar.command(&["lab", "exec", &self.name, "--on", "h1", "--"]);
+        self.on("h1", program)
+    }
+
+    /// A program in a host's namespaces.
+    pub(super) fn on(&self, host: &str, program: &[&str]) -> Command {
+        let mut command = self.ashlar.command(&["lab", "exec", &self.name, "--on", host, "--"]);
         command.args(program);
         command
     }

@@ -4,9 +4,11 @@
 mod create;
 mod facts;
 mod get;
+mod image;
 mod lab;
 mod peers;
 mod placement;
+mod pool;
 mod process;
 mod program;
 mod table;
@@ -21,6 +23,8 @@ pub(crate) enum Bench {
     Create(create::Options),
     /// Cold `ashlar get` over a large store, beside `virsh list`
     Get(get::Options),
+    /// A node image's way to each of three empty hosts: bytes over the link, and seconds until a machine starts there
+    Image(image::Options),
     /// Packing of real traces and placements a second, beside first fit, best fit, OpenStack placement and Ganeti's hspace
     Placement(placement::Options),
     /// Time of a plan for 1 000 hosts, 200 clusters and 3 000 machines, and of one with nothing to do, at three sizes
@@ -31,6 +35,7 @@ pub(crate) fn run(bench: &Bench) -> Result<()> {
     match bench {
         Bench::Create(options) => create::run(options),
         Bench::Get(options) => get::run(options),
+        Bench::Image(options) => image::run(options),
         Bench::Placement(options) => placement::placement(options),
         Bench::Plan(options) => placement::plan(options),
     }

@@ -114,7 +114,7 @@ pub(crate) fn cluster(settings: &Settings, args: &DemoClusterArgs) -> Result {
     let image = ashlar_image::inspect(&settings.cache_dir, &args.image)?;
     let version = image.manifest.kubernetes_version.clone().unwrap_or_default();
     let (_, ssh_key) = node_login_key(settings)?;
-    let session = Session::open(settings, &EngineArgs { no_wait: false })?;
+    let session = Session::open(settings, &EngineArgs::default())?;
     let mut changed = stages.run("host", || hosts(settings, &session, &description))?;
     changed |= stages.run("objects", || {
         let mut all = vec![Object::from(to_object(&image)?)];

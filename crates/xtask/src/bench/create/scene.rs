@@ -8,20 +8,14 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail, ensure};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::super::lab::Lab;
+use super::super::pool::{self, CTRL_MEMORY_MIB, VCPUS, WKR_MEMORY_MIB};
 use super::super::program::{Program, root};
 use super::sides::ASHLAR_NAME;
 use super::watch::Places;
 use super::{Options, WorkerStart};
-
-/// Sizes of the machines, the same on both sides: what `ashlar demo up` takes.
-pub(super) const VCPUS: u32 = 2;
-pub(super) const CTRL_MEMORY_MIB: u32 = 3072;
-pub(super) const WKR_MEMORY_MIB: u32 = 2048;
-pub(super) const ROOT_MIB: u32 = 10240;
-pub(super) const ETCD_MIB: u32 = 2048;
 
 /// Uploading an image of two gigabytes, hashing included.
 const IMAGE_DEADLINE: Duration = Duration::from_secs(15 * 60);
@@ -62,17 +56,17 @@ impl Scene {
         let directory = tempfile::tempdir()?;
         // Keys are made here at first use: those of the developer are not for labs that come and go.
         let keys = directory.path().to_string_lossy().into_owned();
-        let lab = Lab::up(&ashlar.with_env("XDG_CONFIG_HOME", &keys), &options.lab)?;
-        let manifest = node_image(ashlar, options.image.as_deref())?;
+        let lab = Lab::up(&ashlar.with_env("XDG_CONFIG_HOME", &keys), &options.lab, 1)?;
+        let manifest = pool::node_image(ashlar, options.image.as_deref())?;
         let text = |pointer: &str| -> Result<String> {
             let value = manifest.pointer(pointer).and_then(Value::as_str);
             Ok(value.with_context(|| format!("the image's manifest has no {pointer}"))?.to_owned())
         };
         let (name, kubernetes) = (text("/name")?, text("/kubernetesVersion")?);
         println!("image     {name}");
-        enrol(&lab)?;
+        pool::enrol(&lab, 0)?;
         lab.ok(&["image", "register", &name])?;
-        declare_pool(&lab, directory.path())?;
+        pool::declare(&lab, directory.path())?;
         let host_dir = lab.path("/hosts/0/state_dir")?;
         let places = Places {
             pool: lab.path("/hosts/0/pool_dir")?,
@@ -125,72 +119,6 @@ impl Scene {
     pub(super) fn evidence(&self) -> String {
         format!("consoles are in {}", self.host_dir.join("log/libvirt/qemu").display())
     }
-}
-
-/// The manifest of the image to use.
-fn node_image(ashlar: &Program, wanted: Option<&str>) -> Result<Value> {
-    let Value::Array(images) = ashlar.json(&["image", "list"])? else {
-        bail!("`ashlar image list` is no list")
-    };
-    let text = |image: &Value, field: &str| image[field].as_str().unwrap_or_default().to_owned();
-    let fitting = images.into_iter().filter(|image| text(image, "purpose") == "node");
-    match wanted {
-        Some(name) => fitting.into_iter().find(|image| text(image, "name") == name),
-        None => fitting.max_by_key(|image| text(image, "created")),
-    }
-    .context("there is no such node image in the cache; `ashlar image build` makes one")
-}
-
-fn enrol(lab: &Lab) -> Result<()> {
-    let line = lab.text("/hosts/0/known_hosts_line")?;
-    let (_, host_key) = line.split_once(' ').context("no host key in lab.json")?;
-    let uri = format!(
-        "qemu+ssh://{}@{}:{}/system",
-        lab.text("/hosts/0/ssh_user")?,
-        lab.text("/hosts/0/ssh_address")?,
-        lab.value("/hosts/0/ssh_port")?
-    );
-    let (pool, key) = (lab.text("/hosts/0/pool_name")?, lab.text("/client_key")?);
-    lab.ok(&[
-        "host",
-        "add",
-        "h1",
-        "--uri",
-        &uri,
-        "--ssh-host-key",
-        host_key,
-        "--ssh-key",
-        key,
-        "--pool",
-        pool,
-    ])
-    .map(drop)
-}
-
-fn declare_pool(lab: &Lab, directory: &Path) -> Result<()> {
-    let object = |kind: &str, name: &str, spec: Value| json!({"apiVersion": "ashlar.dev/v1alpha1", "kind": kind, "metadata": {"name": name}, "spec": spec});
-    let network = json!({
-        "attachment": {"bridge": lab.text("/nodes/bridge")?},
-        "cidrs": [lab.text("/nodes/cidr")?],
-        "gateway": lab.text("/nodes/gateway")?,
-        "mtu": lab.value("/nodes/mtu")?,
-        "ranges": lab.value("/nodes/ranges")?,
-    });
-    let class = |memory_mib: u32| {
-        json!({"vcpus": VCPUS, "memory": format!("{memory_mib}Mi"), "rootDisk": format!("{ROOT_MIB}Mi"),
-            "etcdDisk": format!("{ETCD_MIB}Mi")})
-    };
-    let objects = [
-        object("Network", "lab", network),
-        object("MachineClass", "ctrl", class(CTRL_MEMORY_MIB)),
-        object("MachineClass", "wkr", class(WKR_MEMORY_MIB)),
-    ];
-    for (index, object) in objects.iter().enumerate() {
-        let file = directory.join(format!("{index}.json"));
-        fs::write(&file, object.to_string())?;
-        lab.ok(&["apply", "-f", &file.to_string_lossy(), "--store-only"])?;
-    }
-    Ok(())
 }
 
 /// Arguments of the command that is measured.

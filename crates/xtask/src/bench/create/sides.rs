@@ -9,9 +9,10 @@ use anyhow::{Context as _, Result, bail, ensure};
 use jiff::Timestamp;
 use serde_json::Value;
 
+use super::super::pool::{CTRL_MEMORY_MIB, ETCD_MIB, ROOT_MIB, VCPUS, WKR_MEMORY_MIB};
 use super::WorkerStart;
 use super::marks::Node;
-use super::scene::{CTRL_MEMORY_MIB, ETCD_MIB, ROOT_MIB, Scene, VCPUS, WKR_MEMORY_MIB, create_arguments};
+use super::scene::{Scene, create_arguments};
 use super::watch::{Marks, Watch};
 
 /// Name of Ashlar's cluster.
