@@ -222,6 +222,7 @@ fn mend(state: &mut State) {
     state.processes = Default::default();
     state.clock_error = SignedDuration::ZERO;
     state.failing_boots.clear();
+    state.upload_faults.clear();
     state.hanging_boots.clear();
     state.planned.clear();
     let names: Vec<String> = state.hosts.keys().cloned().collect();
