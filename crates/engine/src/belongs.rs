@@ -33,6 +33,18 @@ impl<'a> Belongings<'a> {
         }
     }
 
+    /// Whether the step takes away an image file that nobody needs: done along the way by every run that changes
+    /// hosts, though no run waits for it.
+    pub(crate) fn is_tidying(&self, step: &Step) -> bool {
+        matches!(self.scope, Scope::Cluster(_))
+            && matches!(&step.action, Some(Action::DeleteVolume { volume }) if self.is_image_file(volume))
+    }
+
+    fn is_image_file(&self, volume: &NamespacedName) -> bool {
+        let volume = self.snapshot.volumes.get(volume);
+        volume.is_some_and(|volume| matches!(volume.spec.content, VolumeContent::ImageFile { .. }))
+    }
+
     fn concerns(&self, network: &str) -> bool {
         match self.scope {
             Scope::All => true,
@@ -65,6 +77,14 @@ impl<'a> Belongings<'a> {
             Scope::Cluster(wanted) => wanted,
             Scope::Hosts | Scope::StoreOnly => return false,
         };
+        let is_about_image_file = |decision: &Decision| {
+            let object = decision.object_ref();
+            object.kind == Kind::Volume && self.is_image_file(&object.key())
+        };
+        // What came of the use of image files, and nothing else.
+        if decisions.iter().all(is_about_image_file) {
+            return true;
+        }
         let is_wanted = |namespace: &str, name: &str| wanted.namespace == namespace && wanted.name == name;
         // Hosts that leave a network's record, and nothing else.
         let is_network = |decision: &Decision| decision.object_ref().kind == Kind::Network;

@@ -108,7 +108,9 @@ impl Engine {
             }
             let pause = self.pause(&memory, ends);
             // The plan takes its decisions for made; those that were withheld are not, so what follows from them waits.
-            plan.steps.retain(|step| belongings.has_step(step) && !held.contains(&step.object));
+            plan.steps.retain(|step| {
+                (belongings.has_step(step) || belongings.is_tidying(step)) && !held.contains(&step.object)
+            });
             lanes.start(&Arc::new(view.snapshot), &plan);
             lanes.wait(clock.sleep(pause)).await?;
         }
@@ -158,6 +160,9 @@ impl Engine {
             StepState::Waiting(_) => !is_blocked(&step.object),
             StepState::Blocked(_) => false,
         });
+        // A host that lets go of an image file takes it anew afterwards.
+        let can_move = can_move
+            || plan.steps.iter().any(|step| step.state == StepState::Ready && belongings.is_tidying(step));
         let patient = progress.quiet_for(self.world.clock.now()) < self.settings.blocked_patience;
         let is_stuck = !blocks.is_empty() && (!can_move || !patient);
         is_stuck.then_some(EngineError::Blocked { blocks })

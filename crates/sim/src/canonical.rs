@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use crate::{SimHost, Simulation, SimulationError};
 
 /// Fields that differ from run to run: random, times, or counters of attempts.
-const VOLATILE: [&str; 17] = [
+const VOLATILE: [&str; 18] = [
     "uid",
     "uuid",
     "creationTimestamp",
@@ -15,6 +15,7 @@ const VOLATILE: [&str; 17] = [
     "lastTransitionTime",
     "firstStartedAt",
     "joinedAt",
+    "unusedSince",
     "firstTime",
     "lastTime",
     "leaseToken",

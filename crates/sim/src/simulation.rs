@@ -320,6 +320,7 @@ impl Simulation {
             initrd: file(3, 20 << 20),
             command_line: "root=/dev/sda1 console=ttyS0".to_owned(),
             virtual_size: Mebibytes::from_gib(10),
+            unused_grace_s: None,
         };
         for file in spec.disk.iter().chain([&spec.kernel, &spec.initrd]) {
             self.world.state().local_files.insert(file.file.clone(), file.size_bytes);

@@ -199,3 +199,32 @@ fn a_crash_while_a_failed_join_is_replaced_ends_with_another() {
     };
     crash_in_a_change(3, 1, fail, 3, 7);
 }
+
+#[test]
+fn a_crash_while_unused_image_files_go_leaves_none_and_keeps_none_that_is_wanted() {
+    let simulation = Simulation::with_pool(1, 2).unwrap();
+    let cluster = fixtures::cluster("demo", 1, 1);
+    simulation.apply(&cluster).unwrap();
+    must_run(&simulation, Goal::ClusterReady(demo()));
+    delete(&simulation);
+    must_run(&simulation, Goal::ClusterGone(demo()));
+    simulation.world.state().advance(jiff::SignedDuration::from_hours(25));
+    let records = recorded(&simulation, Goal::Settled);
+    let end = simulation.canonical().unwrap();
+    assert!(!end.contains("imageFile"), "{end}");
+    println!("{} copies while image files went", records.len());
+    each(&records, |record| {
+        let at = format!("{:?}", record.point);
+        let next = simulation.resume(record).unwrap();
+        must_run(&next, Goal::Settled);
+        assert_eq!(next.canonical().unwrap(), end, "{at}");
+        // Wanted again, by a command that is about nothing but the cluster.
+        let next = simulation.resume(record).unwrap();
+        next.apply(&cluster).unwrap();
+        match next.run(&Scope::Cluster(demo()), &Goal::ClusterReady(demo()), DEADLINE) {
+            Ended::Done(Ok(_)) => {}
+            other => panic!("{at}: {other:?}\n{}", common::trace(&next)),
+        }
+        assert_eq!(next.world.state().violations(), Vec::<String>::new(), "{at}");
+    });
+}

@@ -4,6 +4,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Kind, Mebibytes, Nothing, Resource, Spec};
 
+/// How long hosts keep unused image files whose Image does not say.
+pub const DEFAULT_UNUSED_GRACE_S: u32 = 24 * 60 * 60;
+
 /// A node image.
 pub type Image = Resource<ImageSpec>;
 
@@ -37,6 +40,9 @@ pub struct ImageSpec {
     /// Virtual size of the root disk.
     #[serde(default)]
     pub virtual_size: Mebibytes,
+    /// How long a host keeps its copy after the last machine that needed it; a day unless said otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unused_grace_s: Option<u32>,
 }
 
 /// One file of an image.

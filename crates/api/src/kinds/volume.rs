@@ -1,5 +1,6 @@
 //! Volume: every disk, recorded before it is made.
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -106,6 +107,10 @@ pub struct VolumeRecord {
     /// Its content was written completely and, for image files, verified by digest on the host.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub filled: bool,
+    /// Image files: since when no machine needs it. After the image's grace time it is deleted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<crate::schema::TimeText>")]
+    pub unused_since: Option<Timestamp>,
     /// A seed's content was overwritten.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub wiped: bool,

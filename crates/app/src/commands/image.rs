@@ -210,6 +210,7 @@ pub(crate) fn to_object(built: &BuiltImage) -> Result<Image> {
             initrd: needed(image::INITRD)?,
             command_line: manifest.kernel_command_line.clone(),
             virtual_size: Mebibytes(size_mib),
+            unused_grace_s: None,
         },
     ))
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use ashlar_api::*;
 
 use super::removal::is_spent_seed;
-use super::{Findings, Projected};
+use super::{Findings, Projected, image_files};
 use crate::{Action, ClusterSeen, Guard, HostSeen, HostWorld, Plan, Snapshot, StepState, names};
 
 pub(super) fn check(snapshot: &Snapshot, plan: &Plan, projected: &Projected<'_>, findings: &mut Findings) {
@@ -146,23 +146,7 @@ fn volume(
         }
     }
     if matches!(volume.spec.content, VolumeContent::ImageFile { .. }) {
-        image_file(projected, key, &object, findings);
-    }
-}
-
-fn image_file(projected: &Projected<'_>, key: &NamespacedName, object: &ObjectRef, findings: &mut Findings) {
-    let overlay = projected.volumes.values().find(|other| {
-        matches!(&other.spec.content, VolumeContent::MachineDisk { backing: Some(backing), .. } if *backing == key.name)
-    });
-    if let Some(overlay) = overlay {
-        findings.add("InUse", object, format!("{} stands on it", overlay.object_ref()));
-    }
-    let booted = projected.machines.values().find(|machine| {
-        let image = &machine.spec.image;
-        [&image.disk_volume, &image.kernel_volume, &image.initrd_volume].contains(&&key.name)
-    });
-    if let Some(machine) = booted {
-        findings.add("InUse", object, format!("{} boots from it", machine.object_ref()));
+        image_files::unused(projected, key, &object, findings);
     }
 }
 

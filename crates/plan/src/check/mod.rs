@@ -4,6 +4,7 @@
 mod capacity;
 mod commits;
 mod destruction;
+mod image_files;
 mod preconditions;
 mod projected;
 mod quorum;
@@ -47,6 +48,7 @@ pub fn check(snapshot: &Snapshot, plan: &Plan) -> Vec<Violation> {
     uniqueness::check(snapshot, plan, &mut findings);
     removal::check(snapshot, plan, &projected, &mut findings);
     destruction::check(snapshot, plan, &projected, &mut findings);
+    image_files::check(plan, &projected, &mut findings);
     preconditions::check(snapshot, plan, &projected, &mut findings);
     quorum::check(snapshot, plan, &projected, &mut findings);
     secrets::check(plan, &mut findings);

@@ -4,7 +4,7 @@
 use ashlar_api::own_network::is_network_of;
 use ashlar_api::*;
 
-use super::{Findings, Projected};
+use super::{Findings, Projected, image_files};
 use crate::{Decision, Guard, HostSeen, NetworksSeen, Plan, Snapshot};
 
 pub(super) fn check(snapshot: &Snapshot, plan: &Plan, projected: &Projected<'_>, findings: &mut Findings) {
@@ -25,7 +25,11 @@ pub(super) fn check(snapshot: &Snapshot, plan: &Plan, projected: &Projected<'_>,
                     && before.is_some_and(|volume| !volume.metadata.is_deleting());
                 let owner_goes =
                     projected.owner_of(volume).is_some_and(|machine| machine.metadata.is_deleting());
-                if newly && !owner_goes {
+                if matches!(volume.spec.content, VolumeContent::ImageFile { .. }) {
+                    if newly && let Some(before) = before {
+                        image_files::retirement(snapshot, projected, before, findings);
+                    }
+                } else if newly && !owner_goes {
                     findings.add("Intent", &volume.object_ref(), "its machine is not being deleted");
                 }
             }

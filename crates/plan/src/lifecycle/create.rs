@@ -225,8 +225,13 @@ fn ensure_image_volumes(
         let key = names::image_volume(&image.spec.digest, host, part);
         volumes.insert(part, key.clone());
         if let Some(present) = draft.volumes.get(&key) {
-            // Whoever removes it at the same time conflicts with this commit.
-            if !present.metadata.resource_version.is_empty() {
+            // Whoever decides at the same time that it is of no use any more conflicts with this commit.
+            if present.record.unused_since.is_some() {
+                let mut claimed = present.clone();
+                claimed.record.unused_since = None;
+                unit.update(claimed.clone());
+                draft.volumes.insert(key, claimed);
+            } else if !present.metadata.resource_version.is_empty() {
                 unit.check(present.object_ref(), &present.metadata.resource_version);
             }
             continue;

@@ -5,6 +5,7 @@ mod control_plane;
 mod create;
 mod facts;
 mod groups;
+mod image_files;
 mod in_place;
 mod notices;
 mod removal;
@@ -21,6 +22,7 @@ use crate::place::Fleet;
 use crate::{Ids, PlanError};
 
 pub use create::CLUSTER_LABEL;
+pub(crate) use image_files::in_use as image_files_in_use;
 pub(crate) use removal::node_may_be_left;
 
 /// What has been given out, with the claims of this plan.
@@ -55,6 +57,7 @@ pub(crate) fn decide(draft: &mut Draft<'_>, ids: &mut dyn Ids) -> Result<(), Pla
         draft.end_commit();
         decide_cluster(draft, &mut tier, ids, key);
     }
+    image_files::retire(draft);
     Ok(())
 }
 

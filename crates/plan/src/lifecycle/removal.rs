@@ -6,6 +6,7 @@ use ashlar_api::*;
 
 use super::facts::is_seen_absent;
 use super::groups::groups_of;
+use super::image_files;
 use crate::draft::{Draft, Unit, cluster_of};
 use crate::etcd::{self, Etcd};
 use crate::{ClusterSeen, Guard, HostSeen, names, network};
@@ -124,7 +125,8 @@ pub(super) fn remove(draft: &mut Draft<'_>) {
             remove_first_boot(draft, machine);
         }
     }
-    remove_image_files(draft);
+    remove_orphan_volumes(draft);
+    image_files::remove(draft);
     remove_groups(draft);
     network::decide(draft);
     remove_clusters(draft);
@@ -254,15 +256,15 @@ fn is_medium(draft: &Draft<'_>, machine: &Machine, volume: &Volume) -> bool {
     }
 }
 
-/// Image files that somebody wants gone, and volumes without a machine.
-fn remove_image_files(draft: &mut Draft<'_>) {
+/// Volumes without a machine that somebody wants gone.
+fn remove_orphan_volumes(draft: &mut Draft<'_>) {
     let gone: Vec<&Volume> = draft
         .snapshot
         .volumes
         .values()
         .filter(|volume| volume.metadata.is_deleting())
         .filter(|volume| match &volume.spec.content {
-            VolumeContent::ImageFile { .. } => true,
+            VolumeContent::ImageFile { .. } => false,
             VolumeContent::MachineDisk { machine, .. } => !draft
                 .snapshot
                 .machines

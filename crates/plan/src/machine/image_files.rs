@@ -7,19 +7,21 @@ use ashlar_api::*;
 use super::chain::{Chain, wait};
 use super::host_view::HostViews;
 use crate::draft::Draft;
+use crate::lifecycle::image_files_in_use;
 use crate::{Action, Step};
 
 /// Steps of all image files.
 pub(super) fn steps(draft: &Draft<'_>, hosts: &HostViews<'_>) -> Vec<Step> {
     let mut steps = Vec::new();
-    let mut used: Option<BTreeSet<NamespacedName>> = None;
+    let mut used: Option<BTreeSet<&str>> = None;
     for volume in draft.volumes.values() {
         let VolumeContent::ImageFile { image, .. } = &volume.spec.content else { continue };
         let mut chain = Chain::new(volume.object_ref(), &volume.spec.host);
         if volume.metadata.is_deleting() {
-            let used = used.get_or_insert_with(|| files_in_use(draft));
+            let used = used
+                .get_or_insert_with(|| image_files_in_use(draft.machines.values(), draft.volumes.values()));
             delete(hosts, volume, used, &mut chain);
-        } else {
+        } else if volume.record.unused_since.is_none() {
             ensure(draft, hosts, volume, image, &mut chain);
         }
         steps.extend(chain.finish());
@@ -58,7 +60,7 @@ fn ensure(draft: &Draft<'_>, hosts: &HostViews<'_>, volume: &Volume, image: &str
     chain.push(Action::VerifyVolume { volume: key }, "compare it with its digest on the host");
 }
 
-fn delete(hosts: &HostViews<'_>, volume: &Volume, used: &BTreeSet<NamespacedName>, chain: &mut Chain) {
+fn delete(hosts: &HostViews<'_>, volume: &Volume, used: &BTreeSet<&str>, chain: &mut Chain) {
     match hosts.get(&volume.spec.host).and_then(|view| {
         // No machine of ours stands on it, so that no domain may.
         view.unused_by_others(volume, uuid::Uuid::nil())?;
@@ -68,25 +70,8 @@ fn delete(hosts: &HostViews<'_>, volume: &Volume, used: &BTreeSet<NamespacedName
         Ok(Some(_)) => {}
         Err(hold) => chain.hold(hold),
     }
-    if used.contains(&volume.key()) {
+    if used.contains(volume.metadata.name.as_str()) {
         chain.hold(wait("ImageInUse", format!("machines on {} stand on it", volume.spec.host)));
     }
     chain.push(Action::DeleteVolume { volume: volume.key() }, format!("delete {}", volume.spec.path()));
-}
-
-/// Image files that machines boot from or that overlays stand on.
-fn files_in_use(draft: &Draft<'_>) -> BTreeSet<NamespacedName> {
-    let mut used = BTreeSet::new();
-    for machine in draft.machines.values() {
-        let image = &machine.spec.image;
-        for name in [&image.disk_volume, &image.kernel_volume, &image.initrd_volume] {
-            used.insert(NamespacedName::new(SYSTEM_NAMESPACE, name));
-        }
-    }
-    for volume in draft.volumes.values() {
-        if let VolumeContent::MachineDisk { backing: Some(backing), .. } = &volume.spec.content {
-            used.insert(NamespacedName::new(SYSTEM_NAMESPACE, backing));
-        }
-    }
-    used
 }
