@@ -170,7 +170,8 @@ proptest! {
         hosts in hosts(), clusters in clusters(), seed: u64, cuts in prop::collection::vec(0..12_usize, 40),
     ) {
         let mut calm = World::new(build(&hosts, &clusters, 250), seed);
-        assert_settled(&calm.settle());
+        let calm_end = calm.settle();
+        assert_settled(&calm_end);
         let mut world = World::new(build(&hosts, &clusters, 250), seed);
         for cut in cuts {
             let plan = world.plan();
@@ -182,11 +183,13 @@ proptest! {
                 world.commit(commits);
             }
         }
-        assert_settled(&world.settle());
-        let end = |world: &World| {
-            world.snapshot.machines.values().map(|machine| (machine.key(), machine.spec.host.clone())).collect::<Vec<_>>()
-        };
-        prop_assert_eq!(end(&world), end(&calm));
+        let crashed_end = world.settle();
+        assert_settled(&crashed_end);
+        // Not where: for how long a host has had machines is part of its score, and a crash takes time. So in a full pool
+        // another machine may be the one without a place.
+        if calm_end.steps.is_empty() && crashed_end.steps.is_empty() {
+            prop_assert!(world.snapshot.machines.keys().eq(calm.snapshot.machines.keys()));
+        }
         let names: Vec<_> = world.snapshot.clusters.keys().cloned().collect();
         for cluster in names {
             delete_cluster(&mut world.snapshot, &cluster.name);

@@ -32,7 +32,7 @@ fn the_example_pool_of_three_hosts_is_placed_as_the_rules_say() {
         insert(&mut snapshot, object);
     }
     let mut world = World::new(snapshot, 1);
-    world.settle();
+    assert!(world.settle().is_empty());
     let told = world.snapshot.machines.values().map(|machine| {
         let why = machine.metadata.annotations.get(explain::PLACEMENT_ANNOTATION).unwrap();
         format!("{} on {}\n{why}\n", machine.metadata.name, machine.spec.host)

@@ -243,7 +243,6 @@ impl Hypervisor for SimWorld {
                 let message = format!("Failed to get \"write\" lock of {locked}: another process uses it");
                 return Err(error(EffectErrorKind::Refused, host, &message));
             }
-            state.judge_images(host, &paths);
             let seen = domain_of(state, host, domain)?;
             seen.state = DomainState::Running;
             seen.started_at = Some(now);

@@ -16,14 +16,14 @@ fn uploads(simulation: &Simulation) -> u64 {
     simulation.world.state().mutating_calls.get("upload_volume").copied().unwrap_or_default()
 }
 
-/// A cluster on one host; then a second one, which gets the image for a worker.
+/// A cluster on one host; then a second one, which gets the image for a second worker.
 fn scene() -> Simulation {
     let mut simulation = Simulation::with_pool(1, 1).unwrap();
     simulation.settings_mut().upload_chunk_bytes = CHUNK;
-    simulation.apply(&fixtures::cluster("demo", 1, 0)).unwrap();
+    simulation.apply(&fixtures::cluster("demo", 1, 1)).unwrap();
     must_run(&simulation, Goal::ClusterReady(demo()));
     simulation.add_host(&HostOptions::big("h2")).unwrap();
-    simulation.apply(&fixtures::cluster("demo", 1, 1)).unwrap();
+    simulation.apply(&fixtures::cluster("demo", 1, 2)).unwrap();
     simulation
 }
 

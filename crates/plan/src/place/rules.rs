@@ -72,10 +72,13 @@ pub(super) fn fitting(draft: &Draft<'_>, host: &Host, request: &Request<'_>) -> 
     }
     for (part, ..) in image_files(request.image) {
         let key = names::image_volume(&request.image.spec.digest, name, part);
-        let Some(volume) = draft.volumes.get(&key) else { continue };
-        if volume.metadata.is_deleting() {
+        // One whose end this plan records has its name in the store until that is committed.
+        let there = draft.volumes.get(&key);
+        let known = there.or_else(|| draft.snapshot.volumes.get(&key));
+        if known.is_some_and(|volume| volume.metadata.is_deleting()) {
             return refuse("ImageLeaving", format!("image file {} is being removed there", key.name));
         }
+        let Some(volume) = there else { continue };
         if !matches!(&volume.spec.content, VolumeContent::ImageFile { digest, .. } if *digest == request.image.spec.digest)
         {
             return refuse("ImageName", format!("volume {} there holds another image", key.name));

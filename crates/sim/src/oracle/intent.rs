@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use ashlar_api::{Bootstrap, MachineRole, NamespacedName};
+use ashlar_api::{Bootstrap, Machine, MachineRole, NamespacedName, SYSTEM_NAMESPACE};
 use ashlar_engine::effects::HostTarget;
 use ashlar_plan::DomainSpec;
 use ashlar_store::Key;
@@ -95,6 +95,7 @@ impl State {
         {
             self.judge_join(&cluster_of(&machine), &name);
         }
+        self.judge_images(host, &machine);
         let taken: Vec<_> = machine
             .spec
             .nics
@@ -284,28 +285,20 @@ impl State {
         }
     }
 
-    /// No machine starts on an image file that is not all there, or not what it should be.
-    pub(crate) fn judge_images(&mut self, host: &HostTarget, paths: &[String]) {
-        let mut blames = Vec::new();
-        for stored in self.oracle.stored("Volume") {
-            let text = |pointer| field(&stored.value, pointer);
-            let path = format!("{}/{}", text("/spec/poolPath"), text("/spec/fileName"));
-            if text("/spec/host") != host.name
-                || text("/spec/content/type") != "imageFile"
-                || !paths.contains(&path)
-            {
-                continue;
-            }
-            let file = self.hosts.get(&host.name).and_then(|host| host.volume_at(&path));
-            let found = file.map(|file| file.arrived.sha256(file.capacity_bytes));
+    /// No machine starts on an image file that is not all there, or did not arrive as it should be.
+    fn judge_images(&mut self, host: &HostTarget, machine: &Machine) {
+        let image = &machine.spec.image;
+        for name in [&image.disk_volume, &image.kernel_volume, &image.initrd_volume] {
+            let volume = self.stored_object("Volume", &NamespacedName::new(SYSTEM_NAMESPACE, name));
+            let Some(volume) = volume else { continue };
+            let path = format!("{}/{}", field(&volume, "/spec/poolPath"), field(&volume, "/spec/fileName"));
+            let file = self.host_at(host).and_then(|host| host.volume_at(&path));
+            let Some(found) = file.map(|file| file.arrived.sha256(file.capacity_bytes)) else { continue };
             // One that went bad after it had been verified is nobody's mistake.
-            let is_rotten = found.as_deref() == Some(crate::image::ROTTEN);
-            if !is_rotten && found.as_deref() != Some(text("/spec/content/sha256")) {
-                blames.push(format!("a machine boots from {path}, which holds {found:?}"));
+            if found != crate::image::ROTTEN && found != field(&volume, "/spec/content/sha256") {
+                let machine = machine.key();
+                self.blame("image", format!("{machine} is started from {path}, which holds {found}"));
             }
-        }
-        for what in blames {
-            self.blame("images", what);
         }
     }
 
