@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail, ensure};
 use clap::Args;
 
+use crate::cargo::cargo;
+
 /// `cargo xtask ci`
 #[derive(Debug, Args)]
 pub(crate) struct Options {
@@ -185,8 +187,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 /// Runs a stage, its output passed on while it is read.
 fn execute(stage: &Stage, tally: &mut Tally) -> Result<bool> {
     let [program, arguments @ ..] = stage.command else { bail!("stage {} has no command", stage.name) };
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut command = if *program == "cargo" { Command::new(cargo) } else { Command::new(program) };
+    let mut command = if *program == "cargo" { cargo() } else { Command::new(program) };
     let mut child = command
         .args(arguments)
         .stdin(Stdio::null())

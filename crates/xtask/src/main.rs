@@ -1,6 +1,7 @@
 //! Developer tasks: `cargo xtask COMMAND`.
 
 mod bench;
+mod cargo;
 mod ci;
 mod e2e;
 mod ha;

@@ -5,6 +5,8 @@ use std::process::Command;
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
 
+use crate::cargo::cargo;
+
 /// `cargo xtask sim`
 #[derive(Debug, Args)]
 #[command(disable_help_flag = true)]
@@ -16,8 +18,7 @@ pub(crate) struct Options {
 
 /// Builds `ashlar-sim` and runs it: this crate knows none of the others.
 pub(crate) fn run(options: &Options) -> Result<()> {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let status = Command::new(cargo)
+    let status = cargo()
         .args(["run", "--quiet", "--release", "--package", "ashlar-sim", "--bin", "ashlar-sim", "--"])
         .args(&options.arguments)
         .env("ASHLAR_COMMIT", commit())

@@ -75,7 +75,7 @@ fn bench(arguments: &[String]) -> Result<()> {
 }
 
 fn run(package: &str, example: &str, arguments: &[String]) -> Result<()> {
-    let status = Command::new(env!("CARGO"))
+    let status = crate::cargo::cargo()
         .args(["run", "--quiet", "--release", "--package", package, "--example", example, "--"])
         .args(arguments)
         .status()

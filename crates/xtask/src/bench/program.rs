@@ -76,8 +76,7 @@ pub(super) fn output_of(command: &mut Command) -> Result<String> {
 
 /// Runs cargo in this workspace.
 pub(super) fn cargo(arguments: &[&str]) -> Result<String> {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    output_of(Command::new(cargo).args(arguments).current_dir(root()))
+    output_of(crate::cargo::cargo().args(arguments).current_dir(root()))
 }
 
 /// The workspace's root.
