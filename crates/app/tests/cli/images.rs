@@ -92,6 +92,29 @@ fn a_damaged_image_can_be_removed_and_a_good_one_used() {
 }
 
 #[test]
+fn an_image_that_was_built_anew_takes_the_place_of_a_record_that_no_host_has() {
+    let place = cache();
+    let first = place.run(&["image", "register", "node-good"]);
+    let digest = sha256(b"node-good");
+    place.file("cache/images/node-good/disk.qcow2", "another disk");
+    put(&place, "node-again", |manifest| {
+        manifest["name"] = "node-good".into();
+        manifest["inputsDigest"] = digest.into();
+        let content = "another disk";
+        manifest["files"]["disk.qcow2"] =
+            json!({"sha256": sha256(content.as_bytes()), "sizeBytes": content.len()});
+    });
+    let again = place.path().join("cache/images");
+    fs::copy(again.join("node-again/image.json"), again.join("node-good/image.json")).unwrap();
+    let all = [
+        first,
+        place.run(&["image", "register", "node-good"]),
+        place.run(&["image", "register", "node-good"]),
+    ];
+    insta::assert_snapshot!(all.join("\n"));
+}
+
+#[test]
 fn a_cluster_of_an_image_that_is_not_there() {
     let place = cache();
     let cluster = "apiVersion: ashlar.dev/v1alpha1\nkind: Cluster\nmetadata: {name: a}\nspec:\n  network: lan\n  \
