@@ -31,7 +31,7 @@ impl Leases {
             ssh_host_key: host.spec.ssh_host_key.clone(),
             ssh_key_path: host.spec.ssh_key_path.clone(),
             installation: settings.installation,
-            lease_token: self.get(&host.metadata.name).unwrap_or(host.record.lease_token),
+            lease_token: Some(self.get(&host.metadata.name).unwrap_or(host.record.lease_token)),
             host_uuid: host.record.host_uuid,
         }
     }

@@ -36,6 +36,14 @@ pub struct Hosts {
     pub(crate) good_ways: Mutex<BTreeMap<Destination, String>>,
 }
 
+/// The token with which the host may be changed: a visitor has none.
+pub(crate) fn token_of(host: &HostTarget) -> Result<u64, EffectError> {
+    host.lease_token.ok_or_else(|| {
+        let message = format!("host {}: who comes without a lease changes nothing there", host.name);
+        EffectError::new(EffectErrorKind::Refused, message)
+    })
+}
+
 /// One host, as it is declared now.
 pub(crate) struct Entry {
     pub(crate) ssh: Ssh,

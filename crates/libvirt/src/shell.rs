@@ -6,7 +6,7 @@ use std::net::Ipv4Addr;
 use ashlar_engine::effects::{EffectError, EffectErrorKind, FileChunks, HostShell, HostTarget};
 use async_trait::async_trait;
 
-use crate::hosts::Hosts;
+use crate::hosts::{Hosts, token_of};
 
 const FACTS: &str = include_str!("facts.sh");
 const OUTPUT_BYTES: usize = 256 * 1024;
@@ -102,7 +102,7 @@ impl HostShell for Hosts {
     async fn release_lease(&self, host: &HostTarget) -> Result<(), EffectError> {
         let doing = "give its lease back";
         let installation = host.installation.to_string();
-        let token = host.lease_token.to_string();
+        let token = token_of(host)?.to_string();
         let argv = ["/bin/sh", "-c", RELEASE, "release", &installation, &token];
         let said = self.run(host, &argv, doing, self.settings.command_timeout, OUTPUT_BYTES).await?;
         match said.exit {

@@ -42,6 +42,12 @@ fn a_newer_token_takes_over_and_ends_what_the_older_one_runs() {
         let mut greeting = [0; 7];
         tunnel.read_exact(&mut greeting).await.unwrap();
         assert_eq!(&greeting, b"SSH-2.0");
+        // A visitor's: what a person says to a machine goes on whoever takes the host over.
+        let visitor = HostTarget { lease_token: None, ..old_target.clone() };
+        let visits = another(&lab, "visits");
+        let mut visit = visits.dial(&behind(&visitor, "10.77.0.11", 22)).await.unwrap();
+        visit.read_exact(&mut greeting).await.unwrap();
+        assert_eq!(&greeting, b"SSH-2.0");
         // A command that takes long: the digest of what never ends.
         let digest = {
             let (old, target) = (Arc::clone(&old), old_target.clone());
@@ -68,6 +74,11 @@ fn a_newer_token_takes_over_and_ends_what_the_older_one_runs() {
         let mut rest = Vec::new();
         let ended = tokio::time::timeout(Duration::from_secs(10), tunnel.read_to_end(&mut rest)).await;
         assert!(ended.is_ok(), "the tunnel of the old token is still open");
+        let more = tokio::time::timeout(Duration::from_millis(500), visit.read(&mut greeting)).await;
+        assert!(more.is_err(), "the visitor's tunnel was ended: {more:?}");
+        let refused = visits.destroy_domain(&visitor, Uuid::new_v4()).await.unwrap_err();
+        assert!(refused.message.contains("without a lease changes nothing"), "{refused}");
+        visits.file_sha256(&visitor, "/etc/hosts").await.unwrap();
 
         for _ in 0..2 {
             let fenced = old.observe(&old_target).await.unwrap_err();
@@ -105,7 +116,7 @@ fn another_installation_is_refused_until_the_lease_is_given_back() {
     lab.inside(async |ours| {
         let target = lab.target(0, 1);
         ours.observe(&target).await.unwrap();
-        let other = HostTarget { installation: Uuid::new_v4(), lease_token: 99, ..target.clone() };
+        let other = HostTarget { installation: Uuid::new_v4(), lease_token: Some(99), ..target.clone() };
         let theirs = another(&lab, "theirs");
         let error = theirs.observe(&other).await.unwrap_err();
         assert_eq!(error.kind, EffectErrorKind::NotOurs, "{error}");

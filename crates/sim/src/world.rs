@@ -307,18 +307,19 @@ impl State {
                     format!("host {name} belongs to installation {owner}"),
                 ));
             }
-            if token > target.lease_token {
+            if let Some(ours) = target.lease_token.filter(|ours| token > *ours) {
                 return Err(EffectError::new(
                     EffectErrorKind::Fenced,
                     format!(
-                        "host {name}: another Ashlar took this host over at {since} (its token is {token}, ours {})",
-                        target.lease_token
+                        "host {name}: another Ashlar took this host over at {since} (its token is {token}, ours {ours})"
                     ),
                 ));
             }
         }
-        if host.lease.is_none_or(|(_, token, _)| token < target.lease_token) {
-            host.lease = Some((target.installation, target.lease_token, now));
+        if let Some(ours) = target.lease_token
+            && host.lease.is_none_or(|(_, token, _)| token < ours)
+        {
+            host.lease = Some((target.installation, ours, now));
         }
         Ok(host)
     }

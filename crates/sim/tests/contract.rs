@@ -24,7 +24,7 @@ fn the_contract_holds_in_the_simulated_world() {
         ssh_host_key,
         ssh_key_path: None,
         installation: Uuid::from_u128(1),
-        lease_token: 1,
+        lease_token: Some(1),
         host_uuid: Some(host_uuid),
     };
     // The judges object to much of this, since none of it is recorded; nobody asks them here.

@@ -32,7 +32,7 @@ fn target(simulation: &Simulation) -> HostTarget {
         ssh_host_key: host.ssh_host_key.clone(),
         ssh_key_path: None,
         installation,
-        lease_token,
+        lease_token: Some(lease_token),
         host_uuid: Some(host.host_uuid),
     }
 }
@@ -172,7 +172,7 @@ fn taking_the_majority_away() {
     let key = simulation.world.state().hosts[&host].ssh_host_key.clone();
     let lease = simulation.world.state().hosts[&host].lease.unwrap();
     let host_uuid = Some(simulation.world.state().hosts[&host].host_uuid);
-    let target = HostTarget { ssh_host_key: key, lease_token: lease.1, host_uuid, ..target };
+    let target = HostTarget { ssh_host_key: key, lease_token: Some(lease.1), host_uuid, ..target };
     let world = simulation.world.clone();
     let said = judged(&simulation, async { world.destroy_domain(&target, second.0).await.unwrap() });
     assert!(said.contains("quorum: destroy_domain of"), "{said}");

@@ -57,7 +57,7 @@ impl Reach {
         Ok(Reach { hosts, runtime, installation })
     }
 
-    /// How to reach a host: with the last token that was given out, which is good for looking.
+    /// How to reach a host, as a visitor: what a person says to a cluster goes on while Ashlar works on its host.
     pub(crate) fn host(&self, host: &Host) -> HostTarget {
         HostTarget {
             name: host.metadata.name.clone(),
@@ -65,7 +65,7 @@ impl Reach {
             ssh_host_key: host.spec.ssh_host_key.clone(),
             ssh_key_path: host.spec.ssh_key_path.clone(),
             installation: self.installation,
-            lease_token: host.record.lease_token,
+            lease_token: None,
             host_uuid: host.record.host_uuid,
         }
     }

@@ -21,8 +21,9 @@ pub struct HostTarget {
     pub ssh_key_path: Option<String>,
     /// This installation, for the host lease.
     pub installation: Uuid,
-    /// Fencing token: the host refuses lower ones than it has seen.
-    pub lease_token: u64,
+    /// Fencing token: the host refuses lower ones than it has seen, and ends what came with them. None is a visitor, who
+    /// looks, or carries what a person says to a machine: it takes no lease, may change nothing, and is ended by nobody.
+    pub lease_token: Option<u64>,
     /// The host that was enrolled; none while enrolling.
     pub host_uuid: Option<Uuid>,
 }

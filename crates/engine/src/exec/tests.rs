@@ -228,7 +228,7 @@ fn the_lease_is_taken_once_and_shown_from_the_first_change_on() {
         let snapshot = engine.snapshot(&Scope::StoreOnly).await.unwrap();
         let hosts = [&snapshot.hosts["h1"]; 3];
         let targets = futures::future::join_all(hosts.map(|host| engine.leased(host))).await;
-        assert!(targets.into_iter().all(|target| target.unwrap().lease_token == 5));
+        assert!(targets.into_iter().all(|target| target.unwrap().lease_token == Some(5)));
     });
     assert_eq!(stored(&store, Kind::Host, "", "h1")["record"]["leaseToken"], 5);
 }

@@ -165,7 +165,7 @@ impl Hypervisor for Fake {
         Ok(self.state().domains.values().find(|domain| domain.name == name).cloned())
     }
     async fn define_domain(&self, host: &HostTarget, spec: &DomainSpec) -> Result<(), EffectError> {
-        self.call("define", format!("{} lease {}", spec.name, host.lease_token));
+        self.call("define", format!("{} lease {}", spec.name, host.lease_token.unwrap_or_default()));
         let seen = DomainSeen {
             uuid: spec.uuid,
             name: spec.name.clone(),
@@ -198,7 +198,7 @@ impl Hypervisor for Fake {
         Ok(())
     }
     async fn create_volume(&self, host: &HostTarget, volume: &VolumeCreate) -> Result<(), EffectError> {
-        self.call("create", format!("{} lease {}", volume.file_name, host.lease_token));
+        self.call("create", format!("{} lease {}", volume.file_name, host.lease_token.unwrap_or_default()));
         self.state().volumes.insert(volume.file_name.clone(), (volume.capacity_bytes, String::new()));
         Ok(())
     }

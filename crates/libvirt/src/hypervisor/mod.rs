@@ -20,7 +20,7 @@ use uuid::Uuid;
 
 use crate::counters::{Counters, READ};
 use crate::ffi::Connection;
-use crate::hosts::{Hosts, Patience, Via};
+use crate::hosts::{Hosts, Patience, Via, token_of};
 use crate::lane::CallError;
 use crate::{console, xml};
 
@@ -49,6 +49,7 @@ impl Hosts {
         doing: impl Into<String>,
         call: impl FnOnce(&Connection, &Counters) -> Result<T, CallError> + Send + 'static,
     ) -> Result<T, EffectError> {
+        token_of(host)?;
         let patience = Patience::Total(self.settings.slow_call_timeout);
         self.entry(host)?
             .call(via, patience, doing.into(), |connection, counters, _| call(connection, counters))
@@ -135,6 +136,7 @@ impl Hypervisor for Hosts {
     }
 
     async fn define_domain(&self, host: &HostTarget, domain: &DomainSpec) -> Result<(), EffectError> {
+        token_of(host)?;
         let xml = xml::domain(domain);
         let doing = format!("define the domain {}", domain.name);
         let patience = Patience::Total(self.settings.slow_call_timeout);
@@ -212,6 +214,7 @@ impl Hypervisor for Hosts {
         file_name: &str,
         source: VolumeSource,
     ) -> Result<(), EffectError> {
+        token_of(host)?;
         let steps = Arc::new(AtomicU64::new(0));
         let patience = Patience::Stall(self.settings.stall_timeout, Arc::clone(&steps));
         let doing = format!("fill the volume {file_name}");

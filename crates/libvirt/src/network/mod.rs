@@ -13,7 +13,7 @@ use async_trait::async_trait;
 use uuid::Uuid;
 
 use crate::command::Said;
-use crate::hosts::Hosts;
+use crate::hosts::{Hosts, token_of};
 
 pub use nft::{bridge_table, host_table, namespace_table};
 pub use script::{apply_script, remove_script};
@@ -60,6 +60,7 @@ impl HostNetworks for Hosts {
         let script = apply_script(network).map_err(|error| {
             EffectError::new(EffectErrorKind::Refused, format!("host {} cannot {doing}: {error}", host.name))
         })?;
+        token_of(host)?;
         self.counters().count("apply_network");
         self.run_script(host, script, &doing).await.map(drop)
     }
@@ -71,6 +72,7 @@ impl HostNetworks for Hosts {
         network: Uuid,
     ) -> Result<(), EffectError> {
         let doing = format!("remove the network {network}");
+        token_of(host)?;
         self.counters().count("remove_network");
         self.run_script(host, remove_script(installation, network), &doing).await.map(drop)
     }

@@ -29,7 +29,7 @@ pub(super) fn command_line(target: &HostTarget, as_root: bool, argv: &[&str]) ->
     let script: Vec<&str> = SCRIPT.lines().filter(|line| !line.trim_start().starts_with('#')).collect();
     let script = script.join("\n");
     let installation = target.installation.to_string();
-    let token = target.lease_token.to_string();
+    let token = target.lease_token.map_or_else(|| "visitor".to_owned(), |token| token.to_string());
     let caller = caller();
     let mut words: Vec<&str> = if as_root { vec!["exec"] } else { vec!["exec", "sudo", "-n", "--"] };
     words.extend(["/bin/sh", "-c", &script, "ashlar-gate", &installation, &token, &caller]);

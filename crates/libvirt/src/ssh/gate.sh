@@ -1,5 +1,5 @@
 # The gate: every session of Ashlar on this host comes through here. It is sent along with each command and installed
-# nowhere. Arguments: installation, fencing token, who is calling, then the command.
+# nowhere. Arguments: installation, fencing token (or the word visitor), who is calling, then the command.
 #
 # Under a lock it compares the caller with the host's lease (installation and highest token seen), takes the lease
 # over for a newer token, ends the sessions of older tokens, registers this session, and becomes the command.
@@ -76,6 +76,11 @@ if [ -e "$state/lease" ]; then
     esac
     [ "$owner" = "$installation" ] ||
         refuse 80 "this host belongs to the Ashlar installation $owner; if that one is gone for good, remove $state/lease on the host"
+fi
+# A visitor changes nothing: it takes no lease, and nobody ends it.
+if [ "$token" = visitor ]; then
+    exec 9>&-
+    exec "$@"
 fi
 [ "$token" -ge "$last" ] ||
     refuse 81 "another Ashlar (${holder:-unknown}) took this host over at $(date -u -r "$state/lease" '+%F %T') UTC (its token is $last, ours $token)"

@@ -139,7 +139,7 @@ pub(crate) fn target(lab: &LabDescription, host: &HostDescription, token: u64) -
         ssh_host_key: host.known_hosts_line.split_once(' ').unwrap().1.to_owned(),
         ssh_key_path: Some(lab.client_key.display().to_string()),
         installation: INSTALLATION,
-        lease_token: token,
+        lease_token: Some(token),
         host_uuid: Some(host.host_uuid),
     }
 }
