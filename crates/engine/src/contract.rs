@@ -144,6 +144,39 @@ pub async fn all(place: &Place<'_>) {
     a_domain_that_runs_is_not_undefined(place).await;
     a_disk_that_is_in_use_starts_no_second_domain(place).await;
     a_domain_without_its_disk_does_not_start(place).await;
+    a_visitor_looks_and_changes_nothing(place).await;
+}
+
+/// Who comes without a lease sees everything, and every change is refused before anything happened.
+pub async fn a_visitor_looks_and_changes_nothing(place: &Place<'_>) {
+    let Place { hypervisor, host, pool, .. } = place;
+    let visitor = HostTarget { lease_token: None, ..host.clone() };
+    let root = "ashlar-contract-visited.raw";
+    hypervisor.create_volume(host, &place.volume(root)).await.unwrap();
+    let spec = place.domain("ashlar-contract-visited", root, None);
+    hypervisor.define_domain(host, &spec).await.unwrap();
+    let before = place.seen(&spec).await;
+    assert_eq!(hypervisor.domain(&visitor, spec.uuid).await.unwrap(), before);
+    let (uuid, other) = (spec.uuid, place.domain("ashlar-contract-visitors", root, None));
+    for refused in [
+        hypervisor.create_volume(&visitor, &place.volume("ashlar-contract-visitors.raw")).await,
+        hypervisor.upload_volume(&visitor, *pool, root, bytes(vec![1; 512])).await,
+        hypervisor.wipe_volume(&visitor, *pool, root).await,
+        hypervisor.delete_volume(&visitor, *pool, root).await,
+        hypervisor.define_domain(&visitor, &other).await,
+        hypervisor.start_domain(&visitor, uuid).await,
+        hypervisor.shutdown_domain(&visitor, uuid).await,
+        hypervisor.destroy_domain(&visitor, uuid).await,
+        hypervisor.eject_medium(&visitor, uuid).await,
+        hypervisor.undefine_domain(&visitor, uuid).await,
+    ] {
+        let refused = refused.unwrap_err();
+        assert_eq!(refused.kind, EffectErrorKind::Refused, "{refused}");
+        assert!(refused.message.contains("without a lease"), "{refused}");
+    }
+    assert_eq!(place.seen(&spec).await, before);
+    hypervisor.undefine_domain(host, uuid).await.unwrap();
+    place.remove(root).await;
 }
 
 /// A volume is made exclusively: who comes second with the same name changes nothing.

@@ -3,7 +3,7 @@
 //! What the lease gate guarantees for a tunnel: it exists only on a trunk whose session passed the gate with the
 //! caller's token, and it ends when a newer token takes the host over, because the gate then kills the sshd process
 //! of that trunk. A dial with an older token never gets a trunk. (Where the SSH server is not OpenSSH, the gate finds
-//! no sshd process, and an old tunnel lives until its own process notices.)
+//! no sshd process, and an old tunnel lives until its own process notices.) A visitor's tunnel has no token, and stays.
 
 use std::net::Ipv4Addr;
 use std::pin::Pin;

@@ -15,7 +15,8 @@ fn volume_at<'s>(
 ) -> Result<&'s crate::SimVolume, EffectError> {
     let name = &host.name;
     let missing = || EffectError::new(EffectErrorKind::NotFound, format!("host {name}: no file {path}"));
-    state.host(host)?.volume_at(path).ok_or_else(missing)
+    // A shell's command: nobody asks libvirt.
+    state.host_by_ssh(host)?.volume_at(path).ok_or_else(missing)
 }
 
 #[async_trait]
@@ -51,8 +52,12 @@ impl HostShell for SimWorld {
 
     async fn release_lease(&self, host: &HostTarget) -> Result<(), EffectError> {
         let target = host.clone();
+        let is_visitor = host.lease_token.is_none();
         self.effect("release_lease", &host.name, move |state| {
             let host = &target;
+            if is_visitor {
+                return Err(crate::fault::visitor(&host.name));
+            }
             // Asking for the host compares the lease: what is left to release is this caller's.
             state.host_by_ssh(host)?.lease = None;
             Ok(())

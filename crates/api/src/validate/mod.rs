@@ -93,6 +93,9 @@ pub fn validate_apply(objects: &[Object], existing: &ObjectMap) -> Vec<Violation
         out.extend(validate_object(object));
         if let Some(stored) = existing.get(&object.object_ref()) {
             out.extend(validate_update(stored, object));
+            if let (Object::Image(stored), Object::Image(object)) = (stored, object) {
+                out.extend(update::image_files(stored, object, existing));
+            }
         }
     }
     out.extend(validate_set(objects, existing));

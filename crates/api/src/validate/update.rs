@@ -1,9 +1,14 @@
 //! What may not change once it is stored, each with its reason.
 
+use std::collections::BTreeSet;
 use std::fmt::Display;
 
 use super::{Report, Violation};
-use crate::{Cluster, Image, Network, NetworkAttachment, Object, StoragePool, WorkerGroup, names::quoted};
+use crate::expand::ObjectMap;
+use crate::{
+    Cluster, Image, Network, NetworkAttachment, Object, StoragePool, VolumeContent, WorkerGroup,
+    names::quoted,
+};
 
 /// Judges the change from a stored object to a new one of the same name.
 pub fn validate_update(old: &Object, new: &Object) -> Vec<Violation> {
@@ -70,6 +75,33 @@ fn image(report: &mut Report<'_>, old: &Image, new: &Image) {
     let reason_same = "the digest is the same, so its content is; import another one under a name of its own";
     fixed(report, "spec.kubernetesVersion", &was.kubernetes_version, &is.kubernetes_version, reason_same);
     fixed(report, "spec.architecture", &was.architecture, &is.architecture, reason_same);
+}
+
+/// Builds from the same inputs are not the same byte for byte. Another build takes the place of a recorded one as long as
+/// no host has a copy: what is there would be neither right nor mended.
+pub(super) fn image_files(old: &Image, new: &Image, existing: &ObjectMap) -> Vec<Violation> {
+    let mut out = Vec::new();
+    let mut report = Report::new(new.object_ref(), &mut out);
+    let hosts: BTreeSet<&str> = existing
+        .values()
+        .filter_map(|object| match object {
+            Object::Volume(volume) => Some(&volume.spec),
+            _ => None,
+        })
+        .filter(|volume| {
+            matches!(&volume.content, VolumeContent::ImageFile { image, .. } if *image == new.metadata.name)
+        })
+        .map(|volume| volume.host.as_str())
+        .collect();
+    if hosts.is_empty() {
+        return out;
+    }
+    let hosts = Vec::from_iter(hosts).join(", ");
+    let reason = format!(
+        "copies of the other content are on {hosts} (they go some time after the last machine that boots from them: \
+         spec.unusedGraceS); until then import this one under a name of its own"
+    );
+    let (was, is) = (&old.spec, &new.spec);
     let files = [
         ("disk", was.disk.as_ref(), is.disk.as_ref()),
         ("kernel", Some(&was.kernel), Some(&is.kernel)),
@@ -77,9 +109,10 @@ fn image(report: &mut Report<'_>, old: &Image, new: &Image) {
     ];
     for (name, was, is) in files {
         if was.map(|file| &file.sha256) != is.map(|file| &file.sha256) {
-            report.add(format!("spec.{name}.sha256"), format!("cannot change: {reason_same}"));
+            report.add(format!("spec.{name}.sha256"), format!("cannot change: {reason}"));
         }
     }
+    out
 }
 
 fn pool(report: &mut Report<'_>, old: &StoragePool, new: &StoragePool) {

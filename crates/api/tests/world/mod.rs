@@ -42,6 +42,11 @@ pub(crate) fn stored() -> ObjectMap {
         &json!({"type": "imageFile", "image": "k8s-v1.37.2-0123456789ab", "digest": "sha256:01", "part": "disk",
             "sha256": "01", "sizeBytes": 9}),
     ));
+    objects.push(volume(
+        "image-older-disk-host-1",
+        &json!({"type": "imageFile", "image": "k8s-v1.36.3-ba9876543210", "digest": "sha256:02", "part": "disk",
+            "sha256": "02", "sizeBytes": 9}),
+    ));
     object_map(objects)
 }
 

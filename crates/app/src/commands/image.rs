@@ -1,26 +1,23 @@
 //! `ashlar image`: the image cache, and the Image objects that are made of it.
 
-use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use ashlar_api::{Image, ImageFile, ImageSpec, ImageTags, Kind, Mebibytes, Object, VolumeContent};
+use ashlar_api::{Image, ImageFile, ImageSpec, ImageTags, Mebibytes, Object};
 use ashlar_image as image;
 use ashlar_image::{BuiltImage, Context as BuildContext, Manifest, Purpose};
 use ashlar_store::SqliteStore;
-use futures::executor::block_on;
 
 use crate::cli::{ImageBuildArgs, ImageCommand, ImageSource, OutputFormat, ReleaseArgs};
 use crate::commands::apply::declare;
 use crate::commands::get::print_value;
 use crate::confirm::confirm;
 use crate::failure::{Exit, Failure, Result};
-use crate::objects::{Reader, slash_name, typed};
+use crate::objects::{Reader, typed};
 use crate::output::{Printer, Table, elapsed};
 use crate::settings::Settings;
-use crate::wiring::SystemClock;
 
 /// The Kubernetes that is built unless another one is asked for: the newest minor that this version was tested with.
 pub(crate) const DEFAULT_KUBERNETES: &str = "v1.37.2";
@@ -178,49 +175,9 @@ pub(crate) fn register(settings: &Settings, built: &BuiltImage) -> Result {
     {
         // A person's word, of which the build knows nothing.
         image.spec.unused_grace_s = recorded.spec.unused_grace_s;
-        if is_in_the_way(settings, &reader, &recorded, &image)? {
-            block_on(ashlar_engine::declare::delete(&store, &SystemClock, &[image.object_ref()]))?;
-        }
     }
     declare(settings, &store, vec![Object::from(image)], false)?;
     Ok(Exit::Success)
-}
-
-/// The record of an earlier build from the same inputs, whose files were removed from the cache since: builds are not the
-/// same byte for byte. It gives way to the new one if no host has a copy, which no later upload would fit.
-fn is_in_the_way(settings: &Settings, reader: &Reader, recorded: &Image, image: &Image) -> Result<bool> {
-    let name = image.object_ref();
-    let sums = |image: &Image| {
-        let spec = &image.spec;
-        let disk = spec.disk.as_ref().map(|file| file.sha256.clone());
-        (disk, spec.kernel.sha256.clone(), spec.initrd.sha256.clone())
-    };
-    if recorded.spec.digest != image.spec.digest || sums(recorded) == sums(image) {
-        return Ok(false);
-    }
-    let mut hosts = BTreeSet::new();
-    for volume in reader.objects(Kind::Volume, None)? {
-        let Object::Volume(volume) = volume else { continue };
-        if matches!(&volume.spec.content, VolumeContent::ImageFile { image, .. } if *image == name.name) {
-            hosts.insert(volume.spec.host.clone());
-        }
-    }
-    if hosts.is_empty() {
-        settings.printer.note(format!("{}: the record of an earlier build gives way", slash_name(&name)));
-        return Ok(true);
-    }
-    let hosts = Vec::from_iter(hosts).join(", ");
-    let message = format!(
-        "image {} was built from the same inputs before, and its files differ from those; copies of them are on {hosts}",
-        name.name
-    );
-    Err(Failure::new(message)
-        .hint("clusters that use it go on working, on hosts that have it")
-        .hint(format!(
-            "its copies go a day after the last machine that boots from them (`unusedGraceS` of the Image, then `{} apply`); \
-             after that the same command works",
-            settings.command_prefix()
-        )))
 }
 
 /// The Image object of an image in the cache.

@@ -56,7 +56,7 @@ impl Session {
         Session::new(settings, open_vault(settings)?, Some(lock), engine)
     }
 
-    /// A session that only looks: `plan`, `kubectl`, `console`.
+    /// A session that only looks, as `plan` does.
     pub(crate) fn open_to_look(settings: &Settings) -> Result<Session> {
         Session::new(settings, open_vault(settings)?, None, engine_settings(settings)?)
     }

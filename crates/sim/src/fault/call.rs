@@ -91,6 +91,12 @@ impl State {
     }
 }
 
+/// Who comes without a token changes nothing.
+pub(crate) fn visitor(host: &str) -> EffectError {
+    let message = format!("host {host}: who comes without a lease changes nothing there");
+    EffectError::new(EffectErrorKind::Refused, message)
+}
+
 fn lost_connection(name: &str, host: &str) -> EffectError {
     EffectError::new(EffectErrorKind::Unreachable, format!("{host}: {name}: the connection was lost"))
 }
@@ -148,7 +154,11 @@ impl SimWorld {
         mut call: impl FnMut(&mut State) -> Result<(), EffectError> + Send + 'static,
     ) -> Result<(), EffectError> {
         let place = host.name.clone();
+        let (target, is_visitor) = (host.name.clone(), host.lease_token.is_none());
         let noted = move |state: &mut State| {
+            if is_visitor {
+                return Err(visitor(&target));
+            }
             state.count_mutation(name);
             let result = call(state);
             match &result {
