@@ -1,5 +1,5 @@
 # No logic here: after the build, everything is an `ashlar` subcommand or `cargo xtask`.
-.PHONY: cluster test test-ha test-pool down build toolchain
+.PHONY: cluster test test-ha test-pool test-upgrade down build toolchain
 
 # A real Kubernetes cluster in a lab on this machine: system packages, build, node image, lab, cluster, smoke test.
 cluster: build
@@ -22,6 +22,13 @@ test-pool: build
 	target/release/ashlar image build
 	target/release/ashlar image build --kubernetes v1.36.3
 	cargo xtask test-pool
+
+# A cluster goes from one minor version to the next while its API is written to.
+test-upgrade: build
+	target/release/ashlar setup --tests
+	target/release/ashlar image build
+	target/release/ashlar image build --kubernetes v1.36.3
+	cargo xtask test-upgrade
 
 # Takes the lab of `make cluster` away with all that is in it; images stay in the cache.
 down: build

@@ -20,6 +20,7 @@ pub mod object;
 pub mod own_network;
 pub mod quantity;
 pub mod schema;
+pub mod upgrade;
 pub mod validate;
 
 pub use condition::{Condition, ConditionStatus};

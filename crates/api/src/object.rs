@@ -134,6 +134,26 @@ macro_rules! object_sum {
             /// # Errors
             /// Names the object and the field that does not fit.
             pub fn from_value(kind: Kind, value: serde_json::Value) -> Result<Self, ConversionError> {
+                Self::from_value_ref(kind, &value)
+            }
+            /// As [`from_value`](Self::from_value), from JSON that somebody else keeps.
+            ///
+            /// # Errors
+            /// Names the object and the field that does not fit.
+            pub fn from_value_ref(kind: Kind, value: &serde_json::Value) -> Result<Self, ConversionError> {
+                // Keeping track of where one is costs as much as reading; it is needed only where something is wrong.
+                let read = match kind { $(Kind::$kind => $kind::deserialize(value).map(|object| Object::$kind(Box::new(object)))),* };
+                match read {
+                    Ok(object) if object.declared_kind() == kind => Ok(object),
+                    _ => Self::from_value_tracked(kind, value),
+                }
+            }
+            /// From JSON text; none if it is not an object of that kind, and [`from_value`](Self::from_value) says why.
+            pub fn from_json(kind: Kind, text: &str) -> Option<Self> {
+                let read = match kind { $(Kind::$kind => serde_json::from_str::<$kind>(text).map(|object| Object::$kind(Box::new(object)))),* };
+                read.ok().filter(|object| object.declared_kind() == kind)
+            }
+            fn from_value_tracked(kind: Kind, value: &serde_json::Value) -> Result<Self, ConversionError> {
                 let name = value.pointer("/metadata/name").and_then(serde_json::Value::as_str).unwrap_or_default().to_owned();
                 let error = |error: serde_path_to_error::Error<serde_json::Error>| {
                     let path = error.path().to_string();

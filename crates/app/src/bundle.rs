@@ -24,13 +24,14 @@ const CONSOLE_CHUNKS: u32 = 8;
 pub(crate) fn write(
     settings: &Settings,
     session: &Session,
+    told: &[String],
     machine: &NamespacedName,
     failure: &Failure,
 ) -> Result<PathBuf> {
     let dir = settings.state_dir.join("logs");
     fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir)?;
     let stamp = Timestamp::now().strftime("%Y%m%dT%H%M%SZ");
-    let stem = format!("failure-{}-{stamp}", machine.name);
+    let stem = format!("failure-{}-{stamp}", machine.to_string().replace('/', "-"));
     let path = dir.join(format!("{stem}.tar"));
     let file = fs::File::options().write(true).create_new(true).mode(0o600).open(&path)?;
     let mut tar = tar::Builder::new(file);
@@ -43,7 +44,7 @@ pub(crate) fn write(
     };
     let report: Vec<&str> = failure.chain.iter().map(String::as_str).collect();
     add("failure.txt", report.join("\n").as_bytes())?;
-    add("progress.txt", session.progress.told().join("\n").as_bytes())?;
+    add("progress.txt", told.join("\n").as_bytes())?;
     // What follows is had or not: a bundle with less in it is better than none, and says what is missing.
     add("console.log", &console(settings, session, machine).unwrap_or_else(missing))?;
     add("objects.yaml", &objects(settings).unwrap_or_else(missing))?;

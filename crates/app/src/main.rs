@@ -8,6 +8,7 @@ mod bundle;
 mod cli;
 mod commands;
 mod confirm;
+mod daemon;
 mod failure;
 mod input;
 mod interrupt;

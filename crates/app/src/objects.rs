@@ -4,12 +4,13 @@ use std::path::Path;
 
 use ashlar_api::names::nearest;
 use ashlar_api::{Kind, NamespacedName, Object, ObjectRef};
-use ashlar_store::{Key, RawStored, Row, SqliteStore, Store, StoreError};
+use ashlar_store::{EtcdStore, Key, RawStored, Row, SqliteStore, Store, StoreError};
 use futures::executor::block_on;
 use serde_json::Value;
 
 use crate::failure::{Context, Failure, Result};
 use crate::settings::Settings;
+use crate::wiring::place::Place;
 
 /// A kind, and the names asked for; none means all.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -81,20 +82,31 @@ pub(crate) fn slash_name(object: &ObjectRef) -> String {
 
 /// The store, for reading only. A directory without a store reads as an empty one.
 pub(crate) struct Reader {
-    store: Option<SqliteStore>,
+    source: Source,
     hint: String,
+}
+
+enum Source {
+    Nothing,
+    Sqlite(SqliteStore),
+    Etcd(EtcdStore),
 }
 
 impl Reader {
     /// Opens the store.
     pub(crate) fn open(settings: &Settings) -> Result<Reader> {
-        let path = settings.store_path()?;
+        let path = match Place::find(settings)? {
+            Place::Sqlite(path) => path,
+            Place::Etcd(_, store) => {
+                return Ok(Reader { source: Source::Etcd(store), hint: String::new() });
+            }
+        };
         match SqliteStore::open_read_only(&path) {
-            Ok(store) => Ok(Reader { store: Some(store), hint: String::new() }),
+            Ok(store) => Ok(Reader { source: Source::Sqlite(store), hint: String::new() }),
             Err(StoreError::Missing { .. }) => {
                 let dir = settings.state_dir.display();
                 let hint = format!("{dir} holds no store yet; --state-dir or --lab names another one");
-                Ok(Reader { store: None, hint })
+                Ok(Reader { source: Source::Nothing, hint })
             }
             Err(error @ StoreError::OlderFormat { .. }) => migrate(&path, error),
             Err(error) => Err(error.into()),
@@ -103,15 +115,18 @@ impl Reader {
 
     /// Says why nothing is there, where there is no store at all.
     pub(crate) fn note_if_missing(&self, settings: &Settings) {
-        if self.store.is_none() {
+        if self.store().is_none() {
             settings.printer.note(format!("note: {}", self.hint));
         }
     }
 
     /// One object.
     pub(crate) fn find(&self, object: &ObjectRef) -> Result<Option<RawStored>> {
-        let Some(store) = &self.store else { return Ok(None) };
-        Ok(block_on(store.get_raw(&key(object)))?)
+        Ok(match &self.source {
+            Source::Nothing => None,
+            Source::Sqlite(store) => block_on(store.get_raw(&key(object)))?,
+            Source::Etcd(store) => block_on(store.get_raw(&key(object)))?,
+        })
     }
 
     /// One object, which must be there.
@@ -145,7 +160,7 @@ impl Reader {
 
     /// All objects of a kind, ordered by namespace and name.
     pub(crate) fn list(&self, kind: Kind, namespace: Option<&str>) -> Result<Vec<RawStored>> {
-        let Some(store) = &self.store else { return Ok(Vec::new()) };
+        let Some(store) = self.store() else { return Ok(Vec::new()) };
         let namespace = if kind.is_namespaced() { namespace } else { None };
         Ok(block_on(store.list_raw(Some(kind.name()), namespace))?.items)
     }
@@ -156,11 +171,17 @@ impl Reader {
         &self,
         kind: Kind,
         namespace: Option<&str>,
-        look: impl FnMut(Row<'_>) -> T + Send + 'static,
+        mut look: impl FnMut(Row<'_>) -> T + Send + 'static,
     ) -> Result<Vec<T>> {
-        let Some(store) = &self.store else { return Ok(Vec::new()) };
-        let namespace = if kind.is_namespaced() { namespace } else { None };
-        Ok(block_on(store.scan(Some(kind.name()), namespace, look))?.1)
+        if let Source::Sqlite(store) = &self.source {
+            let namespace = if kind.is_namespaced() { namespace } else { None };
+            return Ok(block_on(store.scan(Some(kind.name()), namespace, look))?.1);
+        }
+        let show = |stored: RawStored| {
+            let (Key { kind, namespace, name }, revision) = (&stored.key, stored.revision);
+            look(Row { kind, namespace, name, revision, json: &stored.value.json() })
+        };
+        Ok(self.list(kind, namespace)?.into_iter().map(show).collect())
     }
 
     /// All objects of a kind, typed.
@@ -169,15 +190,20 @@ impl Reader {
     }
 
     /// The store itself, if there is one.
-    pub(crate) fn store(&self) -> Option<&SqliteStore> {
-        self.store.as_ref()
+    pub(crate) fn store(&self) -> Option<&dyn Store> {
+        match &self.source {
+            Source::Nothing => None,
+            Source::Sqlite(store) => Some(store),
+            Source::Etcd(store) => Some(store),
+        }
     }
 }
 
 /// A store of an older version is brought up to date by opening it for writing; a reader does that only when it must.
 fn migrate(path: &Path, reason: StoreError) -> Result<Reader> {
     drop(SqliteStore::open(path).context(reason)?);
-    Ok(Reader { store: Some(SqliteStore::open_read_only(path)?), hint: String::new() })
+    let source = Source::Sqlite(SqliteStore::open_read_only(path)?);
+    Ok(Reader { source, hint: String::new() })
 }
 
 /// A stored object, typed, with its resourceVersion.

@@ -2,6 +2,7 @@
 
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use ashlar_lab::Lab;
@@ -10,6 +11,7 @@ use crate::cli::{ColorChoice, GlobalArgs, OutputFormat};
 use crate::commands::no_such_lab;
 use crate::failure::{Failure, Result};
 use crate::output::{Printer, Verbosity};
+use crate::wiring::Opened;
 
 /// Resolved global options.
 #[derive(Clone, Debug)]
@@ -27,6 +29,8 @@ pub(crate) struct Settings {
     pub(crate) lab: Option<String>,
     lab_is_missing: bool,
     pub(crate) printer: Printer,
+    /// What this process has opened once for all of its parts.
+    pub(crate) opened: Arc<Opened>,
 }
 
 impl Settings {
@@ -71,6 +75,7 @@ impl Settings {
             lab,
             lab_is_missing,
             printer: Printer::new(verbosity, colored),
+            opened: Arc::default(),
         })
     }
 

@@ -1,21 +1,20 @@
 //! Add-ons of a cluster, with the digest by which it is told whether the right ones are applied.
 
-use ashlar_api::{MachineRole, NamespacedName};
+use std::sync::Arc;
+
+use ashlar_api::NamespacedName;
 use ashlar_plan::{Snapshot, WantedAddon, names::machine_number, wanted_addons};
 use serde_json::{Value, json};
 
 /// Annotation with the add-on's digest, on its last object: when that is applied, all of it is.
 const DIGEST_ANNOTATION: &str = "ashlar.dev/addon-digest";
 
-/// The add-ons of a cluster, as its first control plane is told about it.
-pub(crate) fn of_cluster(snapshot: &Snapshot, cluster: &NamespacedName) -> Vec<WantedAddon> {
-    let control_planes = snapshot.machines.values().filter(|machine| {
-        machine.metadata.namespace == cluster.namespace
-            && machine.spec.cluster == cluster.name
-            && machine.spec.role == MachineRole::ControlPlane
-    });
-    let first = control_planes.min_by_key(|machine| machine_number(&machine.metadata.name));
-    first.map(wanted_addons).unwrap_or_default()
+/// The add-ons of a cluster, as its control planes are told about it.
+pub(crate) fn of_cluster(snapshot: &Snapshot, cluster: &NamespacedName) -> Arc<[WantedAddon]> {
+    let Some(object) = snapshot.clusters.get(cluster) else { return Arc::default() };
+    let mut control_planes: Vec<_> = snapshot.control_planes(cluster).collect();
+    control_planes.sort_by_key(|machine| machine_number(&machine.metadata.name));
+    wanted_addons(object, &control_planes)
 }
 
 /// The object that carries the digest: (add-on, apiVersion, kind, namespace, name).

@@ -1,15 +1,15 @@
 //! Which cluster an object is for: a run for one cluster takes no steps of another.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ashlar_api::{Kind, NamespacedName, Object, ObjectRef, SecretPurpose, VolumeContent};
-use ashlar_plan::{Action, Decision, Plan, Snapshot, Step};
+use ashlar_plan::{Action, Decision, MAX_COMMIT_WRITES, Plan, Snapshot, Step};
 
 use crate::Scope;
 
 /// Which part of a plan a run may carry out.
 pub(crate) struct Belongings<'a> {
-    snapshot: &'a Snapshot,
+    pub(crate) snapshot: &'a Snapshot,
     scope: &'a Scope,
 }
 
@@ -110,11 +110,54 @@ impl<'a> Belongings<'a> {
         })
     }
 
+    /// A machine that one commit makes may boot from image files whose records another one makes. Where that other one
+    /// is left out, the records come along; before the machine's commit, if they do not fit into it.
+    ///
+    /// Gives what the commits that are left out would have made, so that no step rests on it.
+    pub(crate) fn carry_along(
+        wanted: &mut Vec<Vec<Decision>>,
+        left_out: &[Vec<Decision>],
+    ) -> BTreeSet<ObjectRef> {
+        let made = left_out.iter().flatten().filter(|decision| matches!(decision, Decision::Create(_)));
+        let mut left: BTreeSet<ObjectRef> = made.clone().map(Decision::object_ref).collect();
+        let mut files: BTreeMap<&str, &Decision> = made
+            .filter_map(|decision| match decision {
+                Decision::Create(Object::Volume(volume)) => match volume.spec.content {
+                    VolumeContent::ImageFile { .. } => Some((volume.metadata.name.as_str(), decision)),
+                    VolumeContent::MachineDisk { .. } => None,
+                },
+                _ => None,
+            })
+            .collect();
+        for mut commit in std::mem::take(wanted) {
+            let needed: Vec<Decision> = commit
+                .iter()
+                .filter_map(|decision| match decision {
+                    Decision::Create(Object::Machine(machine)) => Some(&machine.spec.image),
+                    _ => None,
+                })
+                .flat_map(|image| [&image.disk_volume, &image.kernel_volume, &image.initrd_volume])
+                .filter_map(|name| files.remove(name.as_str()).cloned())
+                .collect();
+            for carried in &needed {
+                left.remove(&carried.object_ref());
+            }
+            if commit.len() + needed.len() <= MAX_COMMIT_WRITES {
+                commit.extend(needed);
+            } else {
+                wanted.extend(needed.chunks(MAX_COMMIT_WRITES).map(<[Decision]>::to_vec));
+            }
+            wanted.push(commit);
+        }
+        left
+    }
+
     fn is_known(&self, object: &ObjectRef) -> bool {
         self.clusters_of(object).is_some()
     }
 
-    /// Whether a commit removes an object that is being worked on: that it was seen to be gone may be out of date.
+    /// Whether a commit removes an object that is being worked on, or records that somebody else started such a
+    /// machine: that it was seen to be gone, or to run, may be out of date.
     pub(crate) fn takes_away(
         &self,
         decisions: &[Decision],
@@ -123,6 +166,12 @@ impl<'a> Belongings<'a> {
         decisions.iter().any(|decision| match decision {
             Decision::Remove { object, .. } => {
                 is_worked_on(object) || self.worker_of(object).is_some_and(|worker| is_worked_on(&worker))
+            }
+            Decision::Update(Object::Machine(machine)) => {
+                let before = self.snapshot.machines.get(&machine.key());
+                let is_news = before.is_some_and(|before| before.record.first_started_at.is_none())
+                    && machine.record.first_started_at.is_some();
+                is_news && is_worked_on(&machine.object_ref())
             }
             _ => false,
         })
@@ -163,7 +212,7 @@ impl<'a> Belongings<'a> {
 
     /// The clusters that an object is for: none for what belongs to the pool as a whole; `None` if nobody can tell,
     /// because the object is not in the store yet.
-    fn clusters_of(&self, object: &ObjectRef) -> Option<Vec<NamespacedName>> {
+    pub(crate) fn clusters_of(&self, object: &ObjectRef) -> Option<Vec<NamespacedName>> {
         let key = object.key();
         let in_namespace = |name: &str| NamespacedName::new(&object.namespace, name);
         match object.kind {

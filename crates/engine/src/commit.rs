@@ -6,7 +6,9 @@ use ashlar_api::{Object, ObjectRef};
 use ashlar_plan::{Decision, Guard, Snapshot};
 use ashlar_store::{Precondition, Revision, Transaction, Write};
 
-use crate::{CommittedWrite, Engine, EngineError, EngineEvent, WriteVerb, ids::random_uuid, objects};
+use crate::{
+    CommittedWrite, Engine, EngineError, EngineEvent, WriteVerb, audit::Deed, ids::random_uuid, objects,
+};
 
 /// What became of a plan's decisions.
 #[derive(Debug, PartialEq, Eq)]
@@ -34,13 +36,18 @@ impl Engine {
         for decisions in decisions {
             let (transaction, told) = self.transaction(snapshot, decisions, &ours)?;
             let written: Vec<ObjectRef> = told.iter().map(|write| write.object.clone()).collect();
+            let plan = snapshot.now;
+            self.audit.record(self.world.clock.now(), &Deed::decided(&told, plan))?;
             match self.store.commit(transaction).await {
                 Ok(revision) => {
                     ours.extend(written.into_iter().map(|object| (object, revision)));
                     commits += 1;
                     self.sink.event(&EngineEvent::Committed { writes: told });
                 }
-                Err(error) if error.is_conflict() => return Ok(Committed::Conflict(commits)),
+                Err(error) if error.is_conflict() => {
+                    self.audit.record(self.world.clock.now(), &Deed::Conflicted { plan })?;
+                    return Ok(Committed::Conflict(commits));
+                }
                 Err(error) => return Err(error.into()),
             }
         }

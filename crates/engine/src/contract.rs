@@ -129,7 +129,8 @@ fn fresh_uuid(salt: &str) -> Uuid {
 }
 
 fn bytes(content: Vec<u8>) -> VolumeSource {
-    VolumeSource::Bytes(Arc::new(Zeroizing::new(content)))
+    let length = content.len() as u64;
+    VolumeSource::Bytes { bytes: Arc::new(Zeroizing::new(content)), length }
 }
 
 /// All cases, one after the other.

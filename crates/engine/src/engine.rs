@@ -9,6 +9,7 @@ use ashlar_store::Store;
 use crate::{
     EngineError, EventSink, Goal, RunSummary, Scope, Settings,
     addresses::ForeignAddresses,
+    audit::{AuditLog, NoAudit},
     effects::World,
     lanes::HostLimits,
     lease::Leases,
@@ -30,6 +31,7 @@ pub struct Engine {
     pub(crate) vault: Arc<Vault>,
     pub(crate) settings: Settings,
     pub(crate) sink: Arc<dyn EventSink>,
+    pub(crate) audit: Arc<dyn AuditLog>,
     pub(crate) planner: Planner,
     pub(crate) leases: Leases,
     pub(crate) host_health: HostHealth,
@@ -69,6 +71,7 @@ impl Engine {
             vault,
             settings,
             sink,
+            audit: Arc::new(NoAudit),
             planner,
             leases: Leases::default(),
             host_health: HostHealth::default(),
@@ -79,6 +82,12 @@ impl Engine {
             last_told: LastTold::default(),
             foreign_addresses: ForeignAddresses::default(),
         }
+    }
+
+    /// Keeps a record of all that it does from now on.
+    #[must_use]
+    pub fn with_audit(self, audit: Arc<dyn AuditLog>) -> Self {
+        Engine { audit, ..self }
     }
 
     /// Reads the store and looks at the world. Changes nothing.
@@ -119,7 +128,7 @@ impl Engine {
     /// The future may be dropped at any await point: the next run goes on from there.
     ///
     /// # Errors
-    /// [`EngineError::Blocked`], [`EngineError::NodeFailed`], [`EngineError::Deadline`], or the store failed.
+    /// [`EngineError::Blocked`], [`EngineError::NodesFailed`], [`EngineError::Deadline`], or the store failed.
     /// In every case running again goes on from where this run ended.
     pub async fn run(
         &self,

@@ -1,10 +1,11 @@
 //! How the engine's work can end badly.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use ashlar_api::{NamespacedName, ObjectRef};
 use ashlar_plan::PlanError;
 use ashlar_store::StoreError;
+use serde::{Deserialize, Serialize};
 
 use crate::effects::EffectError;
 
@@ -34,22 +35,19 @@ pub enum EngineError {
         violations: Vec<String>,
     },
     /// Nothing can go on without a person.
-    #[error("{}", blocks.iter().map(|block| block.message.as_str()).collect::<Vec<_>>().join("\n"))]
+    #[error("{}", lines(blocks.iter().map(|block| block.message.clone())))]
     Blocked {
         /// What is blocked, and by what.
         blocks: Vec<BlockedStep>,
     },
-    /// A node did not come up; its VM is kept as it is for whoever looks.
-    #[error("machine {machine} did not come up (phase {phase}): {message}")]
-    NodeFailed {
-        /// The machine.
-        machine: NamespacedName,
-        /// Phase of its first boot.
-        phase: String,
-        /// Likely cause and what to do.
-        message: String,
-        /// Last console lines, scrubbed of secrets.
-        log_lines: Vec<String>,
+    /// Nodes did not come up, and all that could be done without them is done; their VMs are kept as they are for
+    /// whoever looks.
+    #[error("{}", lines(nodes.iter().map(ToString::to_string).chain(blocks.iter().map(|block| block.message.clone()))))]
+    NodesFailed {
+        /// Every one of them.
+        nodes: Vec<FailedNode>,
+        /// What else cannot go on without a person.
+        blocks: Vec<BlockedStep>,
     },
     /// The time is up.
     #[error("not done within {}: {}; running the same command again goes on from here", human(*deadline),
@@ -66,6 +64,9 @@ pub enum EngineError {
     /// A secret could not be sealed or opened.
     #[error("a secret could not be sealed or opened")]
     Vault(#[from] crate::vault::VaultError),
+    /// What is to be done cannot be recorded.
+    #[error("the audit log could not be kept")]
+    Audit(#[from] crate::audit::AuditError),
     /// A key or certificate could not be made.
     #[error("a key or certificate could not be made")]
     Pki(#[from] crate::pki::PkiError),
@@ -112,6 +113,26 @@ pub struct BlockedStep {
     pub message: String,
 }
 
+/// A machine whose first boot failed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FailedNode {
+    /// The machine.
+    pub machine: NamespacedName,
+    /// Phase of its first boot.
+    pub phase: String,
+    /// Likely cause and what to do.
+    pub message: String,
+    /// Last console lines, scrubbed of secrets.
+    pub log_lines: Vec<String>,
+}
+
+impl fmt::Display for FailedNode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let FailedNode { machine, phase, message, log_lines: _ } = self;
+        write!(f, "machine {machine} did not come up (phase {phase}): {message}")
+    }
+}
+
 /// An error with its sources, in one line.
 pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
@@ -121,6 +142,10 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
         source = error.source();
     }
     text
+}
+
+fn lines(messages: impl Iterator<Item = String>) -> String {
+    messages.collect::<Vec<_>>().join("\n")
 }
 
 fn human(duration: Duration) -> String {

@@ -124,6 +124,17 @@ pub enum WriteVerb {
     Removed,
 }
 
+impl WriteVerb {
+    /// The word for it, in the past tense.
+    pub fn word(self) -> &'static str {
+        match self {
+            WriteVerb::Created => "created",
+            WriteVerb::Updated => "updated",
+            WriteVerb::Removed => "removed",
+        }
+    }
+}
+
 /// Whoever listens. Called from the engine's own task: it must not block.
 pub trait EventSink: Send + Sync {
     /// Takes one event.

@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
-use ashlar_api::{Cni, Kind, Machine, MachineRole, NamespacedName, ObjectRef};
-use ashlar_plan::{ClusterSeen, HostSeen, Plan, Snapshot, StepState};
+use ashlar_api::{Cni, Kind, Machine, NamespacedName, ObjectRef};
+use ashlar_plan::{ClusterSeen, HostSeen, Plan, Snapshot};
+use serde::{Deserialize, Serialize};
 
-use crate::{EngineError, belongs::Belongings};
+use crate::{EngineError, belongs::Belongings, stuck::without_failed};
 
 /// When a run is done.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Goal {
     /// Nothing is left to do in the scope.
     Settled,
@@ -114,7 +115,7 @@ impl Goal {
         }
         match self {
             Goal::Settled | Goal::ClusterReady(_) | Goal::ClusterStarted(_) => {
-                failed_node(snapshot, plan, belongings).map_or(Verdict::Open(None), Verdict::Failed)
+                without_failed(belongings, plan).map_or(Verdict::Open(None), Verdict::Failed)
             }
             Goal::ClusterStopped(_) | Goal::ClusterGone(_) | Goal::ObjectsGone(_) => Verdict::Open(None),
         }
@@ -182,28 +183,4 @@ fn exists(snapshot: &Snapshot, object: &ObjectRef) -> bool {
         Kind::Secret => snapshot.secrets.contains_key(&key),
         Kind::Event => false,
     }
-}
-
-/// A node that did not come up ends the run: at once if nothing can join without it, else when all others are done.
-fn failed_node(snapshot: &Snapshot, plan: &Plan, belongings: &Belongings<'_>) -> Option<EngineError> {
-    let failed: Vec<(&Machine, &ashlar_api::MachineFailure)> = snapshot
-        .machines
-        .values()
-        .filter(|machine| !machine.metadata.is_deleting() && belongings.has(&machine.object_ref()))
-        .filter_map(|machine| Some((machine, machine.record.failure.as_ref()?)))
-        .collect();
-    let others_go_on = belongings.steps(plan).any(|step| {
-        let is_failed = failed.iter().any(|(machine, _)| machine.object_ref() == step.object);
-        !is_failed && !matches!(step.state, StepState::Blocked(_))
-    });
-    let (machine, failure) = failed
-        .iter()
-        .find(|(machine, _)| machine.spec.role == MachineRole::ControlPlane)
-        .or_else(|| failed.first().filter(|_| !others_go_on))?;
-    Some(EngineError::NodeFailed {
-        machine: machine.key(),
-        phase: failure.phase.clone(),
-        message: failure.message.clone(),
-        log_lines: failure.log_lines.clone(),
-    })
 }

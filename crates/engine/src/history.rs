@@ -1,11 +1,14 @@
-//! Event objects: what happened, why, to which object. Told once a run, counted over runs, bounded in number.
+//! Event objects: what happened, why, to which object. Told once a run (by the daemon: once for each time that it comes
+//! up), counted over runs, bounded in number.
 
 use std::{
-    collections::BTreeSet,
+    collections::BTreeMap,
     sync::{Mutex, PoisonError},
+    time::Duration,
 };
 
-use ashlar_api::{DEFAULT_NAMESPACE, Event, EventSpec, EventType, Kind, Object, ObjectRef};
+use ashlar_api::{DEFAULT_NAMESPACE, Event, EventSpec, EventType, Kind, NamespacedName, Object, ObjectRef};
+use ashlar_plan::Objects;
 use ashlar_store::{Key, Precondition, RawStored, Transaction, Write};
 use jiff::Timestamp;
 use serde::Deserialize;
@@ -21,7 +24,8 @@ const PRUNE_SLACK: usize = 50;
 /// What was told in this run already.
 #[derive(Default)]
 pub(crate) struct Told {
-    events: Mutex<BTreeSet<String>>,
+    /// By name, when.
+    events: Mutex<BTreeMap<String, Timestamp>>,
 }
 
 impl Told {
@@ -31,8 +35,14 @@ impl Told {
     }
 
     /// Whether it is the first time.
-    fn is_news(&self, name: &str) -> bool {
-        self.events.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned())
+    fn is_news(&self, name: &str, now: Timestamp) -> bool {
+        self.events.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned(), now).is_none()
+    }
+
+    /// Forgets what was not told for so long: when it happens again, it is news again.
+    pub(crate) fn forget_older(&self, age: Duration, now: Timestamp) {
+        let mut events = self.events.lock().unwrap_or_else(PoisonError::into_inner);
+        events.retain(|_, told| now.duration_since(*told).unsigned_abs() < age);
     }
 }
 
@@ -48,7 +58,7 @@ impl Engine {
         message: &str,
     ) {
         let name = event_name(about, reason, message);
-        if told.is_news(&name)
+        if told.is_news(&name, self.world.clock.now())
             && let Err(error) = self.write_event(&name, about, event_type, reason, message).await
         {
             tracing::debug!(%about, reason, %error, "an event could not be recorded");
@@ -99,13 +109,16 @@ impl Engine {
     }
 
     /// Removes the oldest events beyond the limit.
-    pub(crate) async fn prune_events(&self, events: &[RawStored]) -> Result<(), EngineError> {
+    pub(crate) async fn prune_events(
+        &self,
+        events: &Objects<NamespacedName, RawStored>,
+    ) -> Result<(), EngineError> {
         let limit = self.settings.events_kept;
         if events.len() <= limit + PRUNE_SLACK {
             return Ok(());
         }
         let mut by_age: Vec<(Option<Timestamp>, &Key)> =
-            events.iter().map(|event| (last_time(event), &event.key)).collect();
+            events.values().map(|event| (last_time(event), &event.key)).collect();
         by_age.sort();
         let surplus = by_age.len() - limit;
         for keys in by_age[..surplus].chunks(ashlar_store::MAX_OPERATIONS) {

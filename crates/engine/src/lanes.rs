@@ -7,25 +7,37 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     future::Future,
     pin::pin,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
-use ashlar_api::{EventType, ObjectRef};
+use ashlar_api::{EventType, MachineRole, ObjectRef};
 use ashlar_plan::{Action, Block, Plan, Snapshot, Step, StepState, Wait};
 use futures::{
     FutureExt, StreamExt,
     future::{BoxFuture, Either, select},
     stream::FuturesUnordered,
 };
+use jiff::Timestamp;
 use tokio::sync::Semaphore;
 
 use crate::{
     Engine, EngineError, EngineEvent,
+    audit::Deed,
     effects::{EffectError, EffectErrorKind},
     exec::{Failure, Job},
     history::Told,
     retry::Retries,
 };
+
+/// How long after a pass its steps may be begun. What was seen may be otherwise by then, however the time went by (a long
+/// upload, many lanes for one host, a process that was frozen): the next pass looks again.
+const VIEW_LASTS: jiff::SignedDuration = jiff::SignedDuration::from_secs(60);
+
+/// The same for what changes who votes in etcd.
+const VOTES_LAST: jiff::SignedDuration = jiff::SignedDuration::from_secs(10);
 
 /// How long a guest gets to follow a request to shut down before it is asked again.
 const SHUTDOWN_REST: jiff::SignedDuration = jiff::SignedDuration::from_secs(60);
@@ -48,6 +60,8 @@ impl HostLimits {
 pub(crate) struct RunMemory {
     pub(crate) retries: Retries,
     pub(crate) told: Told,
+    /// No step is begun any more.
+    pub(crate) stopping: AtomicBool,
 }
 
 /// How a lane ended.
@@ -99,22 +113,38 @@ impl<'a> Lanes<'a> {
         self.running.is_empty()
     }
 
+    /// Whether nothing is under way for the objects asked about.
+    pub(crate) fn is_idle_for(&self, is_meant: impl Fn(&ObjectRef) -> bool) -> bool {
+        !self.busy.iter().any(is_meant)
+    }
+
+    /// Lanes under way.
+    pub(crate) fn len(&self) -> usize {
+        self.running.len()
+    }
+
     /// Begins what is Ready, in the plan's order, for objects that no lane touched since the pass began.
     pub(crate) fn start(&mut self, snapshot: &Arc<Snapshot>, plan: &Plan) {
         let mut lanes: Vec<(ObjectRef, Vec<Step>)> = Vec::new();
+        let mut places: BTreeMap<&ObjectRef, usize> = BTreeMap::new();
         for step in &plan.steps {
             let is_ready = step.state == StepState::Ready && step.action.is_some();
             if !is_ready || self.is_touched(&step.object) {
                 continue;
             }
-            match lanes.iter_mut().find(|(object, _)| *object == step.object) {
-                Some((_, steps)) => steps.push(step.clone()),
-                None => lanes.push((step.object.clone(), vec![step.clone()])),
+            match places.get(&step.object) {
+                Some(place) => lanes[*place].1.push(step.clone()),
+                None => {
+                    places.insert(&step.object, lanes.len());
+                    lanes.push((step.object.clone(), vec![step.clone()]));
+                }
             }
         }
+        let seen_at = self.engine.world.clock.now();
         for (object, steps) in lanes {
             self.busy.insert(object.clone());
-            let lane = run_lane(self.engine, self.memory, snapshot.clone(), object, steps);
+            let view = LaneView { snapshot: snapshot.clone(), seen_at };
+            let lane = run_lane(self.engine, self.memory, view, object, steps);
             self.running.push(lane.boxed());
         }
     }
@@ -149,6 +179,17 @@ impl<'a> Lanes<'a> {
         self.note(end)
     }
 
+    /// Waits until all lanes have ended, or the given future has. How they end matters no more.
+    pub(crate) async fn drain(&mut self, other: impl Future<Output = ()>) {
+        let mut other = pin!(other);
+        while !self.running.is_empty() {
+            match select(self.running.next(), other.as_mut()).await {
+                Either::Left((end, _)) => drop(self.note(end)),
+                Either::Right(((), _)) => return,
+            }
+        }
+    }
+
     fn note(&mut self, end: Option<LaneEnd>) -> Result<(), EngineError> {
         if let Some(end) = end {
             self.busy.remove(&end.object);
@@ -165,16 +206,26 @@ impl<'a> Lanes<'a> {
     }
 }
 
+/// What a lane's steps follow from.
+struct LaneView {
+    snapshot: Arc<Snapshot>,
+    /// When the pass ended that saw it.
+    seen_at: Timestamp,
+}
+
 async fn run_lane(
     engine: &Engine,
     memory: &RunMemory,
-    snapshot: Arc<Snapshot>,
+    view: LaneView,
     object: ObjectRef,
     steps: Vec<Step>,
 ) -> LaneEnd {
     let mut actions = 0;
     for step in &steps {
-        match take_step(engine, memory, &snapshot, step).await {
+        if memory.stopping.load(Ordering::Relaxed) {
+            break;
+        }
+        match take_step(engine, memory, &view, step).await {
             Ok(true) => actions += 1,
             // What comes after depends on it.
             Ok(false) => break,
@@ -188,9 +239,10 @@ async fn run_lane(
 async fn take_step(
     engine: &Engine,
     memory: &RunMemory,
-    snapshot: &Snapshot,
+    view: &LaneView,
     step: &Step,
 ) -> Result<bool, EngineError> {
+    let snapshot = view.snapshot.as_ref();
     // Before the host's: who waits for the link must not keep others from the host.
     let _upload = engine.uploads.turn(snapshot, step).await;
     let limit = engine.host_limits.of(&step.host, engine.settings.calls_per_host);
@@ -198,9 +250,20 @@ async fn take_step(
     let _permit = if step.host.is_empty() { None } else { limit.acquire().await.ok() };
     let clock = engine.world.clock.as_ref();
     let started = clock.now();
+    let lasts = if is_about_votes(snapshot, step) { VOTES_LAST } else { VIEW_LASTS };
+    if started.duration_since(view.seen_at).abs() > lasts {
+        tracing::debug!(object = %step.object, "what was seen is too old to act on: looking again");
+        return Ok(false);
+    }
     engine.sink.event(&EngineEvent::ActionStarted { step: step.clone() });
+    if let Some(deed) = Deed::started(step, snapshot.now) {
+        engine.audit.record(started, &deed)?;
+    }
     let outcome = Job { engine, snapshot, step }.run().await;
     let now = clock.now();
+    if let Some(deed) = Deed::ended(step, outcome.as_ref().err().map(Failure::told)) {
+        engine.audit.record(now, &deed)?;
+    }
     let Err(failure) = outcome else {
         let elapsed = now.duration_since(started).unsigned_abs();
         engine.sink.event(&EngineEvent::ActionDone { step: step.clone(), elapsed });
@@ -234,6 +297,26 @@ async fn take_step(
         engine.record_event(&memory.told, &step.object, EventType::Warning, &reason, &message).await;
     }
     Ok(false)
+}
+
+/// Whether a step changes who votes in an etcd: a control plane that starts or goes, or a member.
+fn is_about_votes(snapshot: &Snapshot, step: &Step) -> bool {
+    match &step.action {
+        Some(
+            Action::StartDomain { machine }
+            | Action::ShutdownDomain { machine }
+            | Action::DestroyDomain { machine },
+        ) => snapshot
+            .machines
+            .get(machine)
+            .is_some_and(|machine| machine.spec.role == MachineRole::ControlPlane),
+        Some(
+            Action::PromoteEtcdMember { .. }
+            | Action::RemoveEtcdMember { .. }
+            | Action::MoveEtcdLeader { .. },
+        ) => true,
+        _ => false,
+    }
 }
 
 /// Failures of the engine that concern this step alone: a secret that cannot be opened stops one cluster, not all.
@@ -283,7 +366,7 @@ fn note_effect_error(
             false
         }
         EffectErrorKind::Fenced | EffectErrorKind::NotOurs => {
-            memory.retries.stop_host(&step.host, block());
+            memory.retries.stop_host(&step.host, block(), now);
             false
         }
     };
@@ -315,6 +398,8 @@ fn done_reason(step: &Step) -> String {
         Some(Action::MoveEtcdLeader { .. }) => "MovedEtcdLeader",
         Some(Action::RemoveEtcdMember { .. }) => "RemovedEtcdMember",
         Some(Action::ConfigureNode { .. }) => "ConfiguredNode",
+        Some(Action::CordonNode { .. }) => "CordonedNode",
+        Some(Action::EvictPod { .. }) => "EvictedPod",
         Some(Action::DeleteNode { .. }) => "DeletedNode",
         Some(Action::EnsureNetwork { .. }) => "AppliedNetwork",
         Some(Action::RemoveNetwork { .. }) => "RemovedNetwork",

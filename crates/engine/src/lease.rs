@@ -1,15 +1,17 @@
 //! The host lease: the fencing token that this engine shows to a host.
 //!
-//! A token is taken right before the first change of a host in a run, so that a run that changes nothing writes
-//! nothing. From then on the host refuses whoever shows a lower one.
+//! A token is taken before the first change of a host in a run, so that a run that changes nothing writes nothing.
+//! From then on the host refuses whoever shows a lower one. What was seen of the host before may be out of date: until
+//! then another Ashlar may have worked on it. So the host is looked at once more, and only then changed.
 
 use std::{
     collections::BTreeMap,
     sync::{Mutex, PoisonError},
 };
 
-use ashlar_api::Host;
+use ashlar_api::{Host, Kind, Object};
 use ashlar_plan::Guard;
+use ashlar_store::{MAX_OPERATIONS, Transaction};
 
 use crate::{Engine, EngineError, Settings, effects::HostTarget, objects};
 
@@ -45,6 +47,11 @@ impl Leases {
         self.taken.lock().unwrap_or_else(PoisonError::into_inner).insert(host.to_owned(), token);
     }
 
+    /// Forgets one that a host refused: the next change of the host takes a new one.
+    pub(crate) fn forget(&self, host: &str) {
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner).remove(host);
+    }
+
     /// Forgets all: a new run takes new ones.
     pub(crate) fn clear(&self) {
         self.taken.lock().unwrap_or_else(PoisonError::into_inner).clear();
@@ -52,6 +59,55 @@ impl Leases {
 }
 
 impl Engine {
+    /// Takes the leases that are missing; says whether there were any. A host that is gone meanwhile, or that others take
+    /// at the same time, is left to a later pass.
+    pub(crate) async fn take_leases(&self, hosts: &[&Host]) -> Result<bool, EngineError> {
+        let mut is_new = false;
+        for host in hosts {
+            if self.leases.get(&host.metadata.name).is_none() && Guard::HostLease.stands() {
+                match self.leased(host).await {
+                    Ok(_) => is_new = true,
+                    Err(EngineError::NoSuchObject(_) | EngineError::Contended) => {}
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+        Ok(is_new)
+    }
+
+    /// Takes the leases of all hosts, many in one commit. Whoever looks at a host after that ends what others do there.
+    pub(crate) async fn take_all_leases(&self) -> Result<(), EngineError> {
+        let _taking = self.leases.taking.lock().await;
+        let listing = self.store.list_raw(Some(Kind::Host.name()), None).await?;
+        let mut hosts = Vec::new();
+        for raw in listing.items {
+            if let Object::Host(host) = objects::from_raw(Kind::Host, raw)? {
+                hosts.push(*host);
+            }
+        }
+        for chunk in hosts.chunks_mut(MAX_OPERATIONS) {
+            let mut transaction = Transaction::new();
+            for host in chunk.iter_mut().filter(|_| Guard::HostLease.stands()) {
+                host.record.lease_token += 1;
+                let key = objects::key_of(&host.object_ref());
+                let expect = objects::unchanged_since(&host.metadata.resource_version)?;
+                let value = objects::to_stored(Object::from(host.clone()))?;
+                transaction = transaction.put(key, value, expect);
+            }
+            self.store.commit(transaction).await?;
+            for host in chunk {
+                self.leases.hold(&host.metadata.name, host.record.lease_token);
+            }
+        }
+        Ok(())
+    }
+
+    /// How to reach a host whose lease was taken; none if it was not, or is lost.
+    pub(crate) fn held(&self, host: &Host) -> Option<HostTarget> {
+        let is_held = self.leases.get(&host.metadata.name).is_some() || !Guard::HostLease.stands();
+        is_held.then(|| self.leases.target(host, &self.settings))
+    }
+
     /// Makes sure that we hold the host's lease, and says how to reach it with that.
     pub(crate) async fn leased(&self, host: &Host) -> Result<HostTarget, EngineError> {
         let name = &host.metadata.name;

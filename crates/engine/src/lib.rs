@@ -9,6 +9,7 @@
 //! `futures`, and nothing is spawned. Dropping the future of [`Engine::run`] at any await point is a crash as far
 //! as the engine is concerned, and the next run ends where an undisturbed one would have.
 
+pub mod audit;
 #[cfg(feature = "contract-tests")]
 pub mod contract;
 pub mod declare;
@@ -37,6 +38,7 @@ mod lanes;
 mod lease;
 mod objects;
 mod observe;
+mod pass;
 mod planner;
 mod progress;
 mod publish;
@@ -44,16 +46,21 @@ mod read;
 mod retry;
 mod run;
 mod scope;
+mod serve;
 mod settings;
 mod statuses;
+mod stuck;
 #[cfg(test)]
 mod testing;
 mod uploads;
+mod wish;
 
 pub use clock_check::check_clock;
 pub use engine::Engine;
-pub use error::{BlockedStep, EngineError};
+pub use error::{BlockedStep, EngineError, FailedNode};
 pub use event::{CommittedWrite, EngineEvent, EventSink, NoEvents, Transfer, WriteVerb};
 pub use goal::{Goal, RunSummary};
 pub use scope::Scope;
+pub use serve::{Control, PassReport, ServeObserver};
 pub use settings::Settings;
+pub use wish::Wish;

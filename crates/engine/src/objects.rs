@@ -4,7 +4,8 @@
 //! read, and taken out when it is written.
 
 use ashlar_api::{ConversionError, Kind, Object, ObjectRef, Resource, Spec};
-use ashlar_store::{Key, Precondition, RawStored, Revision, Store, StoreError, Stored, Transaction};
+use ashlar_store::{Key, Precondition, RawStored, RawValue, Revision, Store, StoreError, Transaction};
+use serde::Deserialize as _;
 
 use crate::EngineError;
 
@@ -28,21 +29,23 @@ pub(crate) fn to_stored(mut object: Object) -> Result<serde_json::Value, EngineE
     object.to_value().map_err(|source| unreadable(&object.object_ref().to_string(), source))
 }
 
-/// An object from the store.
-pub(crate) fn from_stored(kind: Kind, stored: Stored) -> Result<Object, EngineError> {
-    let name = || format!("{} {}", stored.key.kind, stored.key.name);
-    let mut object = Object::from_value(kind, stored.value).map_err(|source| unreadable(&name(), source))?;
-    object.metadata_mut().resource_version = stored.revision.to_string();
-    Ok(object)
-}
-
 /// An object from a raw listing.
 pub(crate) fn from_raw(kind: Kind, raw: RawStored) -> Result<Object, EngineError> {
-    let key = raw.key.clone();
-    let stored = raw.parse().map_err(|error| {
-        EngineError::Store(StoreError::unavailable(format!("{key} in the store is no JSON: {error}")))
-    })?;
-    from_stored(kind, stored)
+    let RawStored { key, revision, value } = raw;
+    let no_json = |error| StoreError::unavailable(format!("{key} in the store is no JSON: {error}"));
+    let unfit = |source| unreadable(&format!("{} {}", key.kind, key.name), source);
+    let mut object = match &value {
+        RawValue::Shared(value) => Object::from_value_ref(kind, value).map_err(unfit)?,
+        RawValue::Text(text) => match Object::from_json(kind, text) {
+            Some(object) => object,
+            None => {
+                let value = serde_json::from_str(text).map_err(no_json)?;
+                Object::from_value(kind, value).map_err(unfit)?
+            }
+        },
+    };
+    object.metadata_mut().resource_version = revision.to_string();
+    Ok(object)
 }
 
 /// What an update of an object that was read at this resourceVersion expects.
@@ -59,12 +62,17 @@ pub(crate) async fn read<S: Spec>(
 ) -> Result<Option<Resource<S>>, EngineError> {
     let Some(stored) = store.get(&key_of(object)).await? else { return Ok(None) };
     let revision = stored.revision;
-    let value = Object::from_value(S::KIND, stored.value)
-        .and_then(|object| object.to_value())
-        .map_err(|source| unreadable(&object.to_string(), source))?;
-    let mut resource: Resource<S> = serde_json::from_value(value).map_err(|error| {
-        EngineError::Store(StoreError::unavailable(format!("{object} in the store cannot be read: {error}")))
-    })?;
+    let mut resource = match Resource::<S>::deserialize(&stored.value) {
+        Ok(resource) if resource.kind == S::KIND => resource,
+        // Says what is wrong with it, field by field.
+        _ => match Object::from_value(S::KIND, stored.value) {
+            Err(source) => return Err(unreadable(&object.to_string(), source)),
+            Ok(_) => {
+                let message = format!("{object} in the store cannot be read");
+                return Err(EngineError::Store(StoreError::unavailable(message)));
+            }
+        },
+    };
     resource.metadata.resource_version = revision.to_string();
     Ok(Some(resource))
 }

@@ -1,5 +1,6 @@
 //! Whether anything moves.
 
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::time::Duration;
 
 use ashlar_plan::{Plan, Snapshot};
@@ -7,7 +8,8 @@ use jiff::Timestamp;
 
 /// When something last changed: what is left to do, or what consoles and clusters say.
 pub(crate) struct Progress {
-    last: Option<String>,
+    /// A hash of it: it is as long as the fleet is big.
+    last: Option<u64>,
     since: Timestamp,
 }
 
@@ -20,9 +22,13 @@ impl Progress {
     pub(crate) fn look(&mut self, snapshot: &Snapshot, plan: &Plan, now: Timestamp) {
         let observed = &snapshot.observed;
         // Held steps say when they are tried again, which is no progress: their states are left out.
-        let steps: Vec<_> = plan.steps.iter().map(|step| (&step.object, &step.action)).collect();
-        let picture = format!("{steps:?}{:?}{:?}", observed.consoles, observed.clusters);
-        if self.last.as_ref() != Some(&picture) {
+        let mut picture = DefaultHasher::new();
+        for step in &plan.steps {
+            (&step.object, &step.action).hash(&mut picture);
+        }
+        (&observed.consoles, &observed.clusters).hash(&mut picture);
+        let picture = picture.finish();
+        if self.last != Some(picture) {
             self.last = Some(picture);
             self.since = now;
         }

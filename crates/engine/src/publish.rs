@@ -1,29 +1,41 @@
 //! Telling: events to whoever listens, and Event objects into the store.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
 
 use ashlar_api::{EventType, Kind, ObjectRef};
 use ashlar_plan::{NoteKind, Plan, StepState};
+use jiff::Timestamp;
 
 use crate::{Engine, EngineEvent, Goal, belongs::Belongings, lanes::RunMemory, read::StoreView};
 
 /// What was told of each object last, so that the same is told once.
 #[derive(Default)]
 pub(crate) struct LastTold {
-    told: std::sync::Mutex<BTreeMap<String, String>>,
+    told: Mutex<BTreeMap<String, Saying>>,
+}
+
+struct Saying {
+    text: String,
+    /// When it was so last.
+    seen: Timestamp,
 }
 
 impl LastTold {
     /// Whether this is news about the subject.
-    fn is_news(&self, subject: String, text: &str) -> bool {
-        let mut told = self.told.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        match told.get(&subject) {
-            Some(last) if last == text => false,
-            _ => {
-                told.insert(subject, text.to_owned());
-                true
-            }
-        }
+    fn is_news(&self, subject: String, text: &str, now: Timestamp) -> bool {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = told.insert(subject, Saying { text: text.to_owned(), seen: now });
+        before.is_none_or(|before| before.text != text)
+    }
+
+    /// Forgets what has not been so for a while: when it is so again, it is news again.
+    pub(crate) fn forget_older(&self, age: Duration, now: Timestamp) {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        told.retain(|_, saying| now.duration_since(saying.seen).unsigned_abs() < age);
     }
 }
 
@@ -36,6 +48,7 @@ impl Engine {
         plan: &Plan,
         belongings: &Belongings<'_>,
     ) {
+        let now = self.world.clock.now();
         for step in belongings.steps(plan) {
             let object = step.object.clone();
             let (reason, message) = match &step.state {
@@ -48,7 +61,10 @@ impl Engine {
             if is_blocked {
                 self.record_event(&memory.told, &object, EventType::Warning, &reason, &message).await;
             }
-            if self.last_told.is_news(format!("{object} {is_blocked}"), &format!("{reason} {message}")) {
+            // An object may be blocked by two things at once; what it waits for is one thing after the other.
+            let about = if is_blocked { reason.as_str() } else { "" };
+            let subject = format!("{object} {is_blocked} {about}");
+            if self.last_told.is_news(subject, &format!("{reason} {message}"), now) {
                 self.sink.event(&if is_blocked {
                     EngineEvent::Blocked { object, reason, message }
                 } else {
@@ -56,8 +72,9 @@ impl Engine {
                 });
             }
         }
-        for note in plan.report.notes.iter().filter(|note| note.kind == NoteKind::Notice) {
-            if self.last_told.is_news(format!("{} {}", note.object, note.reason), &note.message) {
+        let is_told = |note: &&ashlar_plan::Note| matches!(note.kind, NoteKind::Notice | NoteKind::Warning);
+        for note in plan.report.notes.iter().filter(is_told) {
+            if self.last_told.is_news(format!("{} {}", note.object, note.reason), &note.message, now) {
                 self.sink.event(&EngineEvent::Notice(note.clone()));
             }
         }
@@ -73,7 +90,7 @@ impl Engine {
     pub(crate) fn tell_lack(&self, goal: &Goal, lack: Option<&str>) {
         let (Some(cluster), Some(lack)) = (goal.cluster(), lack) else { return };
         let object = ObjectRef::new(Kind::Cluster, &cluster.namespace, &cluster.name);
-        if self.last_told.is_news(format!("{object} lack"), lack) {
+        if self.last_told.is_news(format!("{object} lack"), lack, self.world.clock.now()) {
             let (reason, message) = ("NotUp".to_owned(), lack.to_owned());
             self.sink.event(&EngineEvent::Waiting { object, reason, message });
         }

@@ -1,7 +1,7 @@
 //! What failed in this run, and when it may be tried again.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Mutex, PoisonError},
     time::Duration,
 };
@@ -23,8 +23,8 @@ struct State {
     attempts: BTreeMap<(ObjectRef, Action), Attempts>,
     /// What succeeded, in case that nothing comes of it.
     repeats: BTreeMap<(ObjectRef, Action), Repeats>,
-    /// Hosts that refused us for good.
-    stopped: BTreeMap<String, Block>,
+    /// Hosts that refused us for good, and since when.
+    stopped: BTreeMap<String, (Block, Timestamp)>,
 }
 
 struct Attempts {
@@ -92,8 +92,29 @@ impl Retries {
     }
 
     /// Notes that a host is out of bounds for the rest of the run.
-    pub(crate) fn stop_host(&self, host: &str, block: Block) {
-        self.lock().stopped.insert(host.to_owned(), block);
+    pub(crate) fn stop_host(&self, host: &str, block: Block, now: Timestamp) {
+        self.lock().stopped.entry(host.to_owned()).or_insert((block, now));
+    }
+
+    /// Forgets what is older than `rest`, so that the daemon tries again what blocked it; says which hosts may be used
+    /// again.
+    pub(crate) fn forget_older(&self, rest: Duration, now: Timestamp, settings: &Settings) -> Vec<String> {
+        let is_young = |since: Timestamp, age: Duration| {
+            jiff::SignedDuration::try_from(age).is_ok_and(|age| now.duration_since(since) < age)
+        };
+        let mut state = self.lock();
+        state.attempts.retain(|_, attempts| is_young(attempts.not_before, rest));
+        state.repeats.retain(|_, repeats| is_young(repeats.last, settings.backoff_limit * 2));
+        let (stopped, freed) = std::mem::take(&mut state.stopped)
+            .into_iter()
+            .partition(|(_, (_, since))| is_young(*since, rest));
+        state.stopped = stopped;
+        BTreeMap::into_keys(freed).collect()
+    }
+
+    /// Forgets everything, as a new run does; says which hosts may be used again.
+    pub(crate) fn forget_all(&self) -> Vec<String> {
+        std::mem::take(&mut *self.lock()).stopped.into_keys().collect()
     }
 
     /// Forgets what led to a success. One whose effect is never seen (a host that shows what was, or somebody who undoes
@@ -128,14 +149,17 @@ impl Retries {
     /// Holds steps of the plan that may not be taken now. What comes after a held step of the same object waits for it.
     pub(crate) fn hold(&self, plan: &mut Plan, now: Timestamp) {
         let state = self.lock();
-        let mut held: Vec<ObjectRef> = Vec::new();
+        if state.attempts.is_empty() && state.stopped.is_empty() {
+            return;
+        }
+        let mut held: BTreeSet<ObjectRef> = BTreeSet::new();
         for step in plan.steps.iter_mut().filter(|step| step.state == StepState::Ready) {
             if held.contains(&step.object) {
                 let message = "comes after the step before it".to_owned();
                 step.state = StepState::Waiting(Wait { reason: "EarlierStep".to_owned(), message });
             } else if let Some(new) = state.holds(step, now) {
                 step.state = new;
-                held.push(step.object.clone());
+                held.insert(step.object.clone());
             }
         }
     }
@@ -154,7 +178,7 @@ impl Retries {
 
 impl State {
     fn holds(&self, step: &Step, now: Timestamp) -> Option<StepState> {
-        if let Some(block) = self.stopped.get(&step.host) {
+        if let Some((block, _)) = self.stopped.get(&step.host) {
             return Some(StepState::Blocked(block.clone()));
         }
         let attempts = self.attempts.get(&key(step)?)?;
@@ -273,7 +297,27 @@ mod tests {
     #[test]
     fn a_stopped_host_stops_all_of_its_steps() {
         let retries = Retries::default();
-        retries.stop_host("h1", Block { reason: "Fenced".to_owned(), message: "fenced".to_owned() });
+        retries.stop_host("h1", Block { reason: "Fenced".to_owned(), message: "fenced".to_owned() }, at(0));
         assert!(matches!(state_at(&retries, 0), StepState::Blocked(block) if block.reason == "Fenced"));
+    }
+
+    #[test]
+    fn what_blocked_is_tried_again_after_a_rest() {
+        let (retries, settings) = (Retries::default(), Settings::new(uuid::Uuid::nil()));
+        let rest = Duration::from_secs(300);
+        retries.stop_host("h1", Block { reason: "Fenced".to_owned(), message: "fenced".to_owned() }, at(0));
+        let block = Block { reason: "NameTaken".to_owned(), message: "taken".to_owned() };
+        retries.blocked(&Step { host: "h2".to_owned(), ..step("b") }, block, at(0));
+        assert!(retries.forget_older(rest, at(299), &settings).is_empty());
+        assert!(matches!(state_at(&retries, 299), StepState::Blocked(_)));
+        assert_eq!(retries.forget_older(rest, at(300), &settings), ["h1"]);
+        assert_eq!(state_at(&retries, 300), StepState::Ready);
+        assert!(retries.lock().attempts.is_empty(), "what was tried long ago takes no room");
+        // A pause that is not over is kept.
+        retries.failed(&step("a"), "busy", at(300), &settings);
+        retries.forget_older(Duration::ZERO, at(300), &settings);
+        assert!(matches!(state_at(&retries, 300), StepState::Waiting(_)));
+        retries.forget_all();
+        assert_eq!(state_at(&retries, 300), StepState::Ready);
     }
 }

@@ -1,26 +1,14 @@
-//! The pass loop: observe, plan, check, commit, act, until the goal is met.
+//! A run: passes until the goal is met.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use ashlar_plan::{Plan, Snapshot, StepState};
 use jiff::Timestamp;
 
 use crate::{
-    BlockedStep, Engine, EngineError, Goal, RunSummary, Scope,
-    belongs::Belongings,
-    commit::Committed,
-    goal::Verdict,
-    lanes::{Lanes, RunMemory},
-    progress::Progress,
+    Engine, EngineError, Goal, RunSummary, Scope, belongs::Belongings, goal::Verdict, lanes::RunMemory,
+    pass::Worker, progress::Progress,
 };
-
-/// Passes in a row that may decide something new. A plan decides all that it can at once, so that a handful suffices:
-/// more means that it never comes to rest.
-const DECIDING_PASSES: u32 = 50;
-
-/// Passes in a row that may lose against other writers. One other writer writes once per command; losing so often
-/// means that somebody works in the store without its lock.
-const CONFLICTS: u32 = 10;
 
 impl Engine {
     pub(crate) async fn run_to(
@@ -34,64 +22,27 @@ impl Engine {
         let ends = started.checked_add(deadline).unwrap_or(Timestamp::MAX);
         self.leases.clear();
         let memory = RunMemory::default();
-        let mut lanes = Lanes::new(self, &memory);
+        let mut worker = Worker::new(self, scope, &memory);
         let mut progress = Progress::new(started);
-        let mut passes = 0;
-        let mut commits = 0;
-        let mut conflicts = 0;
-        let mut deciding = 0;
         loop {
-            passes += 1;
-            lanes.begin_pass();
-            let mut view = lanes.alongside(self.view(scope)).await??;
-            let mut plan =
-                lanes.alongside(self.plan_with_free_addresses(&mut view.snapshot, scope)).await??;
-            memory.retries.hold(&mut plan, clock.now());
-            let belongings = Belongings::new(&view.snapshot, scope);
-            let decisions = std::mem::take(&mut plan.decisions);
-            let in_scope = decisions.into_iter().filter(|commit| belongings.has_commit(commit));
-            let (withheld, wanted): (Vec<_>, Vec<_>) =
-                in_scope.partition(|commit| belongings.takes_away(commit, |object| lanes.is_touched(object)));
-            let held = belongings.subjects(&withheld);
-            let undecided = !wanted.is_empty();
-            match lanes.alongside(self.commit(&view.snapshot, wanted)).await?? {
-                Committed::Nothing => conflicts = 0,
-                Committed::Some(count) => {
-                    commits += count;
-                    conflicts = 0;
-                }
-                Committed::Conflict(count) => {
-                    commits += count;
-                    conflicts = if count == 0 { conflicts + 1 } else { 0 };
-                    if conflicts >= CONFLICTS {
-                        return Err(EngineError::Contended);
-                    }
-                }
-            }
-            deciding = if undecided { deciding + 1 } else { 0 };
-            if deciding > DECIDING_PASSES {
-                let violations = vec!["the rule that a plan comes to rest (Fixpoint)".to_owned()];
-                return Err(EngineError::Violations { violations });
-            }
-            if undecided {
+            let pass = worker.look().await?;
+            let belongings = Belongings::new(pass.snapshot(), scope);
+            if pass.has_decided {
                 if clock.now() >= ends {
-                    return Err(self.too_late(&belongings, &plan, None, deadline));
+                    return Err(self.too_late(&belongings, &pass.plan, None, deadline));
                 }
                 continue;
             }
-            lanes.alongside(self.write_statuses(&mut view.snapshot, &plan)).await??;
-            let belongings = Belongings::new(&view.snapshot, scope);
-            lanes.alongside(self.publish(&memory, &view, &plan, &belongings)).await?;
-            progress.look(&view.snapshot, &plan, clock.now());
-            let is_idle = lanes.is_idle() && withheld.is_empty();
-            let lack = match goal.judge(&view.snapshot, &plan, &belongings, is_idle) {
+            progress.look(pass.snapshot(), &pass.plan, clock.now());
+            let is_idle = worker.lanes.is_idle() && pass.withheld.is_empty();
+            let lack = match goal.judge(pass.snapshot(), &pass.plan, &belongings, is_idle) {
                 Verdict::Met => {
                     return Ok(RunSummary {
-                        passes,
-                        actions: lanes.actions,
-                        commits,
+                        passes: worker.passes,
+                        actions: worker.lanes.actions,
+                        commits: worker.commits,
                         elapsed: clock.now().duration_since(started).unsigned_abs(),
-                        snapshot: view.snapshot,
+                        snapshot: pass.view.snapshot,
                     });
                 }
                 Verdict::Failed(error) => return Err(error),
@@ -100,19 +51,15 @@ impl Engine {
                     found
                 }
             };
-            if is_idle && let Some(error) = self.stuck(&belongings, &plan, &progress) {
+            if is_idle && let Some(error) = self.stuck(&belongings, &pass.plan, &progress) {
                 return Err(error);
             }
             if clock.now() >= ends {
-                return Err(self.too_late(&belongings, &plan, lack, deadline));
+                return Err(self.too_late(&belongings, &pass.plan, lack, deadline));
             }
-            let pause = self.pause(&memory, ends);
-            // The plan takes its decisions for made; those that were withheld are not, so what follows from them waits.
-            plan.steps.retain(|step| {
-                (belongings.has_step(step) || belongings.is_tidying(step)) && !held.contains(&step.object)
-            });
-            lanes.start(&Arc::new(view.snapshot), &plan);
-            lanes.wait(clock.sleep(pause)).await?;
+            let pause = self.pause(&memory, self.settings.poll_interval, ends);
+            drop(worker.start(pass));
+            worker.lanes.wait(clock.sleep(pause)).await?;
         }
     }
 
@@ -125,50 +72,14 @@ impl Engine {
     }
 
     /// How long to wait for news.
-    fn pause(&self, memory: &RunMemory, ends: Timestamp) -> Duration {
+    pub(crate) fn pause(&self, memory: &RunMemory, interval: Duration, ends: Timestamp) -> Duration {
         let now = self.world.clock.now();
         let until = |time: Timestamp| time.duration_since(now).unsigned_abs();
         let retry = memory.retries.next(now).map_or(Duration::MAX, until);
-        self.settings.poll_interval.min(retry).min(until(ends.max(now)))
+        interval.min(retry).min(until(ends.max(now)))
     }
 
-    /// Whether only a person can help: something is blocked, and nothing else can be done, or nothing moved for long.
-    fn stuck(&self, belongings: &Belongings<'_>, plan: &Plan, progress: &Progress) -> Option<EngineError> {
-        let steps: Vec<_> = belongings.steps(plan).collect();
-        let blocks: Vec<BlockedStep> = steps
-            .iter()
-            .filter_map(|step| match &step.state {
-                StepState::Blocked(block) => Some(BlockedStep {
-                    object: step.object.clone(),
-                    host: step.host.clone(),
-                    reason: block.reason.clone(),
-                    message: block.message.clone(),
-                }),
-                // Room comes from a person, or from another command, and this one cannot know of either.
-                StepState::Waiting(wait) if wait.reason == "Unschedulable" => Some(BlockedStep {
-                    object: step.object.clone(),
-                    host: step.host.clone(),
-                    reason: wait.reason.clone(),
-                    message: format!("{}: {}", step.object, wait.message),
-                }),
-                StepState::Ready | StepState::Waiting(_) => None,
-            })
-            .collect();
-        let is_blocked = |object: &ashlar_api::ObjectRef| blocks.iter().any(|block| block.object == *object);
-        let can_move = steps.iter().any(|step| match step.state {
-            StepState::Ready => true,
-            StepState::Waiting(_) => !is_blocked(&step.object),
-            StepState::Blocked(_) => false,
-        });
-        // A host that lets go of an image file takes it anew afterwards.
-        let can_move = can_move
-            || plan.steps.iter().any(|step| step.state == StepState::Ready && belongings.is_tidying(step));
-        let patient = progress.quiet_for(self.world.clock.now()) < self.settings.blocked_patience;
-        let is_stuck = !blocks.is_empty() && (!can_move || !patient);
-        is_stuck.then_some(EngineError::Blocked { blocks })
-    }
-
-    fn too_late(
+    pub(crate) fn too_late(
         &self,
         belongings: &Belongings<'_>,
         plan: &Plan,

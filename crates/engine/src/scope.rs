@@ -1,9 +1,10 @@
 //! What a command is about: which part of the world is looked at and worked on.
 
 use ashlar_api::NamespacedName;
+use serde::{Deserialize, Serialize};
 
 /// Which part of the world is looked at and worked on. The store is always read whole.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Scope {
     /// All hosts and all clusters.
     All,

@@ -18,9 +18,9 @@ pub struct Settings {
     pub bulk_bytes_per_s: u64,
     /// How often the world is looked at while something is being waited for.
     pub poll_interval: Duration,
-    /// Calls that change a host at the same time, on one host. libvirtd serves 20 workers a client by default, of
-    /// which 5 are kept for priority calls; a full upload saturates a disk by itself, so 4 keep a host busy while
-    /// leaving it able to answer observations.
+    /// Calls that change a host at the same time, on one host. Ending a domain takes libvirt two seconds of waiting, so that
+    /// many at a time decide how long many take; libvirtd serves 20 workers by default, of which 5 are kept for priority
+    /// calls. Transfers have one connection, and go one after the other whatever stands here.
     pub calls_per_host: usize,
     /// Image files are sent in chunks of so many bytes, a multiple of 1 MiB: what a cut link costs at most, and what
     /// has to arrive within one deadline.
@@ -37,6 +37,15 @@ pub struct Settings {
     pub attempts: u32,
     /// How long a run goes on when something is blocked and nothing else moves either.
     pub blocked_patience: Duration,
+    /// How often the daemon looks at a world in which nothing moves. What people change in the store it notices at once.
+    pub resync_period: Duration,
+    /// After this long the daemon tries again what blocked it: by then somebody may have helped.
+    pub blocked_rest: Duration,
+    /// How long the daemon waits for calls under way when it is told to stop.
+    pub stop_grace: Duration,
+    /// Several daemons share the store, and this one leads now: it takes all hosts over before it looks at them, so that
+    /// whatever the one before it still does there ends.
+    pub takes_hosts_over: bool,
     /// Events kept in the store; the oldest go first.
     pub events_kept: usize,
     /// The clock is right, however far it is from what was recorded last: a person says so.
@@ -52,13 +61,17 @@ impl Settings {
             call_deadline: Duration::from_secs(60),
             bulk_bytes_per_s: 4 * 1024 * 1024,
             poll_interval: Duration::from_secs(2),
-            calls_per_host: 4,
+            calls_per_host: 16,
             upload_chunk_bytes: 32 << 20,
             upload_hosts: 4,
             backoff_first: Duration::from_secs(1),
             backoff_limit: Duration::from_secs(30),
             attempts: 20,
             blocked_patience: Duration::from_secs(20),
+            resync_period: Duration::from_secs(30),
+            blocked_rest: Duration::from_secs(5 * 60),
+            stop_grace: Duration::from_secs(20),
+            takes_hosts_over: false,
             events_kept: 1000,
             trust_clock: false,
         }

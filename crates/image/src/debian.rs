@@ -25,6 +25,9 @@ impl Default for Debian {
     }
 }
 
+/// A mirror that fails once is asked again.
+pub(crate) const APT_RETRIES: &str = "--aptopt=Acquire::Retries \"5\"";
+
 impl Debian {
     /// Downloads and unpacks packages without installing them; for a kernel and a static program.
     pub(crate) fn extract(
@@ -35,7 +38,7 @@ impl Debian {
         into: &Path,
     ) -> Result<()> {
         Run::new(stage, "mmdebstrap", 600, ctx.cancel)
-            .args(["--quiet", "--variant=extract", "--mode=root", "--format=directory"])
+            .args(["--quiet", "--variant=extract", "--mode=root", "--format=directory", APT_RETRIES])
             .arg(format!("--include={}", packages.join(",")))
             .args([&self.suite, into.to_string_lossy().as_ref(), &self.mirror])
             .output()?;

@@ -138,7 +138,19 @@ fn classify(target: &KubeTarget, what: &str, error: &kube::Error) -> EffectError
         }
         _ => EffectErrorKind::Unreachable,
     };
-    EffectError::new(kind, format!("cluster {}: could not {what}: {}", target.cluster, chain(error)))
+    EffectError::new(
+        kind,
+        format!("cluster {}: could not {what}: {}{}", target.cluster, chain(error), causes(error)),
+    )
+}
+
+/// What the server adds to its message: of an eviction that is refused, which budget and why.
+fn causes(error: &kube::Error) -> String {
+    let kube::Error::Api(status) = error else { return String::new() };
+    let causes = status.details.iter().flat_map(|details| &details.causes);
+    let told: Vec<&str> =
+        causes.map(|cause| cause.message.as_str()).filter(|message| !message.is_empty()).collect();
+    if told.is_empty() { String::new() } else { format!(" ({})", told.join("; ")) }
 }
 
 /// The error with its causes; causes that repeat what stands already are left out.

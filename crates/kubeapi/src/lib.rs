@@ -9,15 +9,17 @@ mod client;
 mod connector;
 mod etcd;
 mod observe;
+mod pods;
 
 use std::collections::BTreeMap;
 
+use ashlar_api::NamespacedName;
 use ashlar_engine::effects::{EffectError, KubeApi, KubeTarget, NodeNow, NodePatch};
 use ashlar_plan::ClusterWorld;
 use async_trait::async_trait;
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Node, Secret};
-use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams};
+use k8s_openapi::api::core::v1::{Node, Pod, Secret};
+use kube::api::{Api, DeleteParams, DynamicObject, EvictParams, Patch, PatchParams};
 use kube::core::{ApiResource, GroupVersionKind, ObjectMeta};
 use zeroize::Zeroizing;
 
@@ -42,15 +44,34 @@ fn dynamic_api(client: kube::Client, resource: &ApiResource, namespace: Option<&
     }
 }
 
+impl Clients {
+    /// Where an object belongs, its kind and its name.
+    fn api_of<'o>(
+        &self,
+        target: &KubeTarget,
+        object: &'o serde_json::Value,
+    ) -> Result<(Api<DynamicObject>, &'o str, &'o str), EffectError> {
+        let text = |pointer: &str| object.pointer(pointer).and_then(|value| value.as_str());
+        let (Some(api_version), Some(kind), Some(name)) =
+            (text("/apiVersion"), text("/kind"), text("/metadata/name"))
+        else {
+            return Err(client::refused(target, "apply an object without apiVersion, kind or name"));
+        };
+        let resource = resource_of(api_version, kind);
+        Ok((dynamic_api(self.client(target)?, &resource, text("/metadata/namespace")), kind, name))
+    }
+}
+
 #[async_trait]
 impl KubeApi for Clients {
     async fn observe(
         &self,
         target: &KubeTarget,
         addons: &[(String, String, String, String, String)],
+        drained: &[String],
     ) -> Result<ClusterWorld, EffectError> {
         let client = self.client(target)?;
-        let world = self.bounded(target, "observe", observe::observe(client, addons)).await;
+        let world = self.bounded(target, "observe", observe::observe(client, addons, drained)).await;
         if world.is_err() {
             // A client whose host went away must not be asked for ever: the next call dials anew.
             self.forget(&target.cluster);
@@ -101,15 +122,14 @@ impl KubeApi for Clients {
         client::absent_is_fine(gone.map(drop))
     }
 
+    async fn exists(&self, target: &KubeTarget, object: &serde_json::Value) -> Result<bool, EffectError> {
+        let (api, kind, name) = self.api_of(target, object)?;
+        let what = format!("look for {kind} {name}");
+        Ok(self.bounded(target, &what, api.get_metadata_opt(name)).await?.is_some())
+    }
+
     async fn apply(&self, target: &KubeTarget, object: &serde_json::Value) -> Result<(), EffectError> {
-        let text = |pointer: &str| object.pointer(pointer).and_then(|value| value.as_str());
-        let (Some(api_version), Some(kind), Some(name)) =
-            (text("/apiVersion"), text("/kind"), text("/metadata/name"))
-        else {
-            return Err(client::refused(target, "apply an object without apiVersion, kind or name"));
-        };
-        let api =
-            dynamic_api(self.client(target)?, &resource_of(api_version, kind), text("/metadata/namespace"));
+        let (api, kind, name) = self.api_of(target, object)?;
         let params = PatchParams::apply(FIELD_MANAGER).force();
         let what = format!("apply {kind} {name}");
         self.bounded(target, &what, async { api.patch(name, &params, &Patch::Apply(object)).await.map(drop) })
@@ -142,6 +162,22 @@ impl KubeApi for Clients {
             nodes.patch(node, &params, &Patch::Merge(&change)).await.map(drop)
         })
         .await
+    }
+
+    async fn cordon(&self, target: &KubeTarget, node: &str) -> Result<(), EffectError> {
+        let nodes: Api<Node> = Api::all(self.client(target)?);
+        let what = format!("cordon node {node}");
+        self.bounded(target, &what, async { nodes.cordon(node).await.map(drop) }).await
+    }
+
+    async fn evict(&self, target: &KubeTarget, pod: &NamespacedName) -> Result<(), EffectError> {
+        let pods: Api<Pod> = Api::namespaced(self.client(target)?, &pod.namespace);
+        let params = EvictParams::default();
+        let what = format!("evict pod {pod}");
+        // 429 says that a budget refuses now, and its details name it.
+        let gone =
+            self.bounded(target, &what, async { pods.evict(&pod.name, &params).await.map(drop) }).await;
+        client::absent_is_fine(gone)
     }
 
     async fn delete_node(&self, target: &KubeTarget, node: &str) -> Result<(), EffectError> {

@@ -16,22 +16,28 @@ const ADDON_DIGEST: &str = "ashlar.dev/addon-digest";
 
 type AddonRef = (String, String, String, String, String);
 
-pub(crate) async fn observe(client: Client, addons: &[AddonRef]) -> Result<ClusterWorld, kube::Error> {
+pub(crate) async fn observe(
+    client: Client,
+    addons: &[AddonRef],
+    drained: &[String],
+) -> Result<ClusterWorld, kube::Error> {
     let nodes: Api<Node> = Api::all(client.clone());
     let pods: Api<Pod> = Api::namespaced(client.clone(), SYSTEM_NAMESPACE);
     let secrets: Api<Secret> = Api::namespaced(client.clone(), SYSTEM_NAMESPACE);
     let every = ListParams::default();
     let tokens = ListParams::default().fields("type=bootstrap.kubernetes.io/token");
-    let (nodes, pods, tokens, addons) = tokio::try_join!(
+    let (nodes, pods, tokens, addons, drained) = tokio::try_join!(
         nodes.list(&every),
         pods.list(&every),
         secrets.list(&tokens),
-        observe_addons(client, addons)
+        observe_addons(client.clone(), addons),
+        crate::pods::of_nodes(client, drained)
     )?;
     Ok(ClusterWorld {
         nodes: nodes.items.into_iter().map(|node| (node.name_any(), node_seen(&node))).collect(),
         bootstrap_tokens: tokens.items.iter().filter_map(token_expiry).collect(),
         addons,
+        pods: drained,
         system_pods_ready: count(pods.items.iter().filter(|pod| is_ready(pod)).count()),
         system_pods: count(pods.items.len()),
     })
@@ -76,6 +82,7 @@ fn node_seen(node: &Node) -> NodeSeen {
             // Effects that are not known are nobody's that Ashlar could have set.
             .filter_map(|taint| serde_json::from_value(taint_alone(taint)).ok())
             .collect(),
+        unschedulable: node.spec.as_ref().and_then(|spec| spec.unschedulable).unwrap_or(false),
     }
 }
 
@@ -167,7 +174,7 @@ mod tests {
                 object.to_owned(),
             )
         };
-        let world = observe(client, &[addon("flannel", "kube-flannel-ds"), addon("absent", "nobody")])
+        let world = observe(client, &[addon("flannel", "kube-flannel-ds"), addon("absent", "nobody")], &[])
             .await
             .expect("answers");
         assert!(world.nodes["demo-ctrl-1"].ready);
@@ -183,6 +190,7 @@ mod tests {
     async fn a_missing_answer_is_an_error_and_never_an_empty_world() {
         let error = observe(
             client(&[("/api/v1/nodes", r#"{"kind":"NodeList","apiVersion":"v1","metadata":{},"items":[]}"#)]),
+            &[],
             &[],
         )
         .await;

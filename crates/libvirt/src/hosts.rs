@@ -1,4 +1,4 @@
-//! The hosts: per host a trunk, a control lane and a bulk lane, opened when they are first needed.
+//! The hosts: per host a trunk, a control lane, a bulk lane and some work lanes, opened when they are first needed.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -14,12 +14,19 @@ use tokio::sync::oneshot;
 
 use crate::counters::Counters;
 use crate::ffi::Connection;
-use crate::lane::{CallError, Lane};
+use crate::lane::{CallError, Lane, Manners};
 use crate::settings::Settings;
 use crate::ssh::{Ssh, Trunk};
 
 /// A socket's path has 107 characters at most, and ssh appends 17 to it while it opens one.
 const MAX_DIR: usize = 60;
+
+/// Domains that start or end at the same time on one host. Ending one takes libvirt two seconds, of which it works for
+/// few milliseconds: with one connection a hundred take minutes. libvirtd serves 20 workers at a time unless it is told
+/// otherwise; some of them must stay for questions, and for other people.
+const WORK_LANES: usize = 16;
+/// After so long without work a work lane's connection is closed: a pool of a thousand hosts would have thousands.
+const WORK_LANE_IDLE: Duration = Duration::from_secs(10);
 
 /// A namespace of the host, if it is not the host's own, with an address and a port there.
 pub(crate) type Destination = (Option<String>, Ipv4Addr, u16);
@@ -53,6 +60,8 @@ pub(crate) struct Entry {
     trunk: tokio::sync::Mutex<Option<Trunk>>,
     control: Mutex<Option<Arc<Lane>>>,
     bulk: Mutex<Option<Arc<Lane>>>,
+    work: Mutex<Vec<Arc<Lane>>>,
+    work_manners: Manners,
     quiet: Mutex<Quiet>,
 }
 
@@ -68,8 +77,10 @@ struct Quiet {
 pub(crate) enum Via {
     /// Questions and short commands.
     Control,
-    /// Transfers and everything that takes long.
+    /// Transfers, and what keeps the host's disk busy.
     Bulk,
+    /// What takes long and needs little: several at a time, each on a lane of its own.
+    Work,
 }
 
 /// How long a call may take.
@@ -125,6 +136,8 @@ impl Hosts {
             trunk: tokio::sync::Mutex::default(),
             control: Mutex::default(),
             bulk: Mutex::default(),
+            work: Mutex::default(),
+            work_manners: Manners { idle_limit: Some(WORK_LANE_IDLE), ..Manners::default() },
             quiet: Mutex::default(),
         });
         entries.insert(target.name.clone(), Arc::clone(&entry));
@@ -197,10 +210,11 @@ impl Entry {
         job: impl FnOnce(&Connection, &Counters, &mut bool) -> Result<T, CallError> + Send + 'static,
     ) -> Result<T, EffectError> {
         self.check_quiet()?;
-        // Bulk transfers have a connection of their own: on the trunk they would be in everybody's way.
+        // Bulk transfers have a connection of their own: on the trunk they would be in everybody's way. So have work
+        // lanes: sshd gives one connection ten sessions unless it is told otherwise.
         let trunk = match via {
             Via::Control => Some(self.trunk().await?),
-            Via::Bulk => None,
+            Via::Bulk | Via::Work => None,
         };
         let host = &self.ssh.target.name;
         let lane = self.lane(via)?;
@@ -260,31 +274,57 @@ impl Entry {
     }
 
     fn lane(&self, via: Via) -> Result<Arc<Lane>, EffectError> {
-        let mut slot = self.slot(via).lock().unwrap_or_else(PoisonError::into_inner);
+        let slot = match via {
+            Via::Control => &self.control,
+            Via::Bulk => &self.bulk,
+            Via::Work => return self.work_lane(),
+        };
+        let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(lane) = slot.as_ref() {
             return Ok(Arc::clone(lane));
         }
-        let name = format!("{}-{}", if via == Via::Control { "ctl" } else { "bulk" }, self.ssh.target.name);
-        let lane =
-            Lane::start(&name, self.ssh.clone(), &self.dir, Arc::clone(&self.counters)).map_err(|error| {
-                EffectError::new(
-                    EffectErrorKind::Exhausted,
-                    format!("host {}: no thread for its connection: {error}", self.ssh.target.name),
-                )
-            })?;
-        Ok(Arc::clone(slot.insert(Arc::new(lane))))
+        let name = if via == Via::Control { "ctl" } else { "bulk" };
+        let lane = self.start_lane(name, Manners::default())?;
+        Ok(Arc::clone(slot.insert(lane)))
     }
 
-    fn slot(&self, via: Via) -> &Mutex<Option<Arc<Lane>>> {
-        match via {
-            Via::Control => &self.control,
-            Via::Bulk => &self.bulk,
+    /// The work lane that has least to do; a new one while all are busy.
+    fn work_lane(&self) -> Result<Arc<Lane>, EffectError> {
+        let mut lanes = self.work.lock().unwrap_or_else(PoisonError::into_inner);
+        match lanes.iter().min_by_key(|lane| lane.load()) {
+            Some(lane) if lane.load() == 0 || lanes.len() >= WORK_LANES => Ok(Arc::clone(lane)),
+            _ => {
+                let lane = self.start_lane("work", self.work_manners.clone())?;
+                lanes.push(Arc::clone(&lane));
+                Ok(lane)
+            }
         }
+    }
+
+    fn start_lane(&self, kind: &str, manners: Manners) -> Result<Arc<Lane>, EffectError> {
+        let host = &self.ssh.target.name;
+        let (ssh, counters) = (self.ssh.clone(), Arc::clone(&self.counters));
+        Lane::start(&format!("{kind}-{host}"), ssh, &self.dir, counters, manners).map(Arc::new).map_err(
+            |error| {
+                EffectError::new(
+                    EffectErrorKind::Exhausted,
+                    format!("host {host}: no thread for its connection: {error}"),
+                )
+            },
+        )
     }
 
     fn give_up(&self, via: Via, lane: &Arc<Lane>) {
         lane.give_up();
-        let mut slot = self.slot(via).lock().unwrap_or_else(PoisonError::into_inner);
+        let slot = match via {
+            Via::Control => &self.control,
+            Via::Bulk => &self.bulk,
+            Via::Work => {
+                let mut lanes = self.work.lock().unwrap_or_else(PoisonError::into_inner);
+                return lanes.retain(|other| !Arc::ptr_eq(other, lane));
+            }
+        };
+        let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
         if slot.as_ref().is_some_and(|current| Arc::ptr_eq(current, lane)) {
             *slot = None;
         }

@@ -1,5 +1,5 @@
 //! A lane: one connection to a host's libvirt, with a thread of its own. Control calls and bulk transfers of a host
-//! have one each, so that an upload holds no question up.
+//! have one each, so that an upload holds no question up; domains start and end on several.
 //!
 //! libvirt's calls block, and a hung daemon blocks them for long. Nobody waits for that: whoever asks has a deadline;
 //! when it passes, the lane is given up, its `ssh` is killed (which ends the blocked call), and the next question
@@ -8,8 +8,8 @@
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -32,6 +32,16 @@ type Job = Box<dyn FnOnce(&mut Session) + Send>;
 pub(crate) struct Lane {
     jobs: SyncSender<Job>,
     process: Arc<Process>,
+    load: Arc<AtomicUsize>,
+}
+
+/// How a lane treats its connection.
+#[derive(Clone, Default)]
+pub(crate) struct Manners {
+    /// It is closed when nothing was asked for so long, and opened anew for the next question.
+    pub(crate) idle_limit: Option<Duration>,
+    /// Lanes that share this connect one after the other: sshd turns away whom it has no time for.
+    pub(crate) turn: Arc<Mutex<()>>,
 }
 
 /// The `ssh` under a lane's connection, within reach of those who give the lane up.
@@ -48,6 +58,7 @@ pub(crate) struct Session {
     ssh: Ssh,
     dir: PathBuf,
     process: Arc<Process>,
+    manners: Manners,
     connection: Option<Connection>,
     /// Whether the network filter was seen on this host.
     pub(crate) filter_seen: bool,
@@ -56,26 +67,50 @@ pub(crate) struct Session {
 
 impl Lane {
     /// Starts the thread; it connects when it is first asked something.
-    pub(crate) fn start(name: &str, ssh: Ssh, dir: &Path, counters: Arc<Counters>) -> std::io::Result<Self> {
+    pub(crate) fn start(
+        name: &str,
+        ssh: Ssh,
+        dir: &Path,
+        counters: Arc<Counters>,
+        manners: Manners,
+    ) -> std::io::Result<Self> {
         let (jobs, queue) = sync_channel(QUEUE);
         let process = Arc::new(Process::default());
         let dir = dir.to_owned();
         let shared = Arc::clone(&process);
+        let load = Arc::new(AtomicUsize::new(0));
+        let done = Arc::clone(&load);
         std::thread::Builder::new().name(name.to_owned()).spawn(move || {
             // libvirt's handles belong to this thread: the session is made here.
-            let session =
-                Session { ssh, dir, process: shared, connection: None, filter_seen: false, counters };
-            run(session, queue);
+            let session = Session {
+                ssh,
+                dir,
+                process: shared,
+                manners,
+                connection: None,
+                filter_seen: false,
+                counters,
+            };
+            run(session, queue, &done);
         })?;
-        Ok(Lane { jobs, process })
+        Ok(Lane { jobs, process, load })
     }
 
     /// Queues a job; `false` if the queue is full.
     pub(crate) fn submit(&self, job: Job) -> bool {
+        self.load.fetch_add(1, Ordering::SeqCst);
         match self.jobs.try_send(job) {
             Ok(()) => true,
-            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => false,
+            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {
+                self.load.fetch_sub(1, Ordering::SeqCst);
+                false
+            }
         }
+    }
+
+    /// Jobs that it has not done yet.
+    pub(crate) fn load(&self) -> usize {
+        self.load.load(Ordering::SeqCst)
     }
 
     /// Whether libvirt answered on a new connection, and now says what the host is. That takes long once: where its
@@ -115,14 +150,27 @@ impl Process {
     }
 }
 
-fn run(mut session: Session, queue: Receiver<Job>) {
-    while let Ok(job) = queue.recv() {
+fn run(mut session: Session, queue: Receiver<Job>, load: &AtomicUsize) {
+    while let Some(job) = next(&mut session, &queue) {
         job(&mut session);
+        load.fetch_sub(1, Ordering::SeqCst);
         if session.process.given_up.load(Ordering::SeqCst) {
             break;
         }
     }
     session.disconnect();
+}
+
+/// What to do next; none when nobody can ask any more.
+fn next(session: &mut Session, queue: &Receiver<Job>) -> Option<Job> {
+    if let Some(limit) = session.manners.idle_limit {
+        match queue.recv_timeout(limit) {
+            Ok(job) => return Some(job),
+            Err(RecvTimeoutError::Timeout) => session.disconnect(),
+            Err(RecvTimeoutError::Disconnected) => return None,
+        }
+    }
+    queue.recv().ok()
 }
 
 impl Session {
@@ -172,6 +220,8 @@ impl Session {
     /// leaves us the process with its exit code and words.
     fn connect(&mut self, trunk: Option<&Path>) -> Result<Connection, EffectError> {
         static COUNT: AtomicU64 = AtomicU64::new(0);
+        let turn = Arc::clone(&self.manners.turn);
+        let _turn = turn.lock().unwrap_or_else(PoisonError::into_inner);
         let host = self.ssh.target.name.clone();
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let socket = self.dir.join(format!("l-{}-{number}", std::process::id()));

@@ -55,7 +55,8 @@ fn uploads_arrive_whole_and_a_wiped_seed_is_zeros_in_its_own_blocks() {
             ..place.volume("ashlar-test-seed.iso")
         };
         hosts.create_volume(host, &volume).await.unwrap();
-        let source = VolumeSource::Bytes(std::sync::Arc::new(zeroize::Zeroizing::new(seed.clone())));
+        let bytes = std::sync::Arc::new(zeroize::Zeroizing::new(seed.clone()));
+        let source = VolumeSource::Bytes { bytes, length: seed.len() as u64 };
         hosts.upload_volume(host, place.pool, &volume.file_name, source).await.unwrap();
         let path = format!("{}/{}", place.pool_path, volume.file_name);
         assert_eq!(hosts.file_sha256(host, &path).await.unwrap(), hex(&seed));

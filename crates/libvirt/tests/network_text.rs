@@ -48,7 +48,7 @@ fn overlay() -> HostNetwork {
             }),
         }),
         guarded: Vec::new(),
-        hosts: [[10, 0, 0, 11].into(), [10, 0, 0, 12].into()].into(),
+        hosts: std::sync::Arc::new([[10, 0, 0, 11].into(), [10, 0, 0, 12].into()].into()),
         dns: BTreeSet::new(),
         taps: BTreeMap::from([
             filter("a-ctrl-1", "default/a", "52:54:00:00:00:01", &[[10, 30, 1, 2], [10, 30, 1, 1]]),

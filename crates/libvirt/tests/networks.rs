@@ -190,7 +190,7 @@ async fn matrix(scene: &Scene<'_>, hosts: &Hosts, from: &str, to: &str) -> Vec<&
 async fn seen(scene: &Scene<'_>, hosts: &Hosts, network: &str, host: usize) -> Option<NetworkSeen> {
     let uid = scene.snapshot.networks[network].metadata.uid.unwrap();
     match hosts.observe_networks(&scene.target(host)).await.unwrap() {
-        NetworksSeen::Seen { networks, foreign } => {
+        NetworksSeen::Seen { networks, foreign, .. } => {
             assert!(foreign.is_empty(), "{foreign:?}");
             networks.get(&uid).cloned()
         }

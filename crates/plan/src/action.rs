@@ -4,7 +4,7 @@ use ashlar_api::NamespacedName;
 use serde::{Deserialize, Serialize};
 
 /// One change of the world. The object named says everything else; there is no choice left to make.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(tag = "action", rename_all = "camelCase", rename_all_fields = "camelCase")]
 #[expect(missing_docs, reason = "the field names the object; the variant's doc says the rest")]
 pub enum Action {
@@ -51,6 +51,10 @@ pub enum Action {
     RemoveEtcdMember { machine: NamespacedName },
     /// Gives a machine's node the labels and taints that its group says, and takes away those it said before.
     ConfigureNode { machine: NamespacedName },
+    /// Marks a machine's node, so that no new pods come to it.
+    CordonNode { machine: NamespacedName },
+    /// Asks a pod on a machine's node to go elsewhere; PodDisruptionBudgets may refuse.
+    EvictPod { machine: NamespacedName, pod: NamespacedName },
     /// Deletes the Node object of a machine that is gone.
     DeleteNode { machine: NamespacedName },
     /// Makes a network on a host what it should be there: devices, gateway, filters of the machines' taps.
@@ -60,6 +64,39 @@ pub enum Action {
 }
 
 impl Action {
+    /// Whether it changes a host, which only the holder of the host's lease may.
+    pub fn changes_host(&self) -> bool {
+        use Action as A;
+        match self {
+            A::CreateVolume { .. }
+            | A::FillVolume { .. }
+            | A::DefineDomain { .. }
+            | A::StartDomain { .. }
+            | A::ShutdownDomain { .. }
+            | A::DestroyDomain { .. }
+            | A::UndefineDomain { .. }
+            | A::EjectSeed { .. }
+            | A::WipeVolume { .. }
+            | A::DeleteVolume { .. }
+            | A::EnsureNetwork { .. }
+            | A::RemoveNetwork { .. } => true,
+            A::CreateClusterPki { .. }
+            | A::CreateJoinToken { .. }
+            | A::CreateSshHostKey { .. }
+            | A::VerifyVolume { .. }
+            | A::PublishJoinToken { .. }
+            | A::RevokeJoinToken { .. }
+            | A::ApplyAddon { .. }
+            | A::PromoteEtcdMember { .. }
+            | A::MoveEtcdLeader { .. }
+            | A::RemoveEtcdMember { .. }
+            | A::ConfigureNode { .. }
+            | A::CordonNode { .. }
+            | A::EvictPod { .. }
+            | A::DeleteNode { .. } => false,
+        }
+    }
+
     /// Whether it takes something away that could not be had back: checked once more right before it is done.
     pub fn is_destructive(&self) -> bool {
         matches!(

@@ -78,22 +78,20 @@ pub fn distrust_emptied_pools(snapshot: &mut Snapshot) {
 
 /// (host, pool UUID) → pool's name.
 fn emptied(snapshot: &Snapshot) -> BTreeMap<(String, Uuid), String> {
-    let mut used = BTreeMap::new();
-    let mut shown = BTreeSet::new();
-    let mut missed = BTreeSet::new();
+    let mut shown: BTreeSet<(&str, Uuid)> = BTreeSet::new();
+    let mut missed: BTreeMap<(&str, Uuid), &str> = BTreeMap::new();
     for volume in snapshot.volumes.values() {
         let spec = &volume.spec;
-        let Some(HostSeen::Seen(world)) = snapshot.observed.hosts.get(&spec.host) else { continue };
-        let place = (spec.host.clone(), spec.pool_uuid);
-        let is_disk = is_used_disk(snapshot, volume);
-        if is_disk {
-            used.insert(place.clone(), spec.pool.clone());
+        let place = (spec.host.as_str(), spec.pool_uuid);
+        if shown.contains(&place) {
+            continue;
         }
-        let is_witness = !volume.metadata.is_deleting() && (is_disk || is_image_file(volume));
+        let Some(HostSeen::Seen(world)) = snapshot.observed.hosts.get(&spec.host) else { continue };
         if is_there(world, spec) {
             shown.insert(place);
-        } else if is_witness {
-            missed.insert(place);
+        } else if !volume.metadata.is_deleting() && (is_used_disk(snapshot, volume) || is_image_file(volume))
+        {
+            missed.insert(place, &spec.pool);
         }
     }
     let is_given_up = |host: &str, pool: &str| {
@@ -101,10 +99,8 @@ fn emptied(snapshot: &Snapshot) -> BTreeMap<(String, Uuid), String> {
         let hosts = annotations.and_then(|annotations| annotations.get(FILES_LOST_ANNOTATION));
         hosts.is_some_and(|hosts| hosts.split(',').any(|lost| lost.trim() == host))
     };
-    used.retain(|place, pool| {
-        missed.contains(place) && !shown.contains(place) && !is_given_up(&place.0, pool)
-    });
-    used
+    missed.retain(|place, pool| !shown.contains(place) && !is_given_up(place.0, pool));
+    missed.into_iter().map(|((host, uuid), pool)| ((host.to_owned(), uuid), pool.to_owned())).collect()
 }
 
 fn is_there(world: &HostWorld, volume: &VolumeSpec) -> bool {

@@ -1,7 +1,5 @@
 //! What a machine's libvirt domain is made of: a pure function of the Machine and its Volumes.
 
-use std::collections::BTreeMap;
-
 use ashlar_api::{
     Accelerator, CpuSet, HugepageSize, Machine, MachineVolumeRole, NamespacedName, NicVlan, NumaCell,
     SYSTEM_NAMESPACE, Volume, VolumeFormat,
@@ -9,7 +7,7 @@ use ashlar_api::{
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::{DomainMark, network};
+use crate::{DomainMark, Objects, network};
 
 /// A domain, free of libvirt's XML; `ashlar-libvirt` writes the XML, the simulation takes it as it is.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -102,7 +100,7 @@ pub struct MissingVolume {
 pub fn domain_spec(
     installation: Uuid,
     machine: &Machine,
-    volumes: &BTreeMap<NamespacedName, Volume>,
+    volumes: &Objects<NamespacedName, Volume>,
     with_seed: bool,
 ) -> Result<DomainSpec, MissingVolume> {
     let find_in = |namespace: &str, name: &str| {

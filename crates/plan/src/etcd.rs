@@ -65,6 +65,15 @@ impl<'s> Etcd<'s> {
         }
     }
 
+    /// A member that is not as it should be, and why.
+    pub(crate) fn sick(&self) -> Option<String> {
+        self.world.members.values().find_map(|member| {
+            let ailment =
+                if member.is_learner { Some("it has no vote".to_owned()) } else { self.ailment(member) };
+            Some(format!("{}: {}", member.name, ailment?))
+        })
+    }
+
     /// Whether the change leaves a majority even if the member that comes is bad, as the Kubernetes project's own
     /// control-plane controller counts (`kubernetes.md` §2.3 of the reference; Cluster API, `targetEtcdClusterHealthy`):
     /// a new member counts as unhealthy, unless it is the second.

@@ -48,11 +48,13 @@ pub enum Guard {
     AddressQuarantine,
     /// An address is asked about before it is given out.
     ForeignAddress,
+    /// Few machines that are not well are replaced at a time, and of control planes one.
+    RemediationLimits,
 }
 
 impl Guard {
     /// All of them.
-    pub const ALL: [Guard; 20] = [
+    pub const ALL: [Guard; 21] = [
         Guard::DomainMark,
         Guard::DomainUuid,
         Guard::RecordedIntent,
@@ -73,6 +75,7 @@ impl Guard {
         Guard::Ledger,
         Guard::AddressQuarantine,
         Guard::ForeignAddress,
+        Guard::RemediationLimits,
     ];
 
     /// Whether it stands.

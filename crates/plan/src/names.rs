@@ -8,6 +8,9 @@ use uuid::Uuid;
 /// Annotation on a Cluster whose `record.stopped` is set: machines are turned off hard (`cluster stop --force`).
 pub const FORCE_STOP_ANNOTATION: &str = "ashlar.dev/force-stop";
 
+/// Label of nodes that came with or after an upgrade: the Kubernetes version whose images they hold.
+pub const VERSION_LABEL: &str = "ashlar.dev/kubernetes-version";
+
 /// Secret with a cluster's CAs.
 pub fn pki_secret(cluster: &NamespacedName) -> NamespacedName {
     NamespacedName::new(&cluster.namespace, format!("{}-pki", cluster.name))
@@ -82,7 +85,8 @@ pub fn provider_id(installation: Uuid, machine_uid: Uuid) -> String {
 
 /// The number at the end of a machine's name; names without one come first.
 pub fn machine_number(name: &str) -> u32 {
-    name.rsplit('-').next().and_then(|number| number.parse().ok()).unwrap_or(0)
+    let digits = name.rfind('-').map_or(name, |at| &name[at + 1..]);
+    digits.parse().unwrap_or(0)
 }
 
 /// A machine's reference.

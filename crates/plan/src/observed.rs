@@ -80,6 +80,9 @@ pub enum NetworksSeen {
         networks: BTreeMap<Uuid, NetworkSeen>,
         /// Interfaces, namespaces and tables whose names are like ours, and which do not carry our mark.
         foreign: BTreeSet<String>,
+        /// What the host calls itself; empty if nobody knows.
+        #[serde(default)]
+        hostname: String,
     },
 }
 
@@ -170,7 +173,7 @@ pub struct VolumeSeen {
 }
 
 /// A cluster, seen through its API.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Hash, Serialize, Deserialize)]
 pub enum ClusterSeen {
     /// The API did not answer (yet).
     Unreachable {
@@ -182,7 +185,7 @@ pub enum ClusterSeen {
 }
 
 /// What the API server says.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Hash, Serialize, Deserialize)]
 pub struct ClusterWorld {
     /// Nodes by name.
     pub nodes: BTreeMap<String, NodeSeen>,
@@ -190,6 +193,9 @@ pub struct ClusterWorld {
     pub bootstrap_tokens: BTreeMap<String, Timestamp>,
     /// Add-ons of ours that are applied: add-on name → digest of the manifest (an annotation of ours).
     pub addons: BTreeMap<String, String>,
+    /// Pods of the nodes whose machines go, or are about to, by node. A node that is not in here was not asked about.
+    #[serde(default)]
+    pub pods: BTreeMap<String, Vec<PodSeen>>,
     /// kube-system pods that are Ready, and all.
     pub system_pods_ready: u32,
     /// All kube-system pods.
@@ -197,7 +203,7 @@ pub struct ClusterWorld {
 }
 
 /// A node.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Hash, Serialize, Deserialize)]
 pub struct NodeSeen {
     /// Condition Ready.
     pub ready: bool,
@@ -213,6 +219,35 @@ pub struct NodeSeen {
     /// Taints, Kubernetes' own among them.
     #[serde(default)]
     pub taints: Vec<Taint>,
+    /// Cordoned: no new pods come.
+    #[serde(default)]
+    pub unschedulable: bool,
+}
+
+/// A pod that would have to leave its node: not one of a DaemonSet, of the node itself, or one that has ended.
+#[derive(Clone, Debug, Default, PartialEq, Hash, Serialize, Deserialize)]
+pub struct PodSeen {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// It was asked to end already.
+    pub terminating: bool,
+    /// The PodDisruptionBudgets that speak for it.
+    pub budgets: Vec<BudgetSeen>,
+}
+
+/// A PodDisruptionBudget, as its status says.
+#[derive(Clone, Debug, Default, PartialEq, Hash, Serialize, Deserialize)]
+pub struct BudgetSeen {
+    /// Its name.
+    pub name: String,
+    /// Pods that may go now.
+    pub disruptions_allowed: u32,
+    /// Pods that have to be healthy.
+    pub desired_healthy: u32,
+    /// Pods that there are to be.
+    pub expected_pods: u32,
 }
 
 /// A cluster's etcd, its members asked one by one.
@@ -293,7 +328,7 @@ impl EtcdStatus {
 }
 
 /// What the serial console of a machine said so far, already understood.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Hash, Serialize, Deserialize)]
 pub struct ConsoleSeen {
     /// Phase for people: `firmware`, `kernel`, `cloud-init`, `kubeadm init: certs`, …
     pub phase: String,
@@ -304,7 +339,7 @@ pub struct ConsoleSeen {
 }
 
 /// Why first boot failed, from the console.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Hash, Serialize, Deserialize)]
 pub struct ConsoleFailure {
     /// Phase.
     pub phase: String,

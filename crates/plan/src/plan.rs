@@ -1,7 +1,7 @@
 //! The one function that decides.
 
 use crate::draft::Draft;
-use crate::{Ids, Plan, PlanError, Snapshot, lifecycle, machine, network};
+use crate::{Ids, Plan, PlanError, Snapshot, lifecycle, lost, machine, network};
 
 /// Plans: what to write, what to do next, what is waited for and why.
 ///
@@ -17,5 +17,6 @@ pub fn plan(snapshot: &Snapshot, ids: &mut dyn Ids) -> Result<Plan, PlanError> {
     steps.extend(machine::steps(&draft));
     let (decisions, mut report) = draft.finish();
     report.notes.extend(machine::notes(&steps));
+    report.notes.extend(lost::notes(snapshot));
     Ok(Plan { decisions, steps, report })
 }

@@ -31,6 +31,8 @@ pub struct Note {
 pub enum NoteKind {
     /// Worth knowing (no NetworkPolicy, no StorageClass, not highly available).
     Notice,
+    /// A person should look, though nothing waits for it.
+    Warning,
     /// Being waited for.
     Waiting,
     /// A person has to look.

@@ -1,13 +1,13 @@
 //! Everything a plan is a function of.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use ashlar_api::*;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::Observed;
+use crate::{Objects, Observed};
 
 /// One consistent reading of the store, beside what was observed. Plain data: it can be saved with a bug report.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -17,22 +17,22 @@ pub struct Snapshot {
     pub installation: Uuid,
     /// The one `now` of the pass.
     pub now: Timestamp,
-    pub hosts: BTreeMap<String, Host>,
-    pub pools: BTreeMap<String, StoragePool>,
-    pub networks: BTreeMap<String, Network>,
-    pub images: BTreeMap<String, Image>,
-    pub classes: BTreeMap<String, MachineClass>,
-    #[serde(with = "crate::pairs")]
-    pub clusters: BTreeMap<NamespacedName, Cluster>,
-    #[serde(with = "crate::pairs")]
-    pub groups: BTreeMap<NamespacedName, WorkerGroup>,
-    #[serde(with = "crate::pairs")]
-    pub machines: BTreeMap<NamespacedName, Machine>,
-    #[serde(with = "crate::pairs")]
-    pub volumes: BTreeMap<NamespacedName, Volume>,
+    pub hosts: Objects<String, Host>,
+    pub pools: Objects<String, StoragePool>,
+    pub networks: Objects<String, Network>,
+    pub images: Objects<String, Image>,
+    pub classes: Objects<String, MachineClass>,
+    #[serde(with = "crate::pairs::objects")]
+    pub clusters: Objects<NamespacedName, Cluster>,
+    #[serde(with = "crate::pairs::objects")]
+    pub groups: Objects<NamespacedName, WorkerGroup>,
+    #[serde(with = "crate::pairs::objects")]
+    pub machines: Objects<NamespacedName, Machine>,
+    #[serde(with = "crate::pairs::objects")]
+    pub volumes: Objects<NamespacedName, Volume>,
     /// Secrets that exist: names and purposes, never values.
-    #[serde(with = "crate::pairs")]
-    pub secrets: BTreeMap<NamespacedName, SecretFacts>,
+    #[serde(with = "crate::pairs::objects")]
+    pub secrets: Objects<NamespacedName, SecretFacts>,
     /// Addresses on a network's segment that answered a probe although nobody here holds them.
     pub foreign_addresses: BTreeSet<(String, std::net::Ipv4Addr)>,
     /// What was seen.
@@ -56,18 +56,31 @@ impl Snapshot {
         Snapshot {
             installation,
             now,
-            hosts: BTreeMap::new(),
-            pools: BTreeMap::new(),
-            networks: BTreeMap::new(),
-            images: BTreeMap::new(),
-            classes: BTreeMap::new(),
-            clusters: BTreeMap::new(),
-            groups: BTreeMap::new(),
-            machines: BTreeMap::new(),
-            volumes: BTreeMap::new(),
-            secrets: BTreeMap::new(),
+            hosts: Objects::new(),
+            pools: Objects::new(),
+            networks: Objects::new(),
+            images: Objects::new(),
+            classes: Objects::new(),
+            clusters: Objects::new(),
+            groups: Objects::new(),
+            machines: Objects::new(),
+            volumes: Objects::new(),
+            secrets: Objects::new(),
             foreign_addresses: BTreeSet::new(),
             observed: Observed::default(),
         }
+    }
+
+    /// A cluster's control planes, without a look at the machines of others: their names begin with the cluster's.
+    pub fn control_planes<'s>(&'s self, cluster: &'s NamespacedName) -> impl Iterator<Item = &'s Machine> {
+        let prefix = format!("{}-{}-", cluster.name, ashlar_api::names::CONTROL_PLANE_GROUP);
+        let first = NamespacedName::new(&cluster.namespace, &prefix);
+        self.machines
+            .from(&first)
+            .take_while(move |(key, _)| key.namespace == cluster.namespace && key.name.starts_with(&prefix))
+            .map(|(_, machine)| machine)
+            .filter(|machine| {
+                machine.spec.role == MachineRole::ControlPlane && machine.spec.cluster == cluster.name
+            })
     }
 }

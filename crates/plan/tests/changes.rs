@@ -117,21 +117,25 @@ fn a_domain_that_somebody_removed_is_made_again_and_started() {
     assert_eq!(done.len(), 4, "two machines defined and started: {done:?}");
 }
 
+/// A person is asked where nobody is replaced for its health; otherwise that is waited for.
 #[test]
 fn a_disk_that_is_gone_is_never_made_anew() {
-    let mut world = living();
-    let root = world.snapshot.volumes[&key("prod-wkr-1-root")].spec.clone();
-    let host = seen(&mut world, &root.host);
-    host.pools.get_mut(&root.pool_uuid).unwrap().volumes.remove(&root.file_name);
-    host.domains.retain(|_, domain| !domain.disk_paths.contains(&root.path()));
-    let plan = world.settle();
-    assert!(
-        plan.steps
-            .iter()
-            .any(|step| matches!(&step.state, StepState::Blocked(block) if block.reason == "VolumeMissing")),
-        "{plan:#?}"
-    );
-    assert!(!world.log.iter().any(|line| line.contains("createVolume")), "{:?}", world.log);
+    for remediate in [false, true] {
+        let mut world = living();
+        world.snapshot.clusters.get_mut(&key("prod")).unwrap().spec.health.remediate = remediate;
+        let root = world.snapshot.volumes[&key("prod-wkr-1-root")].spec.clone();
+        let host = seen(&mut world, &root.host);
+        host.pools.get_mut(&root.pool_uuid).unwrap().volumes.remove(&root.file_name);
+        host.domains.retain(|_, domain| !domain.disk_paths.contains(&root.path()));
+        let plan = world.settle();
+        let is_told = |step: &Step| match &step.state {
+            StepState::Blocked(block) => !remediate && block.reason == "VolumeMissing",
+            StepState::Waiting(wait) => remediate && wait.reason == "VolumeMissing",
+            StepState::Ready => false,
+        };
+        assert!(plan.steps.iter().any(is_told), "{remediate}: {plan:#?}");
+        assert!(!world.log.iter().any(|line| line.contains("createVolume")), "{:?}", world.log);
+    }
 }
 
 #[test]
@@ -287,7 +291,7 @@ fn certificates_are_never_made_anew() {
 #[test]
 fn a_store_that_contradicts_itself_is_not_planned_from() {
     let mut world = living();
-    world.snapshot.clusters.clear();
+    world.snapshot.clusters = Objects::default();
     let error = plan(&world.snapshot, &mut SeededIds(1)).unwrap_err();
     insta::assert_snapshot!(error, @"the store contradicts itself: machine prod-ctrl-1 belongs to cluster prod, which is not there");
 }

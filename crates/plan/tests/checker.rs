@@ -138,6 +138,14 @@ fn nothing_is_destroyed_without_intent() {
     machine.metadata.deletion_timestamp = Some(world.snapshot.now);
     let uuid = machine.spec.domain.uuid;
     plan.steps = vec![ready(Action::DestroyDomain { machine: worker.clone() }, "demo-wkr-1")];
+    assert_eq!(rules(&world.snapshot, &plan), ["Drain"], "pods could still come to its node");
+    let cluster = key("demo");
+    let Some(ClusterSeen::Seen(api)) = world.snapshot.observed.clusters.get_mut(&cluster) else { panic!() };
+    api.nodes.get_mut("demo-wkr-1").unwrap().unschedulable = true;
+    api.pods.insert("demo-wkr-1".to_owned(), vec![PodSeen::default()]);
+    assert_eq!(rules(&world.snapshot, &plan), ["Drain"], "a pod runs there");
+    let Some(ClusterSeen::Seen(api)) = world.snapshot.observed.clusters.get_mut(&cluster) else { panic!() };
+    api.pods.insert("demo-wkr-1".to_owned(), Vec::new());
     assert_eq!(rules(&world.snapshot, &plan), Vec::<&str>::new());
     plan.steps = vec![ready(Action::UndefineDomain { machine: worker.clone() }, "demo-wkr-1")];
     assert_eq!(rules(&world.snapshot, &plan), ["Order"], "it runs");

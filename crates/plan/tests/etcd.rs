@@ -18,7 +18,7 @@ fn living(control_planes: u32) -> World {
     for host in ["host-d", "host-e"] {
         add_host(&mut snapshot, host, 64, 512, Accelerator::Kvm);
     }
-    snapshot.clusters.clear();
+    snapshot.clusters = Objects::default();
     add_cluster(&mut snapshot, "prod", control_planes, 1);
     let mut world = World::new(snapshot, 1);
     assert!(world.settle().is_empty());
@@ -122,7 +122,7 @@ fn a_healthy_one_is_replaced_before_it_leaves() {
 fn with_preferred_spread_a_replacement_takes_the_host_of_whom_it_replaces() {
     for host in ["host-a", "host-b", "host-c"] {
         let mut snapshot = six_machines();
-        snapshot.clusters.clear();
+        snapshot.clusters = Objects::default();
         add_cluster(&mut snapshot, "prod", 3, 1);
         snapshot.clusters.get_mut(&key("prod")).unwrap().spec.control_plane.spread = Spread::Preferred;
         let mut world = World::new(snapshot, 1);
@@ -218,6 +218,7 @@ fn fail_join(world: &mut World, machine: &str) {
         phase: "kubeadm-etcd-join".to_owned(),
         message: "context deadline exceeded".to_owned(),
         log_lines: Vec::new(),
+        overdue: false,
         at: world.snapshot.now,
     };
     let now = world.snapshot.now;

@@ -68,7 +68,7 @@ fn the_image_says_how_long() {
             image.spec.unused_grace_s = grace_s;
         }
         if !image_is_there {
-            world.snapshot.images.clear();
+            world.snapshot.images = Objects::default();
         }
         pass(&mut world, hours(2));
         assert_eq!(

@@ -15,7 +15,7 @@ fn key(name: &str) -> NamespacedName {
 fn assert_nothing_left(world: &World) {
     let snapshot = &world.snapshot;
     assert!(snapshot.clusters.is_empty() && snapshot.groups.is_empty() && snapshot.machines.is_empty());
-    assert!(snapshot.secrets.is_empty(), "{:?}", snapshot.secrets.keys());
+    assert!(snapshot.secrets.is_empty(), "{:?}", snapshot.secrets);
     for host in place::summary(snapshot) {
         assert_eq!(
             (host.machines, host.free.vcpus, host.free.memory_mib),
@@ -25,7 +25,11 @@ fn assert_nothing_left(world: &World) {
     for (name, host) in &snapshot.observed.hosts {
         let HostSeen::Seen(host) = host else { continue };
         assert!(host.domains.is_empty(), "domains on {name}");
-        let none = NetworksSeen::Seen { networks: Default::default(), foreign: Default::default() };
+        let none = NetworksSeen::Seen {
+            networks: Default::default(),
+            foreign: Default::default(),
+            hostname: String::new(),
+        };
         assert_eq!(host.networks, none, "networks on {name}");
         for pool in host.pools.values() {
             for file in pool.volumes.keys() {

@@ -3,6 +3,8 @@
 
 mod common;
 
+use std::sync::Arc;
+
 use ashlar_api::*;
 use ashlar_plan::*;
 use common::*;
@@ -25,7 +27,7 @@ fn the_example_pool_of_three_hosts_is_placed_as_the_rules_say() {
         host.spec.rack = rack.to_owned();
         host.spec.uri = format!("qemu+ssh://root@10.0.0.1{}/system", &name[1..]);
     }
-    let mut pool = snapshot.pools.remove("default").unwrap();
+    let mut pool = Arc::unwrap_or_clone(snapshot.pools.remove("default").unwrap());
     pool.metadata.name = "images".to_owned();
     snapshot.pools.insert("images".to_owned(), pool);
     for object in example("replicas: 3, class: control") {

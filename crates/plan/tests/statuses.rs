@@ -107,3 +107,70 @@ fn transitions_keep_their_time() {
     record(&mut world, &plan, &mut String::new());
     assert_eq!(ready(&world), before);
 }
+
+/// The reason of a condition that an object has; none if it has none of that kind.
+fn reason_of(world: &World, plan: &Plan, object: &ObjectRef, kind: &str) -> Option<String> {
+    let update = status::status(&world.snapshot, plan).into_iter().find(|update| update.object == *object)?;
+    let conditions = match update.status {
+        status::StatusValue::Machine(status) => status.conditions,
+        status::StatusValue::Cluster(status) => status.conditions,
+        status::StatusValue::WorkerGroup(status) => status.conditions,
+        status::StatusValue::Host(status) => status.conditions,
+    };
+    condition::find_condition(&conditions, kind).map(|condition| condition.reason.clone())
+}
+
+/// `apply` makes objects of the groups that stand in a cluster's file.
+fn as_applied(world: &mut World) {
+    world.snapshot.clusters.values_mut().for_each(|cluster| cluster.spec.workers.clear());
+    world.snapshot.groups.values_mut().for_each(|group| group.metadata.owner_references.clear());
+}
+
+#[test]
+fn what_is_lost_from_the_store_is_told_where_it_is_needed() {
+    let mut world = World::new(one_plus_one(), 1);
+    let _ = world.settle();
+    as_applied(&mut world);
+    let worker = ObjectRef::new(Kind::Machine, "default", "demo-wkr-1");
+    let group = ObjectRef::new(Kind::WorkerGroup, "default", "demo-wkr");
+    let cluster = ObjectRef::new(Kind::Cluster, "default", "demo");
+    type Lose = fn(&mut Snapshot);
+    let cases: [(Lose, &ObjectRef, &str); 5] = [
+        (|snapshot| snapshot.groups = Objects::new(), &worker, "WorkerGroupMissing"),
+        (|snapshot| snapshot.pools = Objects::new(), &worker, "StoragePoolMissing"),
+        (
+            |snapshot| {
+                snapshot.hosts = Objects::new();
+                snapshot.observed.hosts.clear();
+            },
+            &worker,
+            "HostMissing",
+        ),
+        (|snapshot| snapshot.classes = Objects::new(), &group, "NoSuchClass"),
+        (|snapshot| snapshot.classes = Objects::new(), &cluster, "NoSuchClass"),
+    ];
+    let before = world.snapshot.clone();
+    for (lose, object, reason) in cases {
+        lose(&mut world.snapshot);
+        let plan = world.plan();
+        assert_eq!(plan.decisions, Vec::<Vec<Decision>>::new(), "{reason}: nothing is decided for that");
+        assert!(plan.steps.iter().all(|step| step.state != StepState::Ready), "{reason}: nothing is done");
+        assert_eq!(reason_of(&world, &plan, object, "ResolvedRefs").as_deref(), Some(reason));
+        assert!(plan.report.notes.iter().any(|note| note.reason == reason), "{reason} is in the plan");
+        world.snapshot = before.clone();
+    }
+}
+
+#[test]
+fn a_group_that_was_lost_and_came_back_without_a_number_keeps_its_machines() {
+    let mut world = World::new(one_plus_one(), 1);
+    world.snapshot.clusters.values_mut().for_each(|cluster| cluster.spec.workers[0].replicas = Some(3));
+    let _ = world.settle();
+    as_applied(&mut world);
+    let group = world.snapshot.groups.values_mut().next().unwrap();
+    group.record = WorkerGroupRecord::default();
+    group.spec.replicas = None;
+    let plan = world.plan();
+    assert_eq!(plan.decisions, Vec::<Vec<Decision>>::new());
+    assert!(plan.steps.is_empty(), "{:?}", plan.steps);
+}

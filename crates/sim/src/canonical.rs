@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use crate::{SimHost, Simulation, SimulationError};
 
 /// Fields that differ from run to run: random, times, or counters of attempts.
-const VOLATILE: [&str; 18] = [
+const VOLATILE: [&str; 19] = [
     "uid",
     "uuid",
     "creationTimestamp",
@@ -18,6 +18,7 @@ const VOLATILE: [&str; 18] = [
     "unusedSince",
     "firstTime",
     "lastTime",
+    "lastAt",
     "leaseToken",
     "ledgerSequence",
     "generation",

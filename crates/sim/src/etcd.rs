@@ -66,17 +66,50 @@ impl SimEtcd {
 
 impl State {
     /// Ids of the voters that run.
-    pub(crate) fn living_voters(&self, cluster: &NamespacedName) -> Vec<u64> {
+    fn running_voters(&self, cluster: &NamespacedName) -> Vec<u64> {
         let Some(world) = self.clusters.get(cluster) else { return Vec::new() };
         let voters = world.etcd.members.iter().filter(|(_, member)| !member.is_learner);
         voters.filter(|(id, member)| self.lives(world, **id, member)).map(|(id, _)| *id).collect()
     }
 
-    /// Ids of all members that run.
-    fn living_members(&self, cluster: &NamespacedName) -> Vec<u64> {
+    /// Ids of the voters that run and hear the leader; of all that run, if nobody leads.
+    pub(crate) fn living_voters(&self, cluster: &NamespacedName) -> Vec<u64> {
+        let mut voters = self.running_voters(cluster);
+        if let Some(leader) = self.etcd_leader(cluster) {
+            voters.retain(|voter| self.members_hear(cluster, leader, *voter));
+        }
+        voters
+    }
+
+    /// Ids of all members that run and hear the leader.
+    fn followers(&self, cluster: &NamespacedName, leader: u64) -> Vec<u64> {
         let Some(world) = self.clusters.get(cluster) else { return Vec::new() };
         let members = world.etcd.members.iter();
-        members.filter(|(id, member)| self.lives(world, **id, member)).map(|(id, _)| *id).collect()
+        members
+            .filter(|(id, member)| self.lives(world, **id, member))
+            .map(|(id, _)| *id)
+            .filter(|id| self.members_hear(cluster, leader, *id))
+            .collect()
+    }
+
+    fn members_hear(&self, cluster: &NamespacedName, one: u64, other: u64) -> bool {
+        if self.broken_links.is_empty() || one == other {
+            return true;
+        }
+        let machine = |id| Some(self.clusters.get(cluster)?.etcd.members.get(&id)?.machine);
+        match (machine(one), machine(other)) {
+            (Some(one), Some(other)) => self.hear_each_other(one, other),
+            _ => false,
+        }
+    }
+
+    /// Whether the machine's member hears the leader: without one it answers nothing that needs a majority.
+    pub(crate) fn hears_leader(&self, cluster: &NamespacedName, machine: Option<Uuid>) -> bool {
+        self.broken_links.is_empty()
+            || machine.is_some_and(|machine| {
+                let leader = self.etcd_leader(cluster);
+                leader.is_some_and(|leader| self.members_hear(cluster, leader, member_id(machine)))
+            })
     }
 
     fn lives(&self, world: &SimCluster, id: u64, member: &SimMember) -> bool {
@@ -89,10 +122,9 @@ impl State {
         (self.living_voters(cluster).len(), all)
     }
 
-    /// Whether a majority of the voters runs.
+    /// Whether a majority of the voters runs, and hears one of them.
     pub fn has_quorum(&self, cluster: &NamespacedName) -> bool {
-        let (living, all) = self.etcd_votes(cluster);
-        all > 0 && living > all / 2
+        self.etcd_leader(cluster).is_some()
     }
 
     /// Whether the cluster's virtual address answers: a control plane that can serve holds it.
@@ -100,14 +132,29 @@ impl State {
         self.has_quorum(cluster) && guest::any_serving(self, cluster, |_| true)
     }
 
-    /// The leader: the one there was while it lives, else who wins the next election.
+    /// The leader: the one there was while a majority hears it, else who wins the next election. A voter gives its vote
+    /// to nobody whose log is older than its own.
     pub(crate) fn etcd_leader(&self, cluster: &NamespacedName) -> Option<u64> {
-        if !self.has_quorum(cluster) {
+        let world = self.clusters.get(cluster)?;
+        let majority = world.etcd.voters().len() / 2 + 1;
+        let running = self.running_voters(cluster);
+        if running.len() < majority {
             return None;
         }
-        let living = self.living_voters(cluster);
-        let raft = &self.clusters.get(cluster)?.etcd.raft;
-        raft.leader().filter(|leader| living.contains(leader)).or_else(|| raft.candidate(&living))
+        let raft = &world.etcd.raft;
+        let heard_by = |leader: u64| {
+            let voters = running.iter().copied();
+            voters.filter(move |voter| self.members_hear(cluster, leader, *voter))
+        };
+        let leads = |leader: &u64| running.contains(leader) && heard_by(*leader).count() >= majority;
+        if let Some(leader) = raft.leader().filter(leads) {
+            return Some(leader);
+        }
+        let wins = |candidate: &u64| {
+            heard_by(*candidate).filter(|voter| raft.grants(*voter, *candidate)).count() >= majority
+        };
+        let candidates: Vec<u64> = running.iter().copied().filter(wins).collect();
+        raft.candidate(&candidates)
     }
 
     /// Elections, and what a leader does then: all that live get what it has.
@@ -121,7 +168,7 @@ impl State {
     }
 
     fn follow(&mut self, cluster: &NamespacedName, leader: u64) {
-        let living = self.living_members(cluster);
+        let living = self.followers(cluster, leader);
         let Some(world) = self.clusters.get_mut(cluster) else { return };
         let elected = world.etcd.raft.follow(leader, &living);
         let name =
@@ -147,10 +194,9 @@ impl State {
 
     /// A client, or an API server for one, writes something. None if nobody can say that it will last.
     pub fn etcd_write(&mut self, cluster: &NamespacedName) -> Option<u64> {
-        self.has_quorum(cluster).then_some(())?;
         let leader = self.etcd_leader(cluster)?;
         self.follow(cluster, leader);
-        let living = self.living_members(cluster);
+        let living = self.followers(cluster, leader);
         self.clusters.get_mut(cluster)?.etcd.raft.write(&living)
     }
 
@@ -187,7 +233,9 @@ impl State {
             return false;
         };
         let id = member_id(uid);
-        let quorum = self.has_quorum(cluster);
+        let leader = self.clusters.get(cluster).zip(self.etcd_leader(cluster));
+        let leader = leader.and_then(|(world, leader)| Some(world.etcd.members.get(&leader)?.machine));
+        let quorum = leader.is_some_and(|leader| self.hear_each_other(uid, leader));
         let Some(world) = self.clusters.get_mut(cluster) else { return false };
         let etcd = &mut world.etcd;
         if etcd.members.contains_key(&id) {
@@ -235,7 +283,8 @@ fn member_at(state: &mut State, target: &EtcdTarget) -> Result<u64, EffectError>
         let message = format!("cluster {}: the etcd of {}: {why}", target.cluster, target.node);
         EffectError::new(EffectErrorKind::Unreachable, message)
     };
-    if !target.dial.via.iter().any(|host| state.host(host).is_ok()) {
+    let via = state.ways(&target.dial.via);
+    if via.is_empty() {
         return Err(unreachable("no host of its network answers"));
     }
     let world = state.clusters.get(&target.cluster);
@@ -247,7 +296,8 @@ fn member_at(state: &mut State, target: &EtcdTarget) -> Result<u64, EffectError>
         .into_iter()
         .flat_map(|world| &world.etcd.members)
         .find(|(_, member)| member.address == target.dial.address)
-        .filter(|(id, member)| world.is_some_and(|world| state.lives(world, **id, member)));
+        .filter(|(id, member)| world.is_some_and(|world| state.lives(world, **id, member)))
+        .filter(|(_, member)| via.iter().any(|host| state.is_heard_on(host, Some(member.machine))));
     found.map(|(id, _)| *id).ok_or_else(|| unreachable("connection refused"))
 }
 
@@ -257,10 +307,11 @@ fn voter_at(state: &mut State, target: &EtcdTarget) -> Result<u64, EffectError> 
     let failed = |kind, why: &str| {
         EffectError::new(kind, format!("cluster {}: the etcd of {}: {why}", target.cluster, target.node))
     };
-    if !state.has_quorum(&target.cluster) {
+    let member = state.clusters.get(&target.cluster).and_then(|world| world.etcd.members.get(&id));
+    let machine = member.map(|member| member.machine);
+    if !state.has_quorum(&target.cluster) || !state.hears_leader(&target.cluster, machine) {
         return Err(failed(EffectErrorKind::Unreachable, "etcdserver: no leader"));
     }
-    let member = state.clusters.get(&target.cluster).and_then(|world| world.etcd.members.get(&id));
     if member.is_none_or(|member| member.is_learner) {
         return Err(failed(EffectErrorKind::Unreachable, "etcdserver: rpc not supported for learner"));
     }
@@ -311,8 +362,10 @@ impl EtcdApi for SimWorld {
     async fn status(&self, target: &EtcdTarget) -> Result<EtcdStatus, EffectError> {
         self.look_at_api(|state| {
             let id = member_at(state, target)?;
-            let leader = state.etcd_leader(&target.cluster);
             let member = state.clusters.get(&target.cluster).and_then(|world| world.etcd.members.get(&id));
+            let machine = member.map(|member| member.machine);
+            let leader = state.etcd_leader(&target.cluster);
+            let leader = leader.filter(|_| state.hears_leader(&target.cluster, machine));
             let errors = if leader.is_none() { vec!["etcdserver: no leader".to_owned()] } else { Vec::new() };
             Ok(EtcdStatus {
                 member_id: id,

@@ -5,6 +5,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
+use std::thread::{self, Thread};
 
 use jiff::SignedDuration;
 
@@ -23,18 +24,31 @@ pub enum Ended<T> {
     Violated,
 }
 
-#[derive(Default)]
-struct Flag(AtomicBool);
+struct Flag {
+    woken: AtomicBool,
+    thread: Thread,
+}
 
 impl Wake for Flag {
     fn wake(self: Arc<Self>) {
-        self.0.store(true, Ordering::Relaxed);
+        self.woken.store(true, Ordering::Release);
+        self.thread.unpark();
     }
 }
 
 /// Polls the future until it is done; when it only waits for time, time jumps to the next timer.
 pub fn run<T>(world: &SimWorld, future: impl Future<Output = T>) -> Ended<T> {
-    let flag = Arc::new(Flag::default());
+    run_beside(world, future, || false)
+}
+
+/// As [`run`], beside something in other threads. As long as that is under way, time stands still, and who waits for it
+/// is woken.
+pub fn run_beside<T>(
+    world: &SimWorld,
+    future: impl Future<Output = T>,
+    is_under_way: impl Fn() -> bool,
+) -> Ended<T> {
+    let flag = Arc::new(Flag { woken: AtomicBool::new(false), thread: thread::current() });
     let waker = Waker::from(flag.clone());
     let mut context = Context::from_waker(&waker);
     let mut future = pin!(future);
@@ -47,7 +61,12 @@ pub fn run<T>(world: &SimWorld, future: impl Future<Output = T>) -> Ended<T> {
         if !state.violations().is_empty() {
             return Ended::Violated;
         }
-        if flag.0.swap(false, Ordering::Relaxed) {
+        if flag.woken.swap(false, Ordering::Acquire) {
+            continue;
+        }
+        if is_under_way() {
+            drop(state);
+            thread::park();
             continue;
         }
         // Nothing can go on at this moment: time moves.

@@ -3,6 +3,7 @@
 //! A guest boots, reads its seed, runs the phases of first boot, and becomes a node. That it has joined is kept on
 //! its root disk: a reboot of a joined node comes back by itself, one in the middle of first boot starts it again.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use ashlar_api::{Bootstrap, Machine, MachineRole, NamespacedName};
@@ -12,6 +13,7 @@ use uuid::Uuid;
 use crate::SimMember;
 use crate::etcd::member_id;
 use crate::seed::SeedFacts;
+use crate::whereabouts::live_machine;
 use crate::world::{SimCluster, SimNode, State};
 
 /// Seconds from power-on to the first-boot script, and to a kubelet that was there before.
@@ -25,8 +27,32 @@ const LEARNER_S: i64 = 10;
 const VOTER_S: i64 = 16;
 /// The phase of first boot in which that happens.
 const ETCD_JOIN: &str = "kubeadm-etcd-join";
+/// On a slow disk everything takes so many times as long.
+const SLOW_DISK: i64 = 4;
 /// Seconds that a guest takes to power off.
 pub(crate) const OFF_S: i64 = 5;
+
+/// Phases of first boot in which a control plane's etcd and API server run already: they go on running when such a
+/// phase fails.
+const AFTER_INIT_SERVES: [&str; 6] = [
+    "kubeadm-upload-config",
+    "kubeadm-mark-control-plane",
+    "kubeadm-bootstrap-token",
+    "kubeadm-kubelet-finalize",
+    "kubeadm-addon",
+    "finish",
+];
+const AFTER_JOIN_SERVES: [&str; 4] =
+    ["kubeadm-kubelet-wait-bootstrap", "kubeadm-control-plane-join", "kubeadm-wait-control-plane", "finish"];
+
+fn is_after_serving(machine: &Machine, phase: &str) -> bool {
+    let is_control_plane = machine.spec.role == MachineRole::ControlPlane;
+    let phases: &[&str] = match machine.spec.bootstrap {
+        Bootstrap::Init => &AFTER_INIT_SERVES,
+        Bootstrap::Join => &AFTER_JOIN_SERVES,
+    };
+    is_control_plane && phases.contains(&phase)
+}
 
 /// What a guest has in memory: gone when it is powered off.
 #[derive(Clone, Debug, Default)]
@@ -36,6 +62,8 @@ pub(crate) struct Guest {
     work_s: i64,
     /// Its etcd runs.
     etcd: bool,
+    /// Its API server runs: it does on when a later phase of first boot fails.
+    serves: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -59,7 +87,7 @@ impl Guest {
     }
 
     fn serves(&self) -> bool {
-        matches!(self.stage, Stage::Serving | Stage::Node)
+        self.serves || matches!(self.stage, Stage::Serving | Stage::Node)
     }
 
     fn is_node(&self) -> bool {
@@ -76,16 +104,22 @@ pub(crate) fn run_guests(state: &mut State, all: bool) -> bool {
         .iter()
         .filter(|(_, world)| !world.frozen)
         .flat_map(|(host, world)| {
+            let slack_s = if world.disk_slow_s > 0 { SLOW_DISK } else { 0 };
             world
                 .domains
                 .iter()
                 .filter(|(_, domain)| domain.state.is_active() && domain.spec.is_some())
-                .filter(|(_, domain)| all && domain.guest.stage == Stage::Kernel || domain.is_busy(now))
-                .map(|(uuid, domain)| (host.clone(), *uuid, domain.is_busy(now)))
+                .filter(move |(_, domain)| {
+                    all && domain.guest.stage == Stage::Kernel || domain.is_busy(now, slack_s)
+                })
+                .map(move |(uuid, domain)| (host.clone(), *uuid, domain.is_busy(now, slack_s)))
         })
         .collect();
     for (host, domain, _) in &at_work {
-        run_guest(state, host, *domain);
+        let is_slow = state.hosts.get(host).is_some_and(|host| host.disk_slow_s > 0);
+        if !is_slow || now.as_second() % SLOW_DISK == 0 {
+            run_guest(state, host, *domain);
+        }
     }
     at_work.iter().any(|(.., is_busy)| *is_busy)
 }
@@ -93,11 +127,13 @@ pub(crate) fn run_guests(state: &mut State, all: bool) -> bool {
 impl crate::SimDomain {
     /// Whether its guest does anything by itself. One that waits for a seed that is not there does so until somebody
     /// changes something, and is looked at then.
-    fn is_busy(&self, now: jiff::Timestamp) -> bool {
+    fn is_busy(&self, now: jiff::Timestamp, slack_s: i64) -> bool {
         self.off_at.is_some()
             || match self.guest.stage {
                 Stage::Firmware | Stage::Script | Stage::Serving => true,
-                Stage::Kernel => self.started_at.is_some_and(|at| now.duration_since(at).as_secs() <= BOOT_S),
+                Stage::Kernel => {
+                    self.started_at.is_some_and(|at| now.duration_since(at).as_secs() <= BOOT_S + slack_s)
+                }
                 Stage::Failed | Stage::Node => false,
             }
     }
@@ -105,7 +141,7 @@ impl crate::SimDomain {
 
 /// Whether the machine's etcd runs, as one of its cluster's members: one that was removed is refused.
 pub(crate) fn runs_etcd(state: &State, machine: Uuid) -> bool {
-    any_running(state, |found, guest| {
+    any_running(state, Among::Machine(machine), |found, guest| {
         found.metadata.uid == Some(machine) && guest.etcd && is_member(state, found, false)
     })
 }
@@ -122,28 +158,42 @@ fn is_member(state: &State, machine: &Machine, votes: bool) -> bool {
 
 /// Whether a control plane of the cluster for which `fits` holds serves the API.
 pub(crate) fn any_serving(state: &State, cluster: &NamespacedName, fits: impl Fn(&Machine) -> bool) -> bool {
-    any_running(state, |machine, guest| {
+    any_running(state, Among::Cluster(cluster), |machine, guest| {
         guest.serves()
             && machine.spec.role == MachineRole::ControlPlane
             && cluster_of(machine) == *cluster
             && is_member(state, machine, true)
+            && state.hears_leader(cluster, machine.metadata.uid)
             && fits(machine)
     })
 }
 
 /// Whether a node's kubelet runs, and can talk to an API server: a control plane's talks to its own.
 pub(crate) fn is_node(state: &State, cluster: &NamespacedName, node: &str) -> bool {
-    any_running(state, |machine, guest| {
+    any_running(state, Among::Cluster(cluster), |machine, guest| {
         guest.is_node()
             && machine.spec.node.name == node
+            && !state.dead_kubelets.contains(&machine.metadata.name)
             && cluster_of(machine) == *cluster
-            && (machine.spec.role == MachineRole::Worker || is_member(state, machine, true))
+            && match machine.spec.role {
+                MachineRole::Worker => machine.metadata.uid.is_some_and(|uid| hears_api(state, cluster, uid)),
+                MachineRole::ControlPlane => {
+                    is_member(state, machine, true) && state.hears_leader(cluster, machine.metadata.uid)
+                }
+            }
     })
+}
+
+fn hears_api(state: &State, cluster: &NamespacedName, machine: Uuid) -> bool {
+    state.broken_links.is_empty()
+        || any_serving(state, cluster, |api| {
+            api.metadata.uid.is_some_and(|api| state.hear_each_other(api, machine))
+        })
 }
 
 /// Whether a guest has the address, or the virtual one of its cluster, on the bridge's segment.
 pub(crate) fn answers_at(state: &State, bridge: &str, address: std::net::Ipv4Addr) -> bool {
-    any_running(state, |machine, guest| {
+    any_running(state, Among::Address(address), |machine, guest| {
         let nics = machine.spec.nics.iter().filter(|nic| nic.bridge == bridge);
         let mut addresses = nics.map(|nic| nic.address.addr());
         guest.is_up()
@@ -152,19 +202,50 @@ pub(crate) fn answers_at(state: &State, bridge: &str, address: std::net::Ipv4Add
     })
 }
 
-fn any_running(state: &State, fits: impl Fn(&Machine, &Guest) -> bool) -> bool {
-    state.hosts.values().filter(|host| !host.frozen).flat_map(|host| host.domains.values()).any(|domain| {
-        domain.state.is_active() && live_machine(domain).is_some_and(|machine| fits(machine, &domain.guest))
+/// Nodes whose kubelets run and can talk to an API server, by cluster.
+pub(crate) fn running_nodes(state: &State) -> BTreeMap<NamespacedName, BTreeSet<&str>> {
+    let mut nodes: BTreeMap<NamespacedName, BTreeSet<&str>> = BTreeMap::new();
+    let hosts = state.hosts.values().filter(|host| !host.frozen);
+    for domain in hosts.flat_map(|host| host.domains.values()).filter(|domain| domain.state.is_active()) {
+        let Some(machine) = live_machine(domain) else { continue };
+        let can_talk = machine.spec.role == MachineRole::Worker || is_member(state, machine, true);
+        let is_dead = state.dead_kubelets.contains(&machine.metadata.name);
+        if domain.guest.is_node() && can_talk && !is_dead {
+            nodes.entry(cluster_of(machine)).or_default().insert(&machine.spec.node.name);
+        }
+    }
+    nodes
+}
+
+/// Which domains are worth a look.
+enum Among<'a> {
+    Machine(Uuid),
+    Cluster(&'a NamespacedName),
+    Address(std::net::Ipv4Addr),
+}
+
+fn any_running(state: &State, among: Among<'_>, fits: impl Fn(&Machine, &Guest) -> bool) -> bool {
+    let places = {
+        let mut whereabouts = state.whereabouts.lock();
+        whereabouts.catch_up(&state.hosts);
+        match among {
+            Among::Machine(machine) => whereabouts.of_machine(machine).to_vec(),
+            Among::Cluster(cluster) => whereabouts.of_cluster(cluster).to_vec(),
+            Among::Address(address) => whereabouts.of_address(address).to_vec(),
+        }
+    };
+    places.iter().any(|(host, domain)| {
+        let host = state.hosts.get(host).filter(|host| !host.frozen);
+        let domain = host.and_then(|host| host.domains.get(domain));
+        domain
+            .filter(|domain| domain.state.is_active())
+            .is_some_and(|domain| live_machine(domain).is_some_and(|machine| fits(machine, &domain.guest)))
     })
 }
 
 /// Whether an API server of the cluster can answer: a majority of etcd's voters run.
 pub(crate) fn api_answers(state: &State, cluster: &NamespacedName) -> bool {
     state.has_quorum(cluster)
-}
-
-fn live_machine(domain: &crate::SimDomain) -> Option<&Arc<Machine>> {
-    domain.mark.as_ref()?.machine.as_ref()
 }
 
 pub(crate) fn cluster_of(machine: &Machine) -> NamespacedName {
@@ -180,6 +261,7 @@ fn run_guest(state: &mut State, host: &str, uuid: Uuid) {
         if let Some(domain) = state.hosts.get_mut(host).and_then(|host| host.domains.get_mut(&uuid)) {
             domain.power_off();
         }
+        state.touched_by_hand(host, uuid);
         state.note(format!("{host}: domain {name} powered off"));
         return;
     }
@@ -198,7 +280,8 @@ fn run_guest(state: &mut State, host: &str, uuid: Uuid) {
         .filter(|seed| machine_uid.is_some_and(|uid| seed.instance_id == uid.to_string()));
     let cluster = cluster_of(&machine);
     let clock = now.saturating_add(jiff::SignedDuration::from_secs(world.clock_error_s)).unwrap_or(now);
-    let can_join = seed.as_ref().is_some_and(|seed| can_join(state, &cluster, seed, clock));
+    let can_join = seed.as_ref().is_some_and(|seed| can_join(state, &cluster, seed, clock))
+        && state.api_is_heard_on(host, &cluster);
     let failing = state.failing_boots.get(&machine.metadata.name).cloned();
     let hangs = state.hanging_boots.contains(&machine.metadata.name);
     let mut guest = domain.guest.clone();
@@ -222,7 +305,10 @@ fn run_guest(state: &mut State, host: &str, uuid: Uuid) {
             said.push("ASHLAR-PHASE node-setup ok".to_owned());
         }
         Stage::Script | Stage::Serving => {
-            let fails_later = failing.as_ref().is_some_and(|(phase, _)| phase == ETCD_JOIN && !guest.etcd);
+            let fails_later = failing.as_ref().is_some_and(|(phase, _)| {
+                phase == ETCD_JOIN && !guest.etcd
+                    || guest.stage == Stage::Script && is_after_serving(&machine, phase)
+            });
             if let Some((phase, reason)) = failing.filter(|_| !fails_later) {
                 guest.stage = Stage::Failed;
                 said.push(format!("ASHLAR-PHASE {phase} start"));
@@ -235,12 +321,18 @@ fn run_guest(state: &mut State, host: &str, uuid: Uuid) {
                     1 => said.push("ASHLAR-PHASE kubeadm-control-plane start".to_owned()),
                     work if work == INIT_S / 2 => {
                         guest.stage = Stage::Serving;
-                        guest.etcd = true;
+                        (guest.etcd, guest.serves) = (true, true);
                         event = Some(Reached::Serving);
                     }
                     INIT_S => event = Some(Reached::Node),
                     _ => {}
                 }
+            } else if can_join && !is_of_minor(state, &cluster, &machine) {
+                guest.stage = Stage::Failed;
+                said.push("ASHLAR-PHASE kubeadm-preflight start".to_owned());
+                said.push("ASHLAR-PHASE kubeadm-preflight fail exit=1".to_owned());
+                said.push("ASHLAR-LOG kubeadm-preflight: the cluster is of another minor version".to_owned());
+                said.push("ASHLAR-FAILED phase=kubeadm-preflight reason=kubeadm".to_owned());
             } else if can_join {
                 let is_control_plane = machine.spec.role == MachineRole::ControlPlane;
                 let id = machine_uid.map(member_id).unwrap_or_default();
@@ -254,6 +346,7 @@ fn run_guest(state: &mut State, host: &str, uuid: Uuid) {
                         Some(done) => {
                             guest.work_s += i64::from(done);
                             guest.stage = if done { Stage::Serving } else { guest.stage };
+                            guest.serves |= done;
                         }
                         None => {
                             guest.stage = Stage::Failed;
@@ -285,13 +378,22 @@ fn run_guest(state: &mut State, host: &str, uuid: Uuid) {
     {
         volume.joined = machine_uid;
     }
-    if let Some(domain) = world.domains.get_mut(&uuid) {
+    // What it does changes nothing of where it is.
+    if let Some(domain) = world.domains.quietly().get_mut(&uuid) {
         domain.guest = guest;
         domain.console.extend(said.iter().flat_map(|line| format!("{line}\r\n").into_bytes()));
     }
     if let Some(reached) = event {
         reach(state, &machine, &cluster, seed.as_ref(), reached);
     }
+}
+
+/// kubeadm joins only clusters of its own minor version.
+fn is_of_minor(state: &State, cluster: &NamespacedName, machine: &Machine) -> bool {
+    let minor =
+        |version: &str| ashlar_api::validate::parse_version(version).map(|(major, minor, _)| (major, minor));
+    let wanted = state.clusters.get(cluster).map(|world| minor(&world.kubernetes_version));
+    wanted == Some(minor(&machine.spec.image.kubernetes_version))
 }
 
 /// A node joins with its own token, as long as that is valid, and only the cluster whose CA its seed pins.
@@ -325,8 +427,12 @@ fn reach(
             world.initialized_by == machine.metadata.uid && world.certificates == certificates
         });
         if !again {
-            let world =
-                SimCluster { initialized_by: machine.metadata.uid, certificates, ..SimCluster::default() };
+            let world = SimCluster {
+                initialized_by: machine.metadata.uid,
+                certificates,
+                kubernetes_version: machine.spec.image.kubernetes_version.clone(),
+                ..SimCluster::default()
+            };
             state.clusters.insert(cluster.clone(), world);
         }
     }
@@ -347,6 +453,7 @@ fn reach(
                 kubelet_version: machine.spec.image.kubernetes_version.clone(),
                 labels: machine.spec.node.labels.clone(),
                 taints: machine.spec.node.taints.clone(),
+                unschedulable: false,
             },
         );
         state.etcd_write(cluster);
@@ -359,12 +466,17 @@ fn reach(
 /// A host loses its power: every domain on it is off.
 pub(crate) fn power_cut(state: &mut State, host: &str) {
     let Some(world) = state.hosts.get_mut(host) else { return };
-    for domain in world.domains.values_mut().filter(|domain| domain.state != DomainState::ShutOff) {
-        domain.power_off();
+    let mut off = Vec::new();
+    for (uuid, domain) in world.domains.iter_mut() {
+        if domain.state != DomainState::ShutOff {
+            domain.power_off();
+            off.push(*uuid);
+        }
     }
     // Nothing of a network is on a disk, and nothing that was sent to it.
     world.networks.clear();
     world.frozen = false;
     state.late.retain(|late| late.host != host);
+    off.into_iter().for_each(|uuid| state.touched_by_hand(host, uuid));
     state.touched();
 }

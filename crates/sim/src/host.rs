@@ -12,6 +12,7 @@ use uuid::Uuid;
 
 use crate::image::Arrived;
 use crate::seed::SeedFacts;
+use crate::whereabouts::Stamped;
 
 /// A host.
 #[derive(Clone, Debug)]
@@ -28,6 +29,10 @@ pub struct SimHost {
     pub mute: bool,
     /// How long every change takes there.
     pub slow_s: u32,
+    /// How long every change of a file takes there; guests are slow, too.
+    pub disk_slow_s: u32,
+    /// When somebody last took its networks' filters away.
+    pub filters_lost_at: Option<Timestamp>,
     /// How often its libvirtd was started.
     pub daemon_starts: u32,
     /// By how many seconds its clock, and those of its guests, are wrong.
@@ -61,7 +66,7 @@ pub struct SimHost {
     /// Pools by UUID.
     pub pools: BTreeMap<Uuid, SimPool>,
     /// Domains by UUID.
-    pub domains: BTreeMap<Uuid, SimDomain>,
+    pub domains: Stamped<BTreeMap<Uuid, SimDomain>>,
     /// Probe domains: whether they mark their console.
     pub(crate) probes: BTreeMap<Uuid, bool>,
 }
@@ -130,6 +135,8 @@ pub struct SimDomain {
     pub disk_paths: BTreeSet<String>,
     /// Since when it runs.
     pub started_at: Option<Timestamp>,
+    /// It was started at least once.
+    pub(crate) has_run: bool,
     /// When a guest that was asked to power off does.
     pub(crate) off_at: Option<Timestamp>,
     /// Console log.
@@ -156,6 +163,8 @@ impl SimHost {
             frozen: false,
             mute: false,
             slow_s: 0,
+            disk_slow_s: 0,
+            filters_lost_at: None,
             daemon_starts: 0,
             clock_error_s: 0,
             hostname: name.to_owned(),
@@ -172,7 +181,7 @@ impl SimHost {
             vxlan: true,
             underlay_mtu: 1500,
             pools: BTreeMap::from([(Uuid::from_u128(0x9001_0000 + u128::from(number)), pool)]),
-            domains: BTreeMap::new(),
+            domains: Stamped::default(),
             probes: BTreeMap::new(),
         }
     }
@@ -272,6 +281,7 @@ impl SimDomain {
             disk_paths: BTreeSet::from([disk_path.to_owned()]),
             started_at: None,
             off_at: None,
+            has_run: false,
             console: Vec::new(),
             guest: crate::guest::Guest::default(),
         }
@@ -288,6 +298,7 @@ impl SimDomain {
             disk_paths: BTreeSet::new(),
             started_at: None,
             off_at: None,
+            has_run: false,
             console: Vec::new(),
             guest: crate::guest::Guest::default(),
         }

@@ -246,6 +246,7 @@ impl Hypervisor for SimWorld {
             let seen = domain_of(state, host, domain)?;
             seen.state = DomainState::Running;
             seen.started_at = Some(now);
+            seen.has_run = true;
             seen.guest = Guest::default();
             Ok(())
         })
@@ -327,6 +328,7 @@ impl Hypervisor for SimWorld {
         self.change(host, "create_volume", volume.file_name.clone(), move |state| {
             let (host, volume) = (&target, &volume);
             state.judge_create_volume(host, volume.pool, &volume.file_name);
+            let damages = state.damages;
             if let Some(backing) = &volume.backing_path
                 && state.host(host)?.volume_at(backing).is_none()
             {
@@ -344,9 +346,11 @@ impl Hypervisor for SimWorld {
                 let message = format!("pool {} is full", pool.name);
                 return Err(error(EffectErrorKind::Exhausted, host, &message));
             }
+            // One that is cut off in the middle leaves a shorter file behind.
+            let is_cut = damages;
             let made = SimVolume {
                 format: volume.format,
-                capacity_bytes: volume.capacity_bytes,
+                capacity_bytes: volume.capacity_bytes >> u32::from(is_cut),
                 backing_path: volume.backing_path.clone(),
                 arrived: Arrived::default(),
                 foreign: false,
@@ -354,6 +358,9 @@ impl Hypervisor for SimWorld {
                 joined: None,
             };
             pool.volumes.insert(volume.file_name.clone(), made);
+            if is_cut {
+                return Err(error(EffectErrorKind::Unreachable, host, "the connection was lost"));
+            }
             Ok(())
         })
         .await
@@ -377,7 +384,7 @@ impl Hypervisor for SimWorld {
             let (host, file_name) = (&target, file.as_str());
             state.judge_upload(host, pool, file_name);
             let seed = match &source {
-                VolumeSource::Bytes(bytes) => Some(Arc::new(SeedFacts::read(bytes))),
+                VolumeSource::Bytes { bytes, .. } => Some(Arc::new(SeedFacts::read(bytes))),
                 VolumeSource::File { .. } => None,
             };
             if let Some(seed) = &seed {
@@ -396,8 +403,8 @@ impl Hypervisor for SimWorld {
                         return Err(state.cut(host, time));
                     }
                 }
-                VolumeSource::Bytes(bytes) => {
-                    if bytes.len() as u64 > volume.capacity_bytes {
+                VolumeSource::Bytes { bytes, length } => {
+                    if (bytes.len() as u64).max(*length) > volume.capacity_bytes {
                         let message = format!("{file_name}: the upload is larger than the volume");
                         return Err(error(EffectErrorKind::Refused, host, &message));
                     }
@@ -475,8 +482,10 @@ fn volume_of<'a>(
     file_name: &str,
 ) -> Result<&'a mut SimVolume, EffectError> {
     let hidden = state.host(host)?.hides.contains(&Hidden::Volumes);
-    pool_of(state, host, pool)?
-        .volumes
+    let pool = pool_of(state, host, pool)?;
+    // What libvirt only remembers is not there to be changed.
+    let hidden = hidden || pool.hidden;
+    pool.volumes
         .get_mut(file_name)
         .filter(|_| !hidden)
         .ok_or_else(|| error(EffectErrorKind::NotFound, host, &format!("no volume {file_name}")))

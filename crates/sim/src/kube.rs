@@ -1,5 +1,6 @@
 //! Simulated API servers.
 
+use ashlar_api::NamespacedName;
 use ashlar_engine::effects::{EffectError, EffectErrorKind, KubeApi, KubeTarget, NodeNow, NodePatch};
 use ashlar_plan::{ClusterWorld, NodeSeen};
 use async_trait::async_trait;
@@ -14,12 +15,14 @@ fn api<'a>(state: &'a mut State, target: &KubeTarget) -> Result<&'a mut SimClust
     let unreachable = |why: &str| {
         EffectError::new(EffectErrorKind::Unreachable, format!("cluster {}: {why}", target.cluster))
     };
-    if !target.dial.via.iter().any(|host| state.host(host).is_ok()) {
+    let via = state.ways(&target.dial.via);
+    if via.is_empty() {
         return Err(unreachable("no host of its network answers"));
     }
     let listens = guest::any_serving(state, &target.cluster, |machine| {
         let dialled = |address| address == target.dial.address || target.dial.others.contains(&address);
-        machine.spec.node_address().is_some_and(dialled) || dialled(machine.spec.node.endpoint.address)
+        (machine.spec.node_address().is_some_and(dialled) || dialled(machine.spec.node.endpoint.address))
+            && via.iter().any(|host| state.is_heard_on(host, machine.metadata.uid))
     });
     if !listens || !guest::api_answers(state, &target.cluster) {
         return Err(unreachable("its API does not answer"));
@@ -39,20 +42,26 @@ impl KubeApi for SimWorld {
         &self,
         target: &KubeTarget,
         addons: &[(String, String, String, String, String)],
+        drained: &[String],
     ) -> Result<ClusterWorld, EffectError> {
         self.look_at_api(|state| {
             let cluster = api(state, target)?.clone();
-            let has_cni = cluster.objects.keys().any(|object| object.starts_with("DaemonSet/"));
+            let has_cni = cluster.objects.keys().any(|object| object.starts_with("DaemonSet/kube-flannel"));
             let nodes = cluster.nodes.iter().map(|(name, node)| {
                 let ready = has_cni && guest::is_node(state, &target.cluster, name);
-                let message = if ready { String::new() } else { "network plugin is not ready".to_owned() };
+                let message = match (ready, has_cni) {
+                    (true, _) => "",
+                    (false, true) => "Kubelet stopped posting node status.",
+                    (false, false) => "network plugin is not ready",
+                };
                 let seen = NodeSeen {
                     ready,
-                    message,
+                    message: message.to_owned(),
                     provider_id: node.provider_id.clone(),
                     kubelet_version: node.kubelet_version.clone(),
                     labels: node.labels.clone(),
                     taints: node.taints.clone(),
+                    unschedulable: node.unschedulable,
                 };
                 (name.clone(), seen)
             });
@@ -68,6 +77,7 @@ impl KubeApi for SimWorld {
                     .map(|(id, token)| (id.clone(), token.expires))
                     .collect(),
                 addons: addons.collect(),
+                pods: drained.iter().map(|node| (node.clone(), cluster.pods_on(node, state.now))).collect(),
                 system_pods_ready: 1,
                 system_pods: 1,
             })
@@ -111,6 +121,17 @@ impl KubeApi for SimWorld {
         .await
     }
 
+    async fn exists(&self, target: &KubeTarget, object: &serde_json::Value) -> Result<bool, EffectError> {
+        let name =
+            object.pointer("/metadata/name").and_then(|name| name.as_str()).unwrap_or_default().to_owned();
+        self.look_at_api(|state| {
+            api(state, target)?;
+            // What kubeadm's init makes in every cluster.
+            Ok(matches!(name.as_str(), "kube-proxy" | "coredns"))
+        })
+        .await
+    }
+
     async fn apply(&self, target: &KubeTarget, object: &serde_json::Value) -> Result<(), EffectError> {
         let (to, what) = (target.clone(), object.clone());
         self.effect("apply", "an API server", move |state| {
@@ -122,7 +143,13 @@ impl KubeApi for SimWorld {
                 .pointer("/metadata/annotations/ashlar.dev~1addon-digest")
                 .and_then(|value| value.as_str())
                 .map(str::to_owned);
-            api(state, target)?.objects.insert(id.clone(), digest);
+            let cluster = api(state, target)?;
+            if id == "ConfigMap/kubeadm-config" {
+                let text = text("/data/ClusterConfiguration");
+                let version = text.lines().find_map(|line| line.strip_prefix("kubernetesVersion: "));
+                version.unwrap_or_default().trim_matches('"').clone_into(&mut cluster.kubernetes_version);
+            }
+            cluster.objects.insert(id.clone(), digest);
             state.count_mutation("apply");
             state.etcd_write(&target.cluster);
             state.note(format!("api {}: applied {id}", target.cluster));
@@ -167,6 +194,41 @@ impl KubeApi for SimWorld {
             state.count_mutation("patch_node");
             state.etcd_write(&target.cluster);
             state.note(format!("api {}: labels and taints of node {node} were set", target.cluster));
+            Ok(())
+        })
+        .await
+    }
+
+    async fn cordon(&self, target: &KubeTarget, node: &str) -> Result<(), EffectError> {
+        let (to, name) = (target.clone(), node.to_owned());
+        self.effect("cordon", "an API server", move |state| {
+            let gone = || EffectError::new(EffectErrorKind::NotFound, format!("there is no node {name}"));
+            api(state, &to)?.nodes.get_mut(&name).ok_or_else(gone)?.unschedulable = true;
+            state.count_mutation("cordon");
+            state.etcd_write(&to.cluster);
+            state.note(format!("api {}: node {name} was cordoned", to.cluster));
+            Ok(())
+        })
+        .await
+    }
+
+    async fn evict(&self, target: &KubeTarget, pod: &NamespacedName) -> Result<(), EffectError> {
+        let (to, pod) = (target.clone(), pod.clone());
+        self.effect("evict", "an API server", move |state| {
+            let now = state.now;
+            let asked = api(state, &to)?.evict(&pod, now);
+            state.count_mutation("evict");
+            match asked {
+                Ok(true) => {
+                    state.etcd_write(&to.cluster);
+                    state.note(format!("api {}: pod {pod} was evicted", to.cluster));
+                }
+                Ok(false) => {}
+                Err(error) => {
+                    state.note(format!("api {}: {}", to.cluster, error.message));
+                    return Err(error);
+                }
+            }
             Ok(())
         })
         .await

@@ -9,17 +9,22 @@
 pub mod adversary;
 mod canonical;
 mod clock;
+mod daemon;
+mod election;
 mod etcd;
 pub mod executor;
 mod fault;
 pub mod fixtures;
+pub mod fleet;
 mod guest;
 mod host;
 mod hypervisor;
 mod image;
 mod kube;
+mod link;
 mod network;
 mod oracle;
+mod pods;
 mod raft;
 mod record;
 pub mod scenario;
@@ -27,15 +32,24 @@ mod seed;
 mod shell;
 mod simulation;
 mod store;
+mod whereabouts;
 mod world;
 
+/// Half of a story's time went into glibc's allocator.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+pub use daemon::{DaemonFault, Served};
+pub use election::Leadership;
 pub use etcd::{SimEtcd, SimMember};
 pub use fault::{CallFault, CrashPoint, Moment};
 pub use host::{Hidden, SimDomain, SimHost, SimPool, SimVolume};
 pub use image::Arrived;
+pub use pods::{SimApp, SimPod};
 pub use raft::MemberLog;
 pub use record::Record;
 pub use seed::SeedFacts;
 pub use simulation::{Both, HostOptions, Outcome, POOL, Planned, Simulation, SimulationError, error_text};
 pub use store::CrashingStore;
+pub use whereabouts::Stamped;
 pub use world::{SimCluster, SimNode, SimToken, SimWorld, State};

@@ -17,7 +17,11 @@ impl HostNetworks for SimWorld {
     async fn observe_networks(&self, host: &HostTarget) -> Result<NetworksSeen, EffectError> {
         self.look(host, |state| {
             let seen = state.host_by_ssh(host)?;
-            Ok(NetworksSeen::Seen { networks: seen.networks.clone(), foreign: seen.foreign_parts.clone() })
+            Ok(NetworksSeen::Seen {
+                networks: seen.networks.clone(),
+                foreign: seen.foreign_parts.clone(),
+                hostname: seen.hostname.clone(),
+            })
         })
         .await
     }

@@ -1,8 +1,8 @@
 //! What lies on the disks of etcd's members: a log each, as raft keeps it.
 //!
 //! Elections are won by the longest log of the highest term; a write is acknowledged when a majority of the voters
-//! has it; a leader cuts off what its followers have and it has not. All of it happens within a second: there are no
-//! lost messages between members, only members that run or do not. What is written is a number, nothing more, and
+//! has it; a leader cuts off what its followers have and it has not. All of it happens within a second, between
+//! members that run and hear each other. What is written is a number, nothing more, and
 //! membership is kept beside the logs: it is not turned back with a disk.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -101,6 +101,12 @@ impl Raft {
         self.leader = self.leader.filter(|leader| *leader != member);
     }
 
+    /// Whether a voter gives its vote to a candidate: not to one whose log is older than its own.
+    pub(crate) fn grants(&self, voter: u64, candidate: u64) -> bool {
+        let age = |member: u64| self.logs.get(&member).map(MemberLog::age).unwrap_or_default();
+        age(voter) <= age(candidate)
+    }
+
     /// Who wins an election among the living voters, of which there is a majority.
     pub(crate) fn candidate(&self, voters: &[u64]) -> Option<u64> {
         let age = |member: u64| self.logs.get(&member).map(MemberLog::age).unwrap_or_default();
@@ -129,22 +135,30 @@ impl Raft {
     }
 
     fn replicate(&mut self, leader: u64, living: &[u64], elected: &mut Elected) {
-        let Some(lead) = self.logs.get(&leader).map(|log| log.entries.clone()) else { return };
+        // Out of the map meanwhile: it is compared with all others, and mostly nothing is to be done.
+        let Some(mut lead) = self.logs.remove(&leader) else { return };
         for member in living {
             let known = self.matched.get(member).copied().unwrap_or_default();
-            let log = self.logs.entry(*member).or_default();
-            if log.entries.len() < known {
+            let log = if *member == leader { None } else { Some(self.logs.entry(*member).or_default()) };
+            let length = log.as_ref().map_or(lead.entries.len(), |log| log.entries.len());
+            if length < known {
                 if self.panicked.insert(*member) {
-                    elected.panics.push((*member, known, log.entries.len()));
+                    elected.panics.push((*member, known, length));
                 }
                 continue;
             }
-            if log.entries != lead {
-                log.entries.clone_from(&lead);
+            match log {
+                None => lead.apply(),
+                Some(log) => {
+                    if log.entries != lead.entries {
+                        log.entries.clone_from(&lead.entries);
+                    }
+                    log.apply();
+                }
             }
-            log.apply();
-            self.matched.insert(*member, lead.len());
+            self.matched.insert(*member, lead.entries.len());
         }
+        self.logs.insert(leader, lead);
     }
 
     /// The leader takes a write; with a majority behind it, it is acknowledged.

@@ -23,6 +23,15 @@ pub struct Record {
 }
 
 impl Record {
+    /// The stored objects of a kind at that moment.
+    pub fn objects(&self, kind: &str) -> impl Iterator<Item = &Value> {
+        let prefix = format!("{kind}/");
+        self.stored
+            .iter()
+            .filter(move |(key, _)| key.to_string().starts_with(&prefix))
+            .map(|(_, value)| value)
+    }
+
     /// The stored object's uid at that moment: kind, namespace and name, uid.
     pub fn uids(&self) -> impl Iterator<Item = (String, &str)> {
         self.stored

@@ -20,7 +20,7 @@ use zeroize::Zeroizing;
 use crate::executor::{self, Ended};
 use crate::fault::Process;
 use crate::record::{Record, Records};
-use crate::scenario::Hand;
+use crate::scenario::{Hand, MaintenanceVerb};
 use crate::{CrashingStore, SimHost, SimWorld};
 
 /// Pool that every simulated host has.
@@ -127,6 +127,11 @@ impl Simulation {
         Engine::new(store, world.effects(), Arc::clone(&self.vault), self.settings.clone(), self.sink())
     }
 
+    /// An engine on another store than the simulation's own.
+    pub(crate) fn engine_on(&self, store: Arc<dyn Store>, sink: Arc<dyn EventSink>) -> Engine {
+        Engine::new(store, self.world.effects(), Arc::clone(&self.vault), self.settings.clone(), sink)
+    }
+
     /// Where engines tell what they do.
     pub fn sink(&self) -> Arc<dyn EventSink> {
         Arc::new(Listener { world: self.world.clone() })
@@ -135,6 +140,19 @@ impl Simulation {
     /// The vault of all engines.
     pub fn vault(&self) -> &Vault {
         &self.vault
+    }
+
+    /// Outside calls that may change something, and commits, of all processes that ended.
+    pub fn effects(&self) -> u64 {
+        self.world.state().effects
+    }
+
+    pub(crate) fn shared_vault(&self) -> Arc<Vault> {
+        Arc::clone(&self.vault)
+    }
+
+    pub(crate) fn settings(&self) -> &Settings {
+        &self.settings
     }
 
     /// From now on the world and the store are copied at every crash point, for [`Self::take_records`].
@@ -227,6 +245,7 @@ impl Simulation {
             cpu_overcommit: 4,
             dedicated_cpus: Default::default(),
             cordoned: false,
+            draining: false,
         };
         let vcpus = u64::from(options.threads) * u64::from(spec.cpu_overcommit);
         let memory_mib = options.memory_mib.saturating_sub(spec.reserved.memory.0);
@@ -235,6 +254,7 @@ impl Simulation {
             capacity: Some(capacity),
             accelerator: Some(if options.kvm { Accelerator::Kvm } else { Accelerator::Emulated }),
             host_uuid: Some(host.host_uuid),
+            hostname: host.hostname.clone(),
             machine_type: "pc-q35-7.2".to_owned(),
             libvirt_version: "9.0.0".to_owned(),
             qemu_version: "7.2.0".to_owned(),
@@ -372,6 +392,33 @@ impl Simulation {
         Ok(())
     }
 
+    /// What `ashlar cluster pause` does, or `resume`.
+    ///
+    /// # Errors
+    /// There is no such cluster.
+    pub fn set_paused(&self, cluster: &NamespacedName, paused: bool) -> Result<(), SimulationError> {
+        now(declare::set_paused(&self.store, cluster, paused))?.map(drop).map_err(failed)
+    }
+
+    /// What `ashlar machine replace` records.
+    ///
+    /// # Errors
+    /// It cannot be replaced, or not now.
+    pub fn replace_machine(&self, machine: &NamespacedName) -> Result<(), SimulationError> {
+        self.check_clock()?;
+        now(declare::replace_machine(&self.store, &self.world, machine))?.map_err(failed)
+    }
+
+    /// What `ashlar host cordon`, `drain` or `uncordon` records.
+    pub(crate) fn maintain(&self, host: &str, verb: MaintenanceVerb) -> Result<(), SimulationError> {
+        match verb {
+            MaintenanceVerb::Cordon => now(declare::cordon_host(&self.store, host))?.map(drop),
+            MaintenanceVerb::Drain => now(declare::drain_host(&self.store, host))?.map(drop),
+            MaintenanceVerb::Uncordon => now(declare::uncordon_host(&self.store, host))?.map(drop),
+        }
+        .map_err(failed)
+    }
+
     /// Somebody edits an object in the store: a field, by its JSON pointer. What is no JSON is text.
     ///
     /// # Errors
@@ -431,7 +478,18 @@ impl Simulation {
     /// # Errors
     /// The store failed.
     pub fn revision(&self) -> Result<u64, SimulationError> {
-        Ok(now(self.store.list(None, None))?.map_err(failed)?.revision.0)
+        Ok(self.store.revision().0)
+    }
+
+    /// The revision of what is no Event.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub fn revision_but_events(&self) -> Result<u64, SimulationError> {
+        let listing = now(self.store.list(None, None))?.map_err(failed)?;
+        let others = listing.items.iter().filter(|stored| stored.key.kind != Kind::Event.name());
+        // One that is gone counts as well.
+        Ok(others.map(|stored| stored.revision.0 + 1).sum())
     }
 
     /// Runs a new engine until the goal is met or it gives up.
@@ -450,15 +508,15 @@ impl Simulation {
         if let Ended::Done(Err(error)) = &outcome {
             self.heard(error);
         }
-        self.world.state().search_for_secrets();
+        self.world.state().search_after_run();
         outcome
     }
 
-    /// Runs two engines on the same store at once, as two commands that both got past the lock would.
-    pub fn run_two(&self, scope: &Scope, goal: &Goal, deadline: Duration) -> Both {
+    /// Runs two engines on the same store at once, as two commands that both got past the lock would: each in its scope.
+    pub fn run_two(&self, scopes: [&Scope; 2], goal: &Goal, deadline: Duration) -> Both {
         let engines = [self.engine_of(0), self.engine_of(1)];
         let [one, other] = [0, 1].map(|number| {
-            Process::new(self.world.as_process(number), engines[number].run(scope, goal, deadline))
+            Process::new(self.world.as_process(number), engines[number].run(scopes[number], goal, deadline))
         });
         let ended = executor::run(&self.world, futures::future::join(one, other));
         self.world.state().end_processes();
@@ -473,7 +531,7 @@ impl Simulation {
                 self.heard(error);
             }
         }
-        self.world.state().search_for_secrets();
+        self.world.state().search_after_run();
         both
     }
 
@@ -492,17 +550,14 @@ impl Simulation {
         Ok(executor::run(&self.world, engine.plan_with(read_manifest(yaml)?, scope)))
     }
 
-    fn heard(&self, error: &EngineError) {
+    pub(crate) fn heard(&self, error: &EngineError) {
         self.world.state().oracle.hear("an error", &error_text(error));
     }
 
     /// Searches all of the store for the secrets that are known by now, and says how many are.
     pub fn search_store_for_secrets(&self) -> usize {
-        let stored = self.stored().unwrap_or_default();
         let mut state = self.world.state();
-        for (_, value) in stored {
-            state.oracle.hear("the store", &value.to_string());
-        }
+        state.oracle.hear_store(&self.store);
         state.search_for_secrets();
         state.oracle.known_secrets()
     }

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use ashlar_store::{
-    Key, Listing, Precondition, RawListing, Revision, Store, StoreError, Stored, Transaction, Watch, Write,
+    Key, Listing, Precondition, RawChanges, RawListing, Revision, Store, StoreError, Stored, Transaction,
+    Watch, Write,
 };
 use async_trait::async_trait;
 
@@ -36,14 +37,20 @@ impl Store for CrashingStore {
         self.inner.list_raw(kind, namespace).await
     }
 
+    async fn changes(&self, after: Revision) -> Result<Option<RawChanges>, StoreError> {
+        self.inner.changes(after).await
+    }
+
     async fn commit(&self, transaction: Transaction) -> Result<Revision, StoreError> {
         let crash = self.world.before_commit(&kind_of(&transaction)).await;
-        for write in &transaction.writes {
-            if let Write::Put { value, .. } = write {
-                self.world.state().oracle.hear("the store", &value.to_string());
-            }
-        }
+        let puts = transaction.writes.iter().filter(|write| matches!(write, Write::Put { .. }));
+        let keys: Vec<Key> = puts.map(|write| write.key().clone()).collect();
+        let given_up = self.world.state().newly_given_up(&transaction);
         let result = self.inner.commit(transaction).await;
+        if result.is_ok() {
+            self.world.state().oracle.hear_stored(&keys);
+            given_up.iter().for_each(|machine| self.world.state().judge_given_up(machine));
+        }
         self.world.after_commit(crash).await;
         result
     }

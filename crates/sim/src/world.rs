@@ -16,6 +16,7 @@ use crate::host::SimHost;
 use crate::image::{UploadFault, UploadFaultKind};
 use crate::oracle::Oracle;
 use crate::record::Records;
+use crate::whereabouts::Index;
 
 /// A handle on one simulated world; clones share it.
 #[derive(Clone)]
@@ -34,6 +35,8 @@ pub struct State {
     pub hosts: BTreeMap<String, SimHost>,
     /// Whom one really gets to who asks for a host, where that is another one; several take turns.
     pub routes: BTreeMap<String, Vec<String>>,
+    /// Links between hosts on which packets get lost.
+    pub(crate) broken_links: crate::link::BrokenLinks,
     /// Etcd disks that somebody kept a copy of.
     pub(crate) kept_logs: BTreeMap<(NamespacedName, String), crate::MemberLog>,
     /// API servers (and what lies in their etcd) by cluster.
@@ -51,6 +54,8 @@ pub struct State {
     pub failing_boots: BTreeMap<String, (String, String)>,
     /// Machines whose guest hangs in its kernel, by name.
     pub hanging_boots: BTreeSet<String>,
+    /// Machines whose kubelet is dead, by name: all else on them goes on, and no restart helps.
+    pub dead_kubelets: BTreeSet<String>,
     /// Files of images on the machine that runs Ashlar, by name, with their sizes.
     pub(crate) local_files: BTreeMap<String, u64>,
     /// What happens to uploads to a host.
@@ -78,6 +83,8 @@ pub struct State {
     /// Timers by number: when, and whom to wake.
     pub(crate) sleepers: BTreeMap<u64, (Timestamp, std::task::Waker)>,
     pub(crate) last_sleeper: u64,
+    /// Where domains are; caught up with whenever somebody asks.
+    pub(crate) whereabouts: Index,
     pub(crate) rng: ChaCha12Rng,
 }
 
@@ -90,6 +97,12 @@ pub struct SimCluster {
     pub tokens: BTreeMap<String, SimToken>,
     /// Applied objects: "kind/name" → add-on digest annotation, if it has one.
     pub objects: BTreeMap<String, Option<String>>,
+    /// The version that kubeadm finds in the cluster's configuration.
+    pub kubernetes_version: String,
+    /// What people run in it, by name.
+    pub apps: BTreeMap<String, crate::pods::SimApp>,
+    /// Their pods, by name.
+    pub pods: BTreeMap<String, crate::pods::SimPod>,
     /// Its etcd.
     pub etcd: crate::SimEtcd,
     /// The machine (its uid) on which `kubeadm init` ran.
@@ -133,22 +146,21 @@ pub struct SimNode {
     pub labels: BTreeMap<String, String>,
     /// Taints.
     pub taints: Vec<ashlar_api::Taint>,
+    /// Cordoned.
+    pub unschedulable: bool,
 }
 
 /// Start of virtual time: any fixed moment does.
-const EPOCH: &str = "2026-01-01T00:00:00Z";
+const EPOCH: Timestamp = Timestamp::constant(1_767_225_600, 0);
 
 impl SimWorld {
     /// An empty world.
-    ///
-    /// # Panics
-    /// Never: the epoch is a constant.
-    #[expect(clippy::expect_used, reason = "a constant that parses")]
     pub fn new(seed: u64) -> Self {
         let state = State {
-            now: EPOCH.parse().expect("a constant"),
+            now: EPOCH,
             hosts: BTreeMap::new(),
             routes: BTreeMap::new(),
+            broken_links: BTreeSet::new(),
             kept_logs: BTreeMap::new(),
             clusters: BTreeMap::new(),
             foreign_addresses: BTreeSet::new(),
@@ -157,6 +169,7 @@ impl SimWorld {
             destructive_calls: 0,
             failing_boots: BTreeMap::new(),
             hanging_boots: BTreeSet::new(),
+            dead_kubelets: BTreeSet::new(),
             local_files: BTreeMap::new(),
             upload_faults: BTreeMap::new(),
             oracle: Oracle::default(),
@@ -172,6 +185,7 @@ impl SimWorld {
             records: None,
             sleepers: BTreeMap::new(),
             last_sleeper: 0,
+            whereabouts: Index::default(),
             rng: ChaCha12Rng::seed_from_u64(seed),
         };
         SimWorld::from_state(state)
@@ -235,20 +249,24 @@ impl SimWorld {
 impl State {
     /// Virtual seconds since the beginning.
     pub fn elapsed_s(&self) -> i64 {
-        #[expect(clippy::expect_used, reason = "a constant that parses")]
-        let epoch: Timestamp = EPOCH.parse().expect("a constant");
-        self.now.duration_since(epoch).as_secs()
+        self.now.duration_since(EPOCH).as_secs()
     }
 
     /// Writes a line into the transcript.
     pub fn note(&mut self, line: impl AsRef<str>) {
+        if self.oracle.is_off {
+            return;
+        }
         let line = format!("{:>6}s {}", self.elapsed_s(), line.as_ref());
         self.oracle.hear("the trace", &line);
         self.trace.push(line);
     }
 
     pub(crate) fn count_mutation(&mut self, name: &str) {
-        *self.mutating_calls.entry(name.to_owned()).or_default() += 1;
+        match self.mutating_calls.get_mut(name) {
+            Some(count) => *count += 1,
+            None => drop(self.mutating_calls.insert(name.to_owned(), 1)),
+        }
     }
 
     /// Name of the host that a target leads to.
@@ -259,6 +277,12 @@ impl State {
     /// The host that a target leads to, whatever it thinks of that.
     pub(crate) fn host_at(&self, target: &HostTarget) -> Option<&SimHost> {
         self.hosts.get(self.reached(target))
+    }
+
+    /// Hosts that a tunnel may lead over: those that answer.
+    pub(crate) fn ways(&mut self, via: &[HostTarget]) -> Vec<String> {
+        let answers: Vec<&HostTarget> = via.iter().filter(|host| self.host(host).is_ok()).collect();
+        answers.into_iter().map(|host| self.reached(host).to_owned()).collect()
     }
 
     /// The next call gets to the next of them.
@@ -342,6 +366,7 @@ impl State {
             self.mend_links();
             self.let_happen();
             self.moved |= crate::guest::run_guests(self, moved);
+            self.moved |= crate::pods::run(self);
             self.elect();
             self.check_step();
         }

@@ -55,6 +55,52 @@ fn a_crash_while_a_group_is_exchanged_ends_with_the_other_group() {
     crash_in_a_change_of_workers("{name: blue, class: small, replicas: 1}", 3);
 }
 
+/// A cluster goes to the next minor version, with an app in it that may lack one pod, and Ashlar is killed on the way: the
+/// next run ends where it would have ended, no voter is lost, no pod was killed that was not asked to go.
+fn crash_in_an_upgrade(control_planes: u32, workers: u32, every: usize) {
+    let simulation = Simulation::with_pool(1, 4).unwrap();
+    simulation.add_image("v1.36.3").unwrap();
+    let after = fixtures::cluster("demo", control_planes, workers);
+    let before = after.replace(fixtures::VERSION, "v1.36.3");
+    simulation.apply(&before).unwrap();
+    must_run(&simulation, Goal::ClusterReady(demo()));
+    let app = ashlar_sim::SimApp::new(3, Some(2));
+    simulation.world.state().clusters.get_mut(&demo()).unwrap().apps.insert("web".to_owned(), app);
+    simulation.world.state().advance(jiff::SignedDuration::from_mins(1));
+    simulation.apply(&after).unwrap();
+    simulation.record();
+    must_run(&simulation, Goal::ClusterReady(demo()));
+    let records = simulation.take_records();
+    let end = simulation.canonical().unwrap();
+    println!("{} copies on the way to {}", records.len(), fixtures::VERSION);
+    let machines = (control_planes + workers) as usize;
+    assert!(records.len() > 20 * machines, "nothing changed");
+    let records: Vec<&Record> = records.iter().step_by(every).collect();
+    each(&records, |record| {
+        let next = simulation.resume(record).unwrap();
+        must_run(&next, Goal::ClusterReady(demo()));
+        let at = format!("{:?}", record.point);
+        assert_eq!(next.world.state().leftover_secrets(&demo()), Vec::<String>::new(), "{at}");
+        let state = next.world.state();
+        let versions: BTreeSet<&str> =
+            state.clusters[&demo()].nodes.values().map(|node| node.kubelet_version.as_str()).collect();
+        assert_eq!(versions, BTreeSet::from([fixtures::VERSION]), "{at}");
+        assert_eq!(state.clusters[&demo()].nodes.len(), machines, "{at}");
+        drop(state);
+        assert_eq!(next.canonical().unwrap(), end, "{at}");
+    });
+}
+
+#[test]
+fn a_crash_while_one_control_plane_and_its_worker_are_upgraded_changes_nothing() {
+    crash_in_an_upgrade(1, 1, 6);
+}
+
+#[test]
+fn a_crash_while_three_control_planes_and_two_workers_are_upgraded_changes_nothing() {
+    crash_in_an_upgrade(3, 2, 53);
+}
+
 /// Domains, files and nodes of a cluster, each with what tells it from one that was made anew.
 fn belongings(simulation: &Simulation, cluster: &str) -> BTreeSet<String> {
     let state = simulation.world.state();

@@ -85,7 +85,7 @@ fn destroying_undefining_and_deleting_without_intent() {
         world.delete_volume(&target, pool, &file).await.unwrap();
     });
     assert!(said.contains("is deleted without recorded intent"), "{said}");
-    assert!(said.contains("is deleted while demo-wkr-1 runs with it"), "{said}");
+    assert!(said.contains("is deleted while demo-wkr-1 has it"), "{said}");
     assert!(said.contains("runs without its file"), "{said}");
 }
 

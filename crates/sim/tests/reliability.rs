@@ -1,4 +1,4 @@
-//! The reliability bars, one test each, with its volume.
+//! The reliability bars, one test each, with its volume; R5 stands in `claims.rs`, R8 in `scenarios.rs`.
 //!
 //! An optimized build does all of it; a debug build, which is ten times slower, a part.
 #![expect(clippy::unwrap_used, reason = "tests")]
@@ -264,13 +264,16 @@ fn r3_steps_in_another_order_end_where_the_usual_one_does() {
 /// R3: every second call takes effect and says that it failed.
 #[test]
 fn r3_calls_that_fail_and_took_effect_end_where_good_ones_do() {
+    let mut workflows = 0;
     for workflow in WORKFLOWS.iter().filter(|workflow| workflow.has_images()) {
+        workflows += 1;
         let undisturbed = workflow.undisturbed();
         let simulation = workflow.begin();
         let faults = (0..2000).step_by(2).map(|number| (number, CallFault::Failed));
         simulation.world.disturb_calls(faults);
         workflow.must_end_as(&simulation, &undisturbed, "every second call fails and took effect");
     }
+    println!("R3: {workflows} workflows in which every second call took effect and said that it failed");
 }
 
 /// R9: from the drifted states of random worlds, everything settles, and then a thousand passes change nothing.

@@ -29,16 +29,48 @@ fn every_scenario_goes_as_written() {
     go_as_written(&scenarios("scenarios", 15));
 }
 
-/// R8: what answers is not what it was, or says what is not so. Nothing is destroyed for that, and it is said.
+/// R8: what answers is not what it was, or says what is not so. Nothing is destroyed for that, and it is said: by a
+/// condition that a person can find, or by an error.
 #[test]
-fn every_lying_world_is_told_and_nothing_is_destroyed() {
+fn r8_every_lying_world_is_told_and_nothing_is_destroyed() {
     let worlds = scenarios("scenarios/lying", 50);
+    let (mut conditions, mut errors) = (0, 0);
     for world in &worlds {
         let text = std::fs::read_to_string(world).unwrap();
-        let judged = text.lines().filter(|line| *line == "expect no destruction").count();
-        assert!(judged > 0, "{} does not say that nothing is destroyed", world.display());
+        let count = |begin: &str| text.lines().filter(|line| line.starts_with(begin)).count();
+        let watched = text.lines().skip_while(|line| *line != "watch");
+        assert!(
+            watched.filter(|line| *line == "expect no destruction").count() > 0,
+            "{} does not watch, and say after it that nothing is destroyed",
+            world.display()
+        );
+        let (named, said) = (count("expect condition "), count("expect error "));
+        assert!(named + said > 0, "{} does not say what a person is told", world.display());
+        conditions += named;
+        errors += said;
     }
     go_as_written(&worlds);
+    println!(
+        "R8: {} lying worlds, 0 destructive calls; {conditions} named conditions and {errors} errors tell of them",
+        worlds.len()
+    );
+}
+
+/// What CONTRIBUTING.md shows a newcomer is true.
+#[test]
+fn the_ten_lines_in_contributing_are_a_scenario() {
+    let text =
+        std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../CONTRIBUTING.md")).unwrap();
+    let part = text.split("### A scenario in the simulated world").nth(1).unwrap();
+    let shown: Vec<&str> = part
+        .lines()
+        .skip_while(|line| !line.starts_with("    "))
+        .take_while(|line| line.starts_with("    "))
+        .map(str::trim)
+        .collect();
+    assert_eq!(shown.len(), 10, "{shown:?}");
+    let transcript = ashlar_sim::scenario::run(&shown.join("\n")).unwrap_or_else(|error| panic!("{error}"));
+    assert!(transcript.contains("host h2 off") && transcript.contains("> expect idle"), "{transcript}");
 }
 
 fn go_as_written(files: &[PathBuf]) {

@@ -129,6 +129,27 @@ pub enum StoreError {
         #[source]
         source: Option<Cause>,
     },
+    /// The store's objects went elsewhere; it was left as it was.
+    #[error("the store {place} is no longer in use: {detail}")]
+    Moved {
+        /// Which.
+        place: String,
+        /// What became of it, and what to do.
+        detail: String,
+    },
+    /// Another process leads by now. Nothing was written.
+    #[error(
+        "another process may work on the store by now: this one no longer leads, and nothing was written"
+    )]
+    Deposed,
+    /// A daemon of this name is there already.
+    #[error("a daemon called {name} is there already: {by}")]
+    NameTaken {
+        /// The name.
+        name: String,
+        /// What it says of itself.
+        by: String,
+    },
     /// The store cannot answer now (locked too long, input/output error, closed). The outcome of a commit that
     /// ends so is unknown: read before repeating it.
     #[error("the store cannot be used now: {reason}")]

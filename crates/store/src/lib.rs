@@ -10,29 +10,40 @@
 //! - **Consistent reads.** A [`Listing`] is one snapshot; its revision is where a watch goes on.
 //! - **Watches miss nothing.** A [`Watch`] yields every change after a revision, once and in order, or says
 //!   [`StoreError::Compacted`]: then list again.
-//! - **Durability** (SQLite). When `commit` returns, the change survives a power cut.
+//! - **Durability** (SQLite, etcd). When `commit` returns, the change survives a power cut.
 //!
-//! Implementations: [`MemoryStore`] (tests, simulation; needs no async runtime and is deterministic) and
-//! [`SqliteStore`] (the default: one file, any number of readers in other processes). None of them needs a
-//! particular async runtime. [`EngineLock`] keeps two engines from working on one state directory.
+//! Implementations: [`MemoryStore`] (tests, simulation; needs no async runtime and is deterministic), [`SqliteStore`]
+//! (the default: one file, any number of readers in other processes), and with the feature `etcd` `EtcdStore` (members
+//! that agree, for several daemons). None of them needs a particular async runtime. [`EngineLock`] keeps two engines from
+//! working on one state directory; among processes that share a store an [`Election`] says who works.
 
+mod election;
 mod error;
+#[cfg(feature = "etcd")]
+mod etcd;
 mod key;
 mod lock;
 mod memory;
 mod model;
+mod moving;
 mod raw;
 mod sqlite;
 mod store;
 mod watch;
 
+pub use election::{Candidate, Election, Leader, Role, Tenure, Term};
 pub use error::{Cause, StoreError};
+#[cfg(feature = "etcd")]
+pub use etcd::{
+    EtcdElection, EtcdOptions, EtcdStore, EtcdTerm, Letter, Posted, RecordState, Recorded, StoreRecord,
+};
 pub use key::Key;
 pub use lock::{EngineLock, LockError};
 pub use memory::MemoryStore;
 pub use model::{Listing, Precondition, Revision, Stored, Transaction, Write};
-pub use raw::{RawListing, RawStored, RawValue};
-pub use sqlite::{Row, SqliteOptions, SqliteStore};
+pub use moving::{Digest, copy_into};
+pub use raw::{RawChange, RawChanges, RawListing, RawStored, RawValue};
+pub use sqlite::{Restored, Row, SqliteOptions, SqliteStore};
 pub use store::Store;
 pub use watch::{Batch, Change, ChangeSource, Watch};
 

@@ -28,6 +28,8 @@ pub enum LockError {
         command: String,
         /// When it acquired the lock.
         since: Timestamp,
+        /// Where it takes requests, if it is a daemon: it holds the lock for as long as it runs.
+        socket: Option<PathBuf>,
     },
     /// Another process holds the lock, but does not say who it is.
     #[error("another process is already working here: it holds {}; `fuser -v {0}` names it", path.display())]
@@ -47,11 +49,13 @@ pub enum LockError {
 }
 
 /// What the holder writes into the file.
-#[derive(Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize)]
 struct Holder {
     pid: u32,
     command: String,
     since: Timestamp,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    socket: Option<PathBuf>,
 }
 
 /// The right to be the one engine of a state directory; given back on drop, or when the process ends.
@@ -59,6 +63,7 @@ struct Holder {
 pub struct EngineLock {
     file: File,
     path: PathBuf,
+    holder: Holder,
 }
 
 impl EngineLock {
@@ -89,11 +94,21 @@ impl EngineLock {
             if !is_at(&file, &path).map_err(failed)? {
                 continue;
             }
-            let holder =
-                Holder { pid: std::process::id(), command: command.to_owned(), since: Timestamp::now() };
+            let (pid, command, since) = (std::process::id(), command.to_owned(), Timestamp::now());
+            let holder = Holder { pid, command, since, socket: None };
             write(&mut file, &holder).map_err(failed)?;
-            return Ok(Self { file, path });
+            return Ok(Self { file, path, holder });
         }
+    }
+
+    /// Tells others that this process is a daemon, and where it takes requests.
+    ///
+    /// # Errors
+    /// [`LockError::Io`].
+    pub fn announce(&mut self, socket: &Path) -> Result<(), LockError> {
+        self.holder.socket = Some(socket.to_owned());
+        let failed = |source| LockError::Io { path: self.path.clone(), source };
+        write(&mut self.file, &self.holder).map_err(failed)
     }
 
     /// The lock's file.
@@ -137,10 +152,10 @@ fn holder(path: &Path) -> LockError {
         let mut text = String::new();
         let read = File::open(path).and_then(|mut file| file.read_to_string(&mut text));
         if read.is_ok()
-            && let Ok(Holder { pid, command, since }) = serde_json::from_str(&text)
+            && let Ok(Holder { pid, command, since, socket }) = serde_json::from_str(&text)
             && is_alive(pid)
         {
-            return LockError::Held { pid, command, since };
+            return LockError::Held { pid, command, since, socket };
         }
         thread::sleep(PAUSE);
     }
@@ -160,11 +175,16 @@ mod tests {
         let directory = tempfile::tempdir().expect("directory");
         let state = directory.path().join("made/on/demand");
         let before = Timestamp::now();
-        let lock = EngineLock::try_acquire(&state, "ashlar apply -f demo.yaml").expect("free");
+        let mut lock = EngineLock::try_acquire(&state, "ashlar apply -f demo.yaml").expect("free");
         let error = EngineLock::try_acquire(&state, "ashlar delete cluster demo").expect_err("held");
-        let LockError::Held { pid, command, since } = &error else { panic!("{error:?}") };
+        let LockError::Held { pid, command, since, socket: None } = &error else { panic!("{error:?}") };
         assert_eq!((*pid, command.as_str()), (std::process::id(), "ashlar apply -f demo.yaml"));
         assert!(before <= *since && *since <= Timestamp::now());
+        lock.announce(Path::new("/run/ashlar.sock")).expect("announced");
+        let error = EngineLock::try_acquire(&state, "next").expect_err("held");
+        let LockError::Held { socket, command, .. } = &error else { panic!("{error:?}") };
+        assert_eq!(socket.as_deref(), Some(Path::new("/run/ashlar.sock")));
+        assert_eq!(command, "ashlar apply -f demo.yaml");
         let mode = fs::metadata(lock.path()).expect("file").mode();
         assert_eq!(mode & 0o777, 0o600);
         drop(lock);

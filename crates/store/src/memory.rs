@@ -16,8 +16,9 @@ use serde_json::Value;
 use tokio::sync::Notify;
 
 use crate::{
-    Batch, Change, ChangeSource, DEFAULT_RETAINED_REVISIONS, Key, Listing, RawListing, RawStored, RawValue,
-    Revision, Store, StoreError, Stored, Transaction, Watch, Write, watch::BATCH_CHANGES,
+    Batch, Change, ChangeSource, DEFAULT_RETAINED_REVISIONS, Key, Listing, RawChange, RawChanges, RawListing,
+    RawStored, RawValue, Revision, Store, StoreError, Stored, Transaction, Watch, Write,
+    watch::BATCH_CHANGES,
 };
 
 /// A store in memory. Clones are handles of the same store.
@@ -65,9 +66,27 @@ impl MemoryStore {
         Self { shared: Arc::new(shared) }
     }
 
+    /// Its newest revision.
+    pub fn revision(&self) -> Revision {
+        self.shared.lock().head
+    }
+
     /// One object's value, shared and not copied.
     pub fn peek(&self, key: &Key) -> Option<Arc<Value>> {
         self.shared.lock().objects.get(key).map(|object| Arc::clone(&object.value))
+    }
+
+    /// The first value of a kind that fits, shared and not copied.
+    pub fn find(&self, kind: &str, fits: impl Fn(&Value) -> bool) -> Option<Arc<Value>> {
+        let state = self.shared.lock();
+        let found = state.scan(Some(kind), None).find(|(_, object)| fits(&object.value));
+        found.map(|(_, object)| Arc::clone(&object.value))
+    }
+
+    /// All values, shared and not copied.
+    pub fn peek_all(&self) -> impl Iterator<Item = Arc<Value>> {
+        let objects = &self.shared.lock().objects;
+        objects.values().map(|object| Arc::clone(&object.value)).collect::<Vec<_>>().into_iter()
     }
 
     /// All values of a kind, shared and not copied.
@@ -162,6 +181,18 @@ impl State {
         Ok(())
     }
 
+    fn changes(&self, after: Revision) -> RawChanges {
+        let start = self.log.partition_point(|entry| entry.revision <= after);
+        let mut last: BTreeMap<&Key, &LogEntry> = BTreeMap::new();
+        last.extend(self.log.range(start..).map(|entry| (&entry.key, entry)));
+        let change = |entry: &LogEntry| RawChange {
+            key: entry.key.clone(),
+            revision: entry.revision,
+            value: entry.value.as_ref().map(|value| RawValue::Shared(Arc::clone(value))),
+        };
+        RawChanges { revision: self.head, items: last.into_values().map(change).collect() }
+    }
+
     fn batch(&self, kind: Option<&str>, after: Revision) -> Batch {
         let start = self.log.partition_point(|entry| entry.revision <= after);
         let mut changes: Vec<Change> = Vec::new();
@@ -203,6 +234,11 @@ impl Store for MemoryStore {
             value: RawValue::Shared(Arc::clone(&object.value)),
         };
         Ok(RawListing { revision: state.head, items: state.scan(kind, namespace).map(raw).collect() })
+    }
+
+    async fn changes(&self, after: Revision) -> Result<Option<RawChanges>, StoreError> {
+        let state = self.shared.lock();
+        Ok(state.check_watchable(after).is_ok().then(|| state.changes(after)))
     }
 
     async fn list(&self, kind: Option<&str>, namespace: Option<&str>) -> Result<Listing, StoreError> {

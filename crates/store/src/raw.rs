@@ -71,6 +71,26 @@ impl RawStored {
     }
 }
 
+/// What became of an object, with its value unparsed.
+#[derive(Clone, Debug)]
+pub struct RawChange {
+    /// Its name.
+    pub key: Key,
+    /// The revision of the change.
+    pub revision: Revision,
+    /// Its value, or `None` if it was deleted.
+    pub value: Option<RawValue>,
+}
+
+/// What changed between two snapshots, ordered by key: of each object the last change.
+#[derive(Clone, Debug)]
+pub struct RawChanges {
+    /// The store's revision now.
+    pub revision: Revision,
+    /// The changes.
+    pub items: Vec<RawChange>,
+}
+
 /// One consistent snapshot, ordered by key, with values unparsed.
 #[derive(Clone, Debug)]
 pub struct RawListing {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use crate::{Key, Listing, RawListing, Revision, StoreError, Stored, Transaction, Watch};
+use crate::{Key, Listing, RawChanges, RawListing, Revision, StoreError, Stored, Transaction, Watch};
 
 /// A store of versioned objects. See the crate's documentation for what it promises.
 ///
@@ -30,6 +30,16 @@ pub trait Store: Send + Sync {
     /// # Errors
     /// The store cannot be read.
     async fn list(&self, kind: Option<&str>, namespace: Option<&str>) -> Result<Listing, StoreError>;
+
+    /// What changed after a revision (exclusive): of each object the last change. `None` if that is not known (any more):
+    /// list anew then. For who reads all of it again and again.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    async fn changes(&self, after: Revision) -> Result<Option<RawChanges>, StoreError> {
+        let _ = after;
+        Ok(None)
+    }
 
     /// Applies a transaction. Returns its revision, or the store's present revision if nothing changed (only
     /// checks, or deletions of what was not there).
@@ -66,6 +76,10 @@ impl<S: Store + ?Sized> Store for Arc<S> {
 
     async fn list(&self, kind: Option<&str>, namespace: Option<&str>) -> Result<Listing, StoreError> {
         (**self).list(kind, namespace).await
+    }
+
+    async fn changes(&self, after: Revision) -> Result<Option<RawChanges>, StoreError> {
+        (**self).changes(after).await
     }
 
     async fn commit(&self, transaction: Transaction) -> Result<Revision, StoreError> {

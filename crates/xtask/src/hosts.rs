@@ -5,37 +5,10 @@ use serde_json::Value;
 
 use crate::e2e::context::Context;
 
-/// A fresh lab, its hosts enrolled.
-pub(crate) fn fresh_lab(context: &mut Context, hosts: &[&str]) -> Result<()> {
-    context.fresh_lab_of(hosts.len())?;
-    let description = context.description()?;
-    for (index, host) in hosts.iter().enumerate() {
-        let fact = |field: &str| -> Result<String> {
-            let value = &description["hosts"][index][field];
-            let text = value.as_str().map(str::to_owned).or_else(|| value.as_u64().map(|n| n.to_string()));
-            text.with_context(|| format!("lab.json says no {field} of {host}"))
-        };
-        let uri =
-            format!("qemu+ssh://{}@{}:{}/system", fact("ssh_user")?, fact("ssh_address")?, fact("ssh_port")?);
-        let line = fact("known_hosts_line")?;
-        let (_, host_key) = line.split_once(' ').context("lab.json has no host key")?;
-        let key = description["client_key"].as_str().context("lab.json names no key")?;
-        let pool = fact("pool_name")?;
-        context.ok(context.command(&[
-            "host",
-            "add",
-            host,
-            "--uri",
-            &uri,
-            "--ssh-host-key",
-            host_key,
-            "--ssh-key",
-            key,
-            "--pool",
-            &pool,
-        ]))?;
-    }
-    Ok(())
+/// A fresh lab of so many hosts (`h1`, `h2`, …), enrolled.
+pub(crate) fn fresh_lab(context: &mut Context, hosts: usize) -> Result<()> {
+    context.fresh_lab_of(hosts)?;
+    context.ok(context.command(&["host", "add-lab"])).map(drop)
 }
 
 /// A node image of the cache.

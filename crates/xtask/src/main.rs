@@ -4,11 +4,15 @@ mod bench;
 mod cargo;
 mod ci;
 mod e2e;
+mod example;
 mod ha;
 mod hosts;
 mod pool;
 mod sim;
+mod upgrade;
 mod writer;
+
+use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
@@ -31,19 +35,33 @@ enum Command {
     E2e(e2e::Options),
     /// The adversary: random worlds in which everything goes wrong that can
     Sim(sim::Options),
+    /// The README's pool example, applied to a lab of three hosts
+    TestExample(example::Options),
     /// Three control planes on three lab hosts; the one that holds the API's address is killed
     TestHa(ha::Options),
     /// Two clusters of two Kubernetes versions on three lab hosts; one is lost and deleted while the other is written to
     TestPool(pool::Options),
+    /// A cluster goes to the next minor version while its API is written to
+    TestUpgrade(upgrade::Options),
 }
 
-fn main() -> anyhow::Result<()> {
-    match Cli::parse().command {
+fn main() -> ExitCode {
+    let done = match Cli::parse().command {
         Command::Bench(bench) => bench::run(&bench),
         Command::Ci(options) => ci::run(&options),
         Command::E2e(options) => e2e::run(&options),
         Command::Sim(options) => sim::run(&options),
+        Command::TestExample(options) => example::run(&options),
         Command::TestHa(options) => ha::run(&options),
         Command::TestPool(options) => pool::run(&options),
+        Command::TestUpgrade(options) => upgrade::run(&options),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        // Not by `Debug`: a backtrace of this program would hide what the program it ran had to say.
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
     }
 }

@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 
-use crate::{Condition, Kind, Resource, Spec, WorkerGroupSpec};
+use crate::{Condition, HealthPolicy, Incident, Kind, Resource, Spec, WorkerGroupSpec};
 
 /// One Kubernetes cluster.
 pub type Cluster = Resource<ClusterSpec>;
@@ -58,6 +58,16 @@ pub struct ClusterSpec {
     /// How long a node may take from power-on to Ready before it counts as failed; default by accelerator.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub node_startup_timeout_s: Option<u32>,
+    /// While true no machine is replaced by one of another version or class. What has begun is finished.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub paused: bool,
+    /// How long a machine that goes may take to give up its pods, in seconds; after that it goes with those that are
+    /// left. Absent: as long as PodDisruptionBudgets want; who blocks is named.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drain_timeout_s: Option<u32>,
+    /// When machines that are not well are replaced by others.
+    #[serde(default, skip_serializing_if = "HealthPolicy::is_default")]
+    pub health: HealthPolicy,
     /// For tests under emulation: guests' clocks count instructions (needs one vCPU a machine).
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub virtual_time: bool,
@@ -150,6 +160,9 @@ pub struct InlineWorkerGroup {
     /// Node taints.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub taints: Vec<crate::Taint>,
+    /// How machines are replaced by others of another version or class.
+    #[serde(default, skip_serializing_if = "crate::Rollout::is_default")]
+    pub rollout: crate::Rollout,
 }
 
 impl InlineWorkerGroup {
@@ -161,6 +174,7 @@ impl InlineWorkerGroup {
             replicas: self.replicas,
             labels: self.labels.clone(),
             taints: self.taints.clone(),
+            rollout: self.rollout,
         }
     }
 }
@@ -184,6 +198,12 @@ pub struct ClusterRecord {
     /// Joins of control planes that failed since one succeeded last, and were replaced.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub failed_joins: u32,
+    /// Control planes that were replaced because they were not well.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub incident: Option<Incident>,
+    /// An upgrade began: what kubeadm once made in the cluster is since then kept up to date by Ashlar.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub upgraded: bool,
     /// `cluster stop` turned the machines off; `cluster start` turns them on again.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub stopped: bool,

@@ -44,6 +44,9 @@ pub struct HostSpec {
     /// No new machine is placed here while set.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub cordoned: bool,
+    /// Its machines are replaced by others elsewhere while set, one after the other as in a rollout.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub draining: bool,
 }
 
 fn default_cpu_overcommit() -> u32 {
@@ -92,6 +95,9 @@ pub struct HostRecord {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<crate::schema::UuidText>")]
     pub host_uuid: Option<Uuid>,
+    /// What the host called itself. Nothing goes by it but people.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub hostname: String,
     /// Architecture as Go names it (`amd64`); empty if it was not asked.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub architecture: String,

@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::{
-    Accelerator, AllocatedEndpoint, Cni, Condition, CpuPolicy, CpuSet, HugepageSize, ImageTags, Kind,
-    Mebibytes, Resource, Spec, Taint,
+    Accelerator, Ailment, AllocatedEndpoint, Cni, Condition, CpuPolicy, CpuSet, HugepageSize, ImageTags,
+    Kind, Mebibytes, Remediation, Resource, Spec, Taint,
 };
 
 /// One virtual machine.
@@ -270,6 +270,12 @@ pub struct MachineRecord {
     /// First boot failed; the machine is kept as it is for whoever looks, and goes with its cluster.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<MachineFailure>,
+    /// What it was last seen to suffer from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ailment: Option<Ailment>,
+    /// Why Ashlar itself replaces it; absent where a person wants it gone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remediation: Option<Remediation>,
 }
 
 /// Why first boot failed.
@@ -283,6 +289,9 @@ pub struct MachineFailure {
     /// Last console lines, scrubbed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub log_lines: Vec<String>,
+    /// It only took too long: if its node becomes Ready after all, the machine has joined.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub overdue: bool,
     /// When it was noticed.
     #[schemars(with = "crate::schema::TimeText")]
     pub at: Timestamp,

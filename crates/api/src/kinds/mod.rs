@@ -3,6 +3,7 @@
 mod class;
 mod cluster;
 mod event;
+mod health;
 mod host;
 mod image;
 mod machine;
@@ -15,6 +16,7 @@ mod worker_group;
 pub use class::*;
 pub use cluster::*;
 pub use event::*;
+pub use health::*;
 pub use host::*;
 pub use image::*;
 pub use machine::*;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Condition, Kind, Resource, Spec};
+use crate::{Condition, Incident, Kind, Resource, Spec};
 
 /// Workers of one class in one cluster.
 pub type WorkerGroup = Resource<WorkerGroupSpec>;
@@ -26,10 +26,44 @@ pub struct WorkerGroupSpec {
     /// Node taints.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub taints: Vec<Taint>,
+    /// How machines are replaced by others of another version or class.
+    #[serde(default, skip_serializing_if = "Rollout::is_default")]
+    pub rollout: Rollout,
+}
+
+/// How fast the machines of a group are replaced by others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Rollout {
+    /// Machines more than replicas meanwhile.
+    #[serde(default = "one")]
+    pub max_surge: u32,
+    /// Machines less than replicas meanwhile.
+    #[serde(default)]
+    pub max_unavailable: u32,
+}
+
+fn one() -> u32 {
+    1
+}
+
+impl Default for Rollout {
+    fn default() -> Self {
+        Rollout { max_surge: 1, max_unavailable: 0 }
+    }
+}
+
+impl Rollout {
+    /// Whether it is what nobody has to write.
+    pub fn is_default(&self) -> bool {
+        *self == Rollout::default()
+    }
 }
 
 /// A node taint.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(
+    Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema,
+)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Taint {
     /// Key.
@@ -43,7 +77,7 @@ pub struct Taint {
 
 /// What a taint does.
 #[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema,
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema,
 )]
 #[expect(missing_docs, reason = "Kubernetes' own words")]
 pub enum TaintEffect {
@@ -59,6 +93,9 @@ pub struct WorkerGroupRecord {
     /// Last number used in a machine's name: names are never used twice.
     #[serde(default)]
     pub last_number: u32,
+    /// Machines that were replaced because they were not well.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub incident: Option<Incident>,
 }
 
 /// What was last seen.

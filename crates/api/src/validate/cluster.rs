@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::{Report, labels, syntax, worker_group};
 use crate::names::{CONTROL_PLANE_GROUP, MAX_WORKER_GROUP_NAME, label_problem, quoted, worker_group};
 use crate::own_network;
-use crate::{Cluster, ClusterSpec, InlineWorkerGroup};
+use crate::{Cluster, ClusterSpec, HealthPolicy, InlineWorkerGroup};
 
 /// The kube-apiserver takes at most 20 bits of IPv4 service addresses.
 const SERVICE_SHORTEST_PREFIX: u8 = 12;
@@ -58,6 +58,7 @@ pub(super) fn check(report: &mut Report<'_>, cluster: &Cluster) {
         report
             .add("spec.nodeStartupTimeoutS", format!("{timeout_s} is outside of {least} to {most} seconds"));
     }
+    check_health(report, &spec.health);
     let mut seen = BTreeSet::new();
     for (index, group) in spec.workers.iter().enumerate() {
         check_inline_group(report, &format!("spec.workers[{index}]"), &cluster.metadata.name, group);
@@ -65,6 +66,35 @@ pub(super) fn check(report: &mut Report<'_>, cluster: &Cluster) {
             let message = format!("there are two worker groups of the name {}", quoted(&group.name));
             report.add(format!("spec.workers[{index}].name"), message);
         }
+    }
+}
+
+/// A node that only restarts its kubelet is not Ready for a minute: less patience than that replaces whoever sneezes.
+const LEAST_PATIENCE_S: u32 = 60;
+
+fn check_health(report: &mut Report<'_>, health: &HealthPolicy) {
+    let patiences = [
+        ("nodeNotReadyS", health.node_not_ready_s),
+        ("nodeMissingS", health.node_missing_s),
+        ("diskLostS", health.disk_lost_s),
+        ("etcdNotHealthyS", health.etcd_not_healthy_s),
+        ("firstBootFailedS", health.first_boot_failed_s),
+    ];
+    for (name, patience_s) in patiences {
+        if patience_s < LEAST_PATIENCE_S {
+            let message = format!(
+                "{patience_s} is less than {LEAST_PATIENCE_S} seconds: a node that only restarts would be replaced"
+            );
+            report.add(format!("spec.health.{name}"), message);
+        }
+    }
+    if !(1..=100).contains(&health.max_percent) {
+        let message = format!("{} is no share of a group: write 1 to 100", health.max_percent);
+        report.add("spec.health.maxPercent", message);
+    }
+    if health.max_replaced == 0 {
+        let message = "is 0: to have nothing replaced write `remediate: false`";
+        report.add("spec.health.maxReplaced", message);
     }
 }
 
@@ -125,6 +155,7 @@ fn check_inline_group(report: &mut Report<'_>, path: &str, cluster: &str, group:
     }
     report.check(&format!("{path}.class"), syntax::reference_problem(&group.class));
     worker_group::check_replicas(report, &format!("{path}.replicas"), group.replicas);
+    worker_group::check_rollout(report, &format!("{path}.rollout"), group.rollout);
     labels::check_node_labels(report, &format!("{path}.labels"), &group.labels);
     labels::check_taints(report, &format!("{path}.taints"), &group.taints);
 }

@@ -96,6 +96,9 @@ pub fn validate_apply(objects: &[Object], existing: &ObjectMap) -> Vec<Violation
             if let (Object::Image(stored), Object::Image(object)) = (stored, object) {
                 out.extend(update::image_files(stored, object, existing));
             }
+            if let (Object::Cluster(stored), Object::Cluster(object)) = (stored, object) {
+                out.extend(update::version(stored, object, existing));
+            }
         }
     }
     out.extend(validate_set(objects, existing));

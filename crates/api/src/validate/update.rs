@@ -6,8 +6,8 @@ use std::fmt::Display;
 use super::{Report, Violation};
 use crate::expand::ObjectMap;
 use crate::{
-    Cluster, Image, Network, NetworkAttachment, Object, StoragePool, VolumeContent, WorkerGroup,
-    names::quoted,
+    Cluster, Image, MachineRole, Network, NetworkAttachment, Object, StoragePool, VolumeContent, WorkerGroup,
+    names::quoted, upgrade::upgrade_problem,
 };
 
 /// Judges the change from a stored object to a new one of the same name.
@@ -61,6 +61,34 @@ fn cluster(report: &mut Report<'_>, old: &Cluster, new: &Cluster) {
             "cannot change: the API server's certificate was made with these names; make a new cluster";
         report.add("spec.endpoint.extraSans", message);
     }
+}
+
+/// The version is judged by what the nodes run: a wish that nothing has come of yet can be taken back.
+pub(super) fn version(old: &Cluster, new: &Cluster, existing: &ObjectMap) -> Vec<Violation> {
+    let mut out = Vec::new();
+    let to = &new.spec.kubernetes_version;
+    if old.spec.kubernetes_version == *to {
+        return out;
+    }
+    let machines = || {
+        existing.values().filter_map(|object| match object {
+            Object::Machine(machine)
+                if machine.metadata.namespace == old.metadata.namespace
+                    && machine.spec.cluster == old.metadata.name =>
+            {
+                Some(&machine.spec)
+            }
+            _ => None,
+        })
+    };
+    let of = |role| {
+        machines()
+            .filter(move |machine| machine.role == role)
+            .map(|machine| machine.image.kubernetes_version.as_str())
+    };
+    let problem = upgrade_problem(of(MachineRole::ControlPlane), of(MachineRole::Worker), to);
+    Report::new(new.object_ref(), &mut out).check("spec.kubernetesVersion", problem);
+    out
 }
 
 fn worker_group(report: &mut Report<'_>, old: &WorkerGroup, new: &WorkerGroup) {

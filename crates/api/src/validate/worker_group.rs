@@ -1,8 +1,8 @@
 //! Worker groups.
 
 use super::{Report, cluster::is_reserved, labels, syntax};
-use crate::WorkerGroup;
 use crate::names::quoted;
+use crate::{Rollout, WorkerGroup};
 
 /// Kubernetes' own limit of nodes in a cluster.
 const MOST_REPLICAS: u32 = 5000;
@@ -32,6 +32,7 @@ pub(super) fn check(report: &mut Report<'_>, group: &WorkerGroup) {
     }
     report.check("spec.class", syntax::reference_problem(&spec.class));
     check_replicas(report, "spec.replicas", spec.replicas);
+    check_rollout(report, "spec.rollout", spec.rollout);
     labels::check_node_labels(report, "spec.labels", &spec.labels);
     labels::check_taints(report, "spec.taints", &spec.taints);
 }
@@ -40,6 +41,14 @@ pub(super) fn check_replicas(report: &mut Report<'_>, path: &str, replicas: Opti
     if let Some(replicas) = replicas.filter(|replicas| *replicas > MOST_REPLICAS) {
         let message =
             format!("{replicas} is more than the {MOST_REPLICAS} nodes that Kubernetes is made for");
+        report.add(path, message);
+    }
+}
+
+pub(super) fn check_rollout(report: &mut Report<'_>, path: &str, rollout: Rollout) {
+    if rollout.max_surge == 0 && rollout.max_unavailable == 0 {
+        let message = "allows neither one machine more nor one less, so that none could ever be replaced: set one of maxSurge and \
+                       maxUnavailable";
         report.add(path, message);
     }
 }

@@ -21,6 +21,10 @@ pub(crate) enum ClusterCommand {
     Start(ClusterNameArgs),
     /// Shut the machines of a cluster down; disks and addresses stay
     Stop(ClusterStopArgs),
+    /// Let a rollout rest: no further machine is replaced; what has begun is finished
+    Pause(ClusterPauseArgs),
+    /// Let a rollout go on, and wait until it is done
+    Resume(ClusterNameArgs),
 }
 
 /// `ashlar cluster create`
@@ -39,7 +43,7 @@ pub(crate) struct ClusterCreateArgs {
     pub(crate) name: String,
     /// File with the Cluster and what it needs, in place of the flags
     #[arg(short, long = "filename", value_name = "FILE",
-          conflicts_with_all = ["kubernetes", "control_planes", "control_plane_class", "workers", "network", "endpoint", "spread"])]
+          conflicts_with_all = ["kubernetes", "control_planes", "control_plane_class", "workers", "network", "endpoint", "spread", "admission"])]
     pub(crate) filename: Option<PathBuf>,
     /// Kubernetes version, such as v1.37.2
     #[arg(long, value_name = "VERSION")]
@@ -62,6 +66,9 @@ pub(crate) struct ClusterCreateArgs {
     /// Whether control planes must be on different hosts: required or preferred
     #[arg(long, value_name = "HOW")]
     pub(crate) spread: Option<String>,
+    /// Whether new machines leave room for those of any one host that may die: n+1 or none [default: n+1 from three hosts up]
+    #[arg(long, value_name = "ROOM")]
+    pub(crate) admission: Option<String>,
     /// Show the plan and change nothing
     #[arg(long)]
     pub(crate) dry_run: bool,
@@ -83,6 +90,13 @@ pub(crate) struct ClusterNameArgs {
     pub(crate) name: String,
     #[command(flatten)]
     pub(crate) engine: EngineArgs,
+}
+
+/// `ashlar cluster pause`
+#[derive(Debug, Args)]
+pub(crate) struct ClusterPauseArgs {
+    /// Name
+    pub(crate) name: String,
 }
 
 /// `ashlar cluster delete`

@@ -11,14 +11,33 @@ use super::EngineArgs;
 pub(crate) enum HostCommand {
     /// Enrol a host: probe it, prove how it runs VMs, record its storage pools
     Add(HostAddArgs),
+    /// Enrol the hosts of the lab that --lab names, those that are not yet
+    #[command(after_help = "Examples:\n  ashlar lab up try --hosts 3\n  ashlar --lab try host add-lab")]
+    AddLab(HostAddLabArgs),
     /// List hosts: what they offer, what is claimed and free; with `-o wide`, how many machines of each class still fit
     List,
     /// Show one host
     Show(HostNameArgs),
+    /// Place no new machine on a host; those that are there stay
+    Cordon(HostNameArgs),
+    /// Empty a host: each of its machines is replaced by a new one elsewhere (none is migrated)
+    #[command(after_help = "\
+What it would do is shown by `ashlar plan` while it is under way; control planes go one at a time, pods as far as
+PodDisruptionBudgets allow, and who blocks is named. `ashlar host uncordon` ends it: what has begun is finished.")]
+    Drain(HostDrainArgs),
+    /// Place machines on a host again, and end its emptying
+    Uncordon(HostNameArgs),
     /// Give up a host that holds nothing of ours
     Remove(HostRemoveArgs),
     /// Check what a host needs for clusters: versions, accelerator, storage speed, time, firewall
     Check(HostCheckArgs),
+}
+
+/// `ashlar host add-lab`
+#[derive(Debug, Args)]
+pub(crate) struct HostAddLabArgs {
+    #[command(flatten)]
+    pub(crate) engine: EngineArgs,
 }
 
 /// `ashlar host add`
@@ -81,6 +100,18 @@ Examples:
 pub(crate) struct HostCheckArgs {
     /// Names; none means all hosts
     pub(crate) names: Vec<String>,
+}
+
+/// `ashlar host drain`
+#[derive(Debug, Args)]
+pub(crate) struct HostDrainArgs {
+    /// Name
+    pub(crate) name: String,
+    /// Do not ask
+    #[arg(short, long)]
+    pub(crate) yes: bool,
+    #[command(flatten)]
+    pub(crate) engine: EngineArgs,
 }
 
 /// `ashlar host remove`

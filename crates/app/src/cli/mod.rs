@@ -1,24 +1,32 @@
 //! The command line, as clap sees it: names, types and help. Nothing is decided here; `settings` resolves it.
 
+mod audit;
 mod cluster;
 mod demo;
 mod global;
 mod host;
 mod image;
 mod lab;
+mod machine;
 mod network;
 mod objects;
 mod reach;
+mod serve;
+mod store;
 
+pub(crate) use audit::*;
 pub(crate) use cluster::*;
 pub(crate) use demo::*;
 pub(crate) use global::*;
 pub(crate) use host::*;
 pub(crate) use image::*;
 pub(crate) use lab::*;
+pub(crate) use machine::*;
 pub(crate) use network::*;
 pub(crate) use objects::*;
 pub(crate) use reach::*;
+pub(crate) use serve::*;
+pub(crate) use store::*;
 
 use clap::{Parser, Subcommand};
 
@@ -57,6 +65,8 @@ pub(crate) enum Command {
     Host(HostCommand),
     /// Make the world as the files say, and wait until it is
     Apply(ApplyArgs),
+    /// Keep the world as the store says, for ever: the daemon
+    Serve(ServeArgs),
     /// Show what would happen: per VM what, where, why and in which order; changes nothing
     Plan(PlanArgs),
     /// List objects
@@ -67,9 +77,12 @@ pub(crate) enum Command {
     Delete(DeleteArgs),
     /// Explain the fields of a kind, or why a machine is where it is
     Explain(ExplainArgs),
-    /// Create, show, delete, start and stop clusters
+    /// Create, show, delete, start and stop clusters; let their rollouts rest and go on
     #[command(subcommand)]
     Cluster(ClusterCommand),
+    /// Put another machine in a machine's place
+    #[command(subcommand)]
+    Machine(MachineCommand),
     /// Print the administrator's kubeconfig of a cluster, or merge it into yours
     Kubeconfig(KubeconfigArgs),
     /// Run kubectl against a cluster, through the tunnel
@@ -84,6 +97,12 @@ pub(crate) enum Command {
     Wait(WaitArgs),
     /// Show what happened
     Events(EventsArgs),
+    /// Show who changed what, and prove that the record is whole
+    #[command(subcommand)]
+    Audit(AuditCommand),
+    /// Copy the store, and put a copy in its place
+    #[command(subcommand)]
+    Store(StoreCommand),
     /// Show networks, and who holds what of them
     #[command(subcommand)]
     Network(NetworkCommand),
@@ -112,7 +131,11 @@ impl Command {
     pub(crate) fn needs_hosts(&self) -> bool {
         match self {
             Command::Host(command) => !matches!(command, HostCommand::List | HostCommand::Show(_)),
-            Command::Cluster(command) => !matches!(command, ClusterCommand::List | ClusterCommand::Status(_)),
+            Command::Cluster(command) => !matches!(
+                command,
+                ClusterCommand::List | ClusterCommand::Status(_) | ClusterCommand::Pause(_)
+            ),
+            Command::Machine(_) => true,
             Command::Apply(args) => !args.store_only,
             Command::Delete(args) => !args.store_only,
             Command::Plan(args) => !args.offline,
@@ -120,6 +143,7 @@ impl Command {
             | Command::Proxy(_)
             | Command::Console(_)
             | Command::Ssh(_)
+            | Command::Serve(_)
             | Command::Internal(_) => true,
             _ => false,
         }

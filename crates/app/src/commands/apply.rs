@@ -4,7 +4,7 @@ use ashlar_api::expand::{ObjectMap, object_map};
 use ashlar_api::{Kind, Object};
 use ashlar_engine::declare::{self, Declared, Outcome};
 use ashlar_engine::effects::Clock as _;
-use ashlar_engine::{Goal, RunSummary, Scope};
+use ashlar_engine::{Goal, Scope};
 use ashlar_plan::in_place::not_in_place;
 use ashlar_plan::render::plan_text;
 use ashlar_store::Store;
@@ -12,12 +12,13 @@ use futures::executor::block_on;
 
 use crate::cli::{ApplyArgs, Only, OutputFormat, PlanArgs};
 use crate::commands::get::print_value;
+use crate::daemon::Done;
 use crate::failure::{Exit, Failure, Result};
 use crate::input::{check, read_objects};
 use crate::objects::{Reader, slash_name};
 use crate::output::{elapsed, plan_value, plural};
 use crate::settings::Settings;
-use crate::wiring::{OsEntropy, Session, SystemClock};
+use crate::wiring::{OsEntropy, Session, SystemClock, Worker, open_store, record_wish};
 
 /// Applies files.
 pub(crate) fn apply(settings: &Settings, args: &ApplyArgs) -> Result {
@@ -30,17 +31,22 @@ pub(crate) fn apply(settings: &Settings, args: &ApplyArgs) -> Result {
         return show_plan(settings, &session, objects, &Scope::All);
     }
     if args.store_only {
-        let store = ashlar_store::SqliteStore::open(settings.store_path()?)?;
-        declare(settings, &store, objects, false)?;
+        let store = open_store(settings)?;
+        declare(settings, store.as_ref(), objects, false)?;
         return Ok(Exit::Success);
     }
-    let session = Session::open(settings, &args.engine)?;
+    let worker = Worker::open(settings, &args.engine)?;
     if args.only == Some(Only::InPlace) {
-        refuse_more_than_in_place(settings, &session, objects.clone())?;
+        match &worker {
+            Worker::Own(session) => refuse_more_than_in_place(settings, session, objects.clone())?,
+            Worker::Daemon(_) => {
+                refuse_more_than_in_place(settings, &Session::open_to_look(settings)?, objects.clone())?;
+            }
+        }
     }
-    declare(settings, &*session.store, objects, false)?;
-    let summary = session.run(settings, &Scope::All, &Goal::Settled)?;
-    report(settings, &summary);
+    declare(settings, worker.store(), objects, false)?;
+    let done = worker.run(settings, &Scope::All, &Goal::Settled)?;
+    report(settings, &done);
     Ok(Exit::Success)
 }
 
@@ -64,11 +70,11 @@ fn refuse_more_than_in_place(settings: &Settings, session: &Session, objects: Ve
 }
 
 /// Says what a run did.
-pub(crate) fn report(settings: &Settings, summary: &RunSummary) {
-    let text = if summary.is_unchanged() {
-        format!("nothing to do: the world is as the store says ({})", elapsed(summary.elapsed))
+pub(crate) fn report(settings: &Settings, done: &Done) {
+    let text = if done.is_unchanged() {
+        format!("nothing to do: the world is as the store says ({})", elapsed(done.elapsed))
     } else {
-        format!("done: {} in {}", plural(summary.actions as usize, "action"), elapsed(summary.elapsed))
+        format!("done: {} in {}", plural(done.actions as usize, "action"), elapsed(done.elapsed))
     };
     settings.printer.note(text);
 }
@@ -82,6 +88,9 @@ pub(crate) fn declare(
 ) -> Result<Declared> {
     if !settings.trust_clock {
         block_on(ashlar_engine::check_clock(store, SystemClock.now()))?;
+    }
+    if !dry_run {
+        record_wish(settings, "apply", &objects.iter().map(Object::object_ref).collect::<Vec<_>>())?;
     }
     let declared = block_on(declare::apply(store, &SystemClock, &OsEntropy, objects, dry_run))?;
     let suffix = if dry_run { " (dry run)" } else { "" };

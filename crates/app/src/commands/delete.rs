@@ -3,6 +3,7 @@
 use ashlar_api::{Kind, Object, ObjectRef, VolumeContent};
 use ashlar_engine::effects::Clock as _;
 use ashlar_engine::{Goal, Scope, declare};
+use ashlar_store::Store;
 use futures::executor::block_on;
 
 use crate::cli::{DeleteArgs, EngineArgs};
@@ -12,7 +13,7 @@ use crate::failure::{Exit, Failure, Result};
 use crate::input::read_objects;
 use crate::objects::{Reader, slash_name, wanted_refs};
 use crate::settings::Settings;
-use crate::wiring::{Session, SystemClock};
+use crate::wiring::{SystemClock, Worker, open_store, record_wish};
 
 /// Deletes objects.
 pub(crate) fn delete(settings: &Settings, args: &DeleteArgs) -> Result {
@@ -55,23 +56,24 @@ pub(crate) fn delete_refs(
         return Ok(Exit::Success);
     }
     confirm(settings, yes, &destroyed(&reader, &present)?)?;
-    let right_time = |store: &ashlar_store::SqliteStore| match settings.trust_clock {
+    let right_time = |store: &dyn Store| match settings.trust_clock {
         true => Ok(()),
         false => block_on(ashlar_engine::check_clock(store, SystemClock.now())),
     };
     if store_only {
-        let store = ashlar_store::SqliteStore::open(settings.store_path()?)?;
-        right_time(&store)?;
-        block_on(declare::delete(&store, &SystemClock, &present))?;
-        settings.printer.note("recorded; the next `ashlar apply` does it");
+        let store = open_store(settings)?;
+        right_time(store.as_ref())?;
+        record_wish(settings, "delete", &present)?;
+        block_on(declare::delete(store.as_ref(), &SystemClock, &present))?;
+        settings.printer.note("recorded; the next `ashlar apply` does it, or the daemon where one runs");
         return Ok(Exit::Success);
     }
-    let session = Session::open(settings, engine)?;
-    right_time(&session.store)?;
-    let deleted =
-        session.block_on(async { Ok(declare::delete(&*session.store, &SystemClock, &present).await?) })?;
+    let worker = Worker::open(settings, engine)?;
+    right_time(worker.store())?;
+    record_wish(settings, "delete", &present)?;
+    let deleted = block_on(declare::delete(worker.store(), &SystemClock, &present))?;
     if deleted.iter().all(|one| one.at_once) {
-        session.progress.finish();
+        worker.finish();
         for object in &present {
             settings.printer.note(format!("{} deleted", slash_name(object)));
         }
@@ -85,11 +87,11 @@ pub(crate) fn delete_refs(
         [one] if one.kind == Kind::Cluster => Goal::ClusterGone(one.key()),
         _ => Goal::ObjectsGone(present.clone()),
     };
-    let summary = session.run(settings, &scope, &goal)?;
+    let done = worker.run(settings, &scope, &goal)?;
     for object in &present {
         settings.printer.note(format!("{} deleted", slash_name(object)));
     }
-    report(settings, &summary);
+    report(settings, &done);
     Ok(Exit::Success)
 }
 

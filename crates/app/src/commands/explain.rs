@@ -130,12 +130,26 @@ fn explain_object(settings: &Settings, kind: &str, name: &str) -> Result {
             None => writeln!(out, "machine {} is on host {}", machine.key(), machine.spec.host)?,
         }
         print_machine(out, &machine)?;
+        print_health(out, &machine)?;
         let mut left = plan.steps.iter().filter(|step| step.object == machine.object_ref()).peekable();
         if left.peek().is_some() {
             writeln!(out, "left to do, as the store has it:")?;
         }
         left.try_for_each(|step| writeln!(out, "  {}", step.why))
     })
+}
+
+/// What it suffers from, and why it goes.
+fn print_health(out: &mut dyn Write, machine: &Machine) -> io::Result<()> {
+    if let Some(ailment) = &machine.record.ailment {
+        let condition = machine.status.conditions.iter().find(|condition| condition.kind == "Healthy");
+        let told = condition.map_or("", |condition| condition.message.as_str());
+        writeln!(out, "health     {:?} since {}: {told}", ailment.kind, ailment.since)?;
+    }
+    if let Some(why) = &machine.record.remediation {
+        writeln!(out, "replaced   because it was not well: {}", why.message)?;
+    }
+    Ok(())
 }
 
 fn print_machine(out: &mut dyn Write, machine: &Machine) -> io::Result<()> {

@@ -8,7 +8,6 @@ use std::time::Duration;
 use ashlar_api::{Image, ImageFile, ImageSpec, ImageTags, Mebibytes, Object};
 use ashlar_image as image;
 use ashlar_image::{BuiltImage, Context as BuildContext, Manifest, Purpose};
-use ashlar_store::SqliteStore;
 
 use crate::cli::{ImageBuildArgs, ImageCommand, ImageSource, OutputFormat, ReleaseArgs};
 use crate::commands::apply::declare;
@@ -18,6 +17,7 @@ use crate::failure::{Exit, Failure, Result};
 use crate::objects::{Reader, typed};
 use crate::output::{Printer, Table, elapsed};
 use crate::settings::Settings;
+use crate::wiring::open_store;
 
 /// The Kubernetes that is built unless another one is asked for: the newest minor that this version was tested with.
 pub(crate) const DEFAULT_KUBERNETES: &str = "v1.37.2";
@@ -168,7 +168,7 @@ impl image::Reporter for StageLines {
 /// Records an image in the store.
 pub(crate) fn register(settings: &Settings, built: &BuiltImage) -> Result {
     let mut image = to_object(built)?;
-    let store = SqliteStore::open(settings.store_path()?)?;
+    let store = open_store(settings)?;
     let reader = Reader::open(settings)?;
     if let Some(recorded) = reader.find(&image.object_ref())?
         && let Object::Image(recorded) = typed(recorded)?
@@ -176,7 +176,7 @@ pub(crate) fn register(settings: &Settings, built: &BuiltImage) -> Result {
         // A person's word, of which the build knows nothing.
         image.spec.unused_grace_s = recorded.spec.unused_grace_s;
     }
-    declare(settings, &store, vec![Object::from(image)], false)?;
+    declare(settings, store.as_ref(), vec![Object::from(image)], false)?;
     Ok(Exit::Success)
 }
 

@@ -1,6 +1,7 @@
 //! One module per noun: settings and arguments in, an exit code out.
 
 mod apply;
+mod audit;
 mod cluster;
 mod delete;
 mod demo;
@@ -10,9 +11,11 @@ mod get;
 mod host;
 mod image;
 mod lab;
+mod machine;
 mod network;
 mod reach;
 mod setup;
+mod store;
 mod wait;
 
 pub(crate) use lab::no_such_lab;
@@ -70,9 +73,12 @@ fn command(settings: &Settings, command: Command) -> Result {
     match command {
         Command::Host(command) => host::host(settings, command),
         Command::Apply(args) => apply::apply(settings, &args),
+        Command::Serve(args) => crate::daemon::serve(settings, &args),
+        Command::Store(command) => store::store(settings, command),
         Command::Plan(args) => apply::plan(settings, &args),
         Command::Delete(args) => delete::delete(settings, &args),
         Command::Cluster(command) => cluster::cluster(settings, command),
+        Command::Machine(command) => machine::machine(settings, command),
         Command::Kubeconfig(args) => reach::kubeconfig(settings, &args),
         Command::Kubectl(args) => reach::kubectl(settings, &args),
         Command::Proxy(args) => reach::proxy(settings, &args),
@@ -87,6 +93,7 @@ fn command(settings: &Settings, command: Command) -> Result {
         Command::Explain(args) => explain::explain(settings, &args),
         Command::Wait(args) => wait::wait(settings, &args),
         Command::Events(args) => wait::events(settings, &args),
+        Command::Audit(command) => audit::audit(settings, &command),
         Command::Network(command) => network::network(settings, command),
         Command::Lab(command) => lab::lab(settings, command),
         Command::Image(command) => image::image(settings, command),

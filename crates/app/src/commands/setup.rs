@@ -97,7 +97,7 @@ fn run_apt(args: &[&str]) -> Result<()> {
             .hint("on another distribution install the packages with its own tool"));
     };
     let status = Command::new(program)
-        .arg("-oDPkg::Lock::Timeout=300")
+        .args(["-oDPkg::Lock::Timeout=300", "-oAcquire::Retries=5"])
         .args(args)
         .env("DEBIAN_FRONTEND", "noninteractive")
         .stdin(std::process::Stdio::null())

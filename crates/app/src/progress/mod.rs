@@ -12,6 +12,7 @@ use ashlar_engine::{EngineEvent, EventSink};
 
 use crate::output::{Printer, Verbosity, elapsed};
 use live::Live;
+pub(crate) use text::{Told, Weight, line};
 
 /// Shows the engine's events.
 pub(crate) struct Progress {
@@ -31,14 +32,22 @@ impl Progress {
     /// A display on stderr.
     pub(crate) fn new(printer: &Printer) -> Arc<Self> {
         let is_terminal = std::io::stderr().is_terminal() && printer.verbosity() == Verbosity::Normal;
-        let live = is_terminal.then(|| Live::start(printer));
-        Arc::new(Progress {
+        Arc::new(Progress::with(printer, is_terminal.then(|| Live::start(printer))))
+    }
+
+    /// Lines only, for what another process tells.
+    pub(crate) fn plain(printer: &Printer) -> Self {
+        Progress::with(printer, None)
+    }
+
+    fn with(printer: &Printer, live: Option<Arc<Live>>) -> Self {
+        Progress {
             printer: printer.clone(),
             began: Instant::now(),
             live,
             has_committed: AtomicBool::new(false),
             told: Mutex::default(),
-        })
+        }
     }
 
     /// Ends the live display; what was said stays.
@@ -63,6 +72,24 @@ impl Progress {
     }
 }
 
+impl Progress {
+    /// Shows a line.
+    pub(crate) fn show(&self, told: &Told) {
+        let stamp = elapsed(self.began.elapsed());
+        self.keep(format!("[{stamp:>12}] {}", told.text));
+        let is_verbose = matches!(self.printer.verbosity(), Verbosity::Verbose(_));
+        match told.weight {
+            Weight::Detail if !is_verbose => {}
+            Weight::Notice if !is_verbose && !self.has_committed.load(Ordering::Relaxed) => {}
+            // A terminal shows it in the machine's own line.
+            Weight::Live if self.live.is_some() => {}
+            Weight::Warning => self.printer.warn(&told.text),
+            _ if self.live.is_some() => self.printer.note(&told.text),
+            _ => self.printer.note(format!("[{stamp:>12}] {}", told.text)),
+        }
+    }
+}
+
 impl EventSink for Progress {
     fn event(&self, event: &EngineEvent) {
         if let Some(live) = &self.live {
@@ -71,18 +98,8 @@ impl EventSink for Progress {
         if matches!(event, EngineEvent::Committed { .. }) {
             self.has_committed.store(true, Ordering::Relaxed);
         }
-        let Some(told) = text::line(event) else { return };
-        let stamp = elapsed(self.began.elapsed());
-        self.keep(format!("[{stamp:>12}] {}", told.text));
-        let is_verbose = matches!(self.printer.verbosity(), Verbosity::Verbose(_));
-        match told.weight {
-            text::Weight::Detail if !is_verbose => {}
-            text::Weight::Notice if !is_verbose && !self.has_committed.load(Ordering::Relaxed) => {}
-            // A terminal shows it in the machine's own line.
-            text::Weight::Live if self.live.is_some() => {}
-            text::Weight::Warning => self.printer.warn(&told.text),
-            _ if self.live.is_some() => self.printer.note(&told.text),
-            _ => self.printer.note(format!("[{stamp:>12}] {}", told.text)),
+        if let Some(told) = line(event) {
+            self.show(&told);
         }
     }
 }

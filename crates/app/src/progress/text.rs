@@ -6,12 +6,13 @@ use std::time::Duration;
 use ashlar_api::Kind;
 use ashlar_engine::{CommittedWrite, EngineEvent, Transfer, WriteVerb};
 use ashlar_plan::{Action, NoteKind};
+use serde::{Deserialize, Serialize};
 
 use crate::output::{elapsed, plural};
 
 /// How much a line matters.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Weight {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Weight {
     /// Only for those who want to know more.
     Detail,
     /// A step of a machine: a live line where there is one, else a line.
@@ -25,10 +26,10 @@ pub(super) enum Weight {
 }
 
 /// A line.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Told {
-    pub(super) weight: Weight,
-    pub(super) text: String,
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Told {
+    pub(crate) weight: Weight,
+    pub(crate) text: String,
 }
 
 /// Actions that take longer than this are worth a line when they are done.
@@ -38,7 +39,7 @@ const LONG: Duration = Duration::from_secs(3);
 const FIRST_BOOT_FAILED: &str = "FirstBootFailed";
 
 /// What to say about an event.
-pub(super) fn line(event: &EngineEvent) -> Option<Told> {
+pub(crate) fn line(event: &EngineEvent) -> Option<Told> {
     let told = |weight, text: String| Some(Told { weight, text });
     match event {
         EngineEvent::Committed { writes } => told(Weight::Normal, committed(writes)),
@@ -84,7 +85,7 @@ pub(super) fn line(event: &EngineEvent) -> Option<Told> {
         EngineEvent::HostReachable { host } => told(Weight::Normal, format!("host {host} answers again")),
         EngineEvent::Notice(note) => {
             let weight = match note.kind {
-                NoteKind::Blocked => Weight::Warning,
+                NoteKind::Blocked | NoteKind::Warning => Weight::Warning,
                 NoteKind::Notice | NoteKind::Waiting => Weight::Notice,
             };
             told(weight, format!("{}: {}", note.object, note.message))

@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use crate::failure::{Context, Failure, Result};
 
-const FILE: &str = "installation";
+pub(crate) const FILE: &str = "installation";
 
 /// Reads it, or makes it at first use.
 pub(crate) fn installation(state_dir: &Path) -> Result<Uuid> {

@@ -5,6 +5,7 @@ use std::io::IsTerminal;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
 
 use ashlar_engine::vault::{KeyProvider, Vault};
 use zeroize::Zeroizing;
@@ -13,8 +14,16 @@ use super::world::OsEntropy;
 use crate::failure::{Context, Failure, Result};
 use crate::settings::{Settings, home_dir};
 
-/// Opens the vault; makes the default key file at first use, and says so.
-pub(crate) fn open_vault(settings: &Settings) -> Result<Vault> {
+/// The vault, opened at first use: a passphrase is asked for once. Makes the default key file, and says so.
+pub(crate) fn open_vault(settings: &Settings) -> Result<Arc<Vault>> {
+    if let Some(vault) = settings.opened.vault.get() {
+        return Ok(Arc::clone(vault));
+    }
+    let vault = Arc::new(open(settings)?);
+    Ok(Arc::clone(settings.opened.vault.get_or_init(|| vault)))
+}
+
+fn open(settings: &Settings) -> Result<Vault> {
     let provider = provider(settings)?;
     fs::DirBuilder::new()
         .recursive(true)

@@ -2,37 +2,37 @@
 
 use std::future::Future;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use ashlar_engine::effects::Entropy;
 use ashlar_engine::vault::Vault;
-use ashlar_engine::{Engine, EngineError, Goal, RunSummary, Scope};
+use ashlar_engine::{Engine, Goal, RunSummary, Scope};
 use ashlar_libvirt::Hosts;
-use ashlar_store::{EngineLock, LockError, SqliteStore, Store};
+use ashlar_store::Store;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::Notify;
 use zeroize::Zeroizing;
 
-use super::{OsEntropy, installation, open_vault, real_world};
+use super::turn::Office;
+use super::{OsEntropy, installation, open_audit, open_store, open_vault, real_world};
 use crate::cli::EngineArgs;
+use crate::daemon::ErrorReport;
 use crate::failure::{Context, Exit, Failure, Result};
 use crate::interrupt::{Guard, on_interrupt};
-use crate::output::{Verbosity, elapsed};
+use crate::output::Verbosity;
 use crate::progress::Progress;
 use crate::settings::Settings;
 
 /// How long a command works unless `--timeout` says otherwise. Under software emulation a node takes minutes; a pool
 /// of machines on a busy host takes many of them.
-const DEFAULT_DEADLINE: Duration = Duration::from_secs(60 * 60);
-/// How often the lock is asked for while another process holds it.
-const LOCK_INTERVAL: Duration = Duration::from_millis(250);
+pub(super) const DEFAULT_DEADLINE: Duration = Duration::from_secs(60 * 60);
 /// Threads of the runtime: calls to hosts block on threads of their own, so few are enough for any pool.
-const WORKER_THREADS: usize = 2;
+pub(super) const WORKER_THREADS: usize = 2;
 
 /// The engine with all that it needs.
 pub(crate) struct Session {
     pub(crate) engine: Engine,
-    pub(crate) store: Arc<SqliteStore>,
+    pub(crate) store: Arc<dyn Store>,
     pub(crate) progress: Arc<Progress>,
     hosts: Arc<Hosts>,
     runtime: Runtime,
@@ -40,20 +40,17 @@ pub(crate) struct Session {
     deadline: Duration,
     _guard: Guard,
     /// Released last.
-    _lock: Option<EngineLock>,
+    office: Option<Office>,
 }
 
 impl Session {
-    /// A session that changes things: it waits until no other engine works in this state directory.
-    pub(crate) fn open(settings: &Settings, args: &EngineArgs) -> Result<Session> {
-        // The path first: it says when a lab is not there.
-        settings.store_path()?;
-        let lock = acquire(settings, args.no_wait)?;
+    /// A session that changes things: its process is the one engine of the state directory.
+    pub(super) fn in_office(settings: &Settings, args: &EngineArgs, office: Office) -> Result<Session> {
         let engine = ashlar_engine::Settings {
             upload_hosts: usize::from(args.upload_hosts),
             ..engine_settings(settings)?
         };
-        Session::new(settings, open_vault(settings)?, Some(lock), engine)
+        Session::new(settings, open_vault(settings)?, Some(office), engine)
     }
 
     /// A session that only looks, as `plan` does.
@@ -65,17 +62,19 @@ impl Session {
     pub(crate) fn open_offline(settings: &Settings) -> Result<Session> {
         let mut key = Zeroizing::new([0; 32]);
         OsEntropy.fill(key.as_mut());
-        Session::new(settings, Vault::from_key(key), None, engine_settings(settings)?)
+        Session::new(settings, Arc::new(Vault::from_key(key)), None, engine_settings(settings)?)
     }
 
     fn new(
         settings: &Settings,
-        vault: Vault,
-        lock: Option<EngineLock>,
+        vault: Arc<Vault>,
+        office: Option<Office>,
         engine: ashlar_engine::Settings,
     ) -> Result<Session> {
-        let store = Arc::new(SqliteStore::open(settings.store_path()?)?);
-        let vault = Arc::new(vault);
+        let store = match &office {
+            Some(office) => office.store(),
+            None => open_store(settings)?,
+        };
         let interrupted = Arc::new(Notify::new());
         let guard = on_interrupt({
             let interrupted = Arc::clone(&interrupted);
@@ -92,24 +91,19 @@ impl Session {
         };
         let progress = Progress::new(&settings.printer);
         let engine = Engine::new(
-            Arc::clone(&store) as Arc<dyn Store>,
+            Arc::clone(&store),
             world,
             vault,
             engine,
             Arc::clone(&progress) as Arc<dyn ashlar_engine::EventSink>,
         );
+        // Who only looks leaves no trace.
+        let engine = match &office {
+            Some(_) => engine.with_audit(open_audit(settings)?),
+            None => engine,
+        };
         let deadline = settings.timeout.unwrap_or(DEFAULT_DEADLINE);
-        Ok(Session {
-            engine,
-            store,
-            progress,
-            hosts,
-            runtime,
-            interrupted,
-            deadline,
-            _guard: guard,
-            _lock: lock,
-        })
+        Ok(Session { engine, store, progress, hosts, runtime, interrupted, deadline, _guard: guard, office })
     }
 
     /// Runs a future until it is done, or until Ctrl-C.
@@ -118,6 +112,10 @@ impl Session {
             tokio::select! {
                 done = work => done,
                 () = self.interrupted.notified() => Err(interrupted()),
+                () = deposed(self.office.as_ref()) => Err(Failure::new(
+                    "etcd has not heard of this command for some seconds, or it of etcd: another Ashlar may work by now",
+                )
+                .hint(format!("to go on from here, the same command again: {}", own_command()))),
             }
         })
     }
@@ -133,40 +131,43 @@ impl Session {
         }
         match outcome? {
             Ok(summary) => Ok(summary),
-            Err(error) => Err(self.explain_failure(settings, error)),
+            Err(error) => Err(explain(settings, self, &self.progress.told(), error.into())),
         }
     }
+}
 
-    fn explain_failure(&self, settings: &Settings, error: EngineError) -> Failure {
-        let prefix = settings.command_prefix();
-        let failed = match &error {
-            EngineError::NodeFailed { machine, phase, log_lines, .. } => {
-                Some((machine.clone(), phase.clone(), log_lines.clone()))
-            }
-            _ => None,
-        };
-        let exit = match &error {
-            EngineError::Deadline { .. } => Exit::Timeout,
-            EngineError::Plan(_) | EngineError::Violations { .. } => Exit::Internal,
-            _ => Exit::Failure,
-        };
-        let mut failure = Failure { exit, ..Failure::from(error) };
-        if let Some((machine, phase, log_lines)) = failed {
-            if !log_lines.is_empty() {
-                let lines: Vec<String> = log_lines.iter().map(|line| format!("  | {line}")).collect();
-                failure.chain.push(format!("last lines of phase {phase}:\n{}", lines.join("\n")));
-            }
-            failure = match crate::bundle::write(settings, self, &machine, &failure) {
-                Ok(path) => failure.hint(format!("the evidence is in {}", path.display())),
-                Err(error) => failure.hint(format!("no bundle could be written: {}", error.chain.join(": "))),
-            };
-            failure = failure
-                .hint(format!(
-                    "the machine is kept as it is: {prefix} console {machine}, {prefix} ssh {machine}"
-                ))
-                .hint(format!("to try again: {prefix} delete machine {machine}, then the same command"));
-        }
-        failure
+/// What a person is told of a failure; of nodes that did not come up, with the evidence of each in a file.
+pub(super) fn explain(
+    settings: &Settings,
+    session: &Session,
+    told: &[String],
+    report: ErrorReport,
+) -> Failure {
+    let machines: Vec<ashlar_api::NamespacedName> = report.failed_machines().cloned().collect();
+    let mut failure = Failure::from(report);
+    let bundles: Vec<String> = machines
+        .iter()
+        .map(|machine| match crate::bundle::write(settings, session, told, machine, &failure) {
+            Ok(path) => format!("the evidence of {machine} is in {}", path.display()),
+            Err(error) => format!("no bundle of {machine} could be written: {}", error.chain.join(": ")),
+        })
+        .collect();
+    failure.hints.extend(bundles);
+    let prefix = settings.command_prefix();
+    let name = match machines.as_slice() {
+        [] => return failure,
+        [one] => one.to_string(),
+        _ => "MACHINE".to_owned(),
+    };
+    failure
+        .hint(format!("what failed is kept as it is: {prefix} console {name}, {prefix} ssh {name}"))
+        .hint(format!("to try again: {prefix} delete machine {name}, then the same command"))
+}
+
+async fn deposed(office: Option<&Office>) {
+    match office {
+        Some(office) => office.ended().await,
+        None => std::future::pending().await,
     }
 }
 
@@ -178,48 +179,16 @@ fn interrupted() -> Failure {
 }
 
 /// This process's command, to be typed again.
-fn own_command() -> String {
+pub(super) fn own_command() -> String {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let args = shlex::try_join(args.iter().map(String::as_str)).unwrap_or_else(|_| args.join(" "));
     format!("ashlar {args}")
 }
 
-fn engine_settings(settings: &Settings) -> Result<ashlar_engine::Settings> {
+pub(crate) fn engine_settings(settings: &Settings) -> Result<ashlar_engine::Settings> {
     let installation = installation(&settings.state_dir)?;
     Ok(ashlar_engine::Settings {
         trust_clock: settings.trust_clock,
         ..ashlar_engine::Settings::new(installation)
     })
-}
-
-/// Waits for the lock, saying who holds it.
-fn acquire(settings: &Settings, no_wait: bool) -> Result<EngineLock> {
-    let command = std::env::args().collect::<Vec<_>>().join(" ");
-    let began = Instant::now();
-    let mut told = String::new();
-    loop {
-        let error = match EngineLock::try_acquire(&settings.state_dir, &command) {
-            Ok(lock) => {
-                if !told.is_empty() {
-                    settings.printer.note(format!("going on after {}", elapsed(began.elapsed())));
-                }
-                return Ok(lock);
-            }
-            Err(error @ (LockError::Held { .. } | LockError::HeldByUnknown { .. })) => error,
-            Err(error) => return Err(error.into()),
-        };
-        if no_wait {
-            return Err(Failure::from(error).hint("without --no-wait this command waits for its turn"));
-        }
-        if settings.timeout.is_some_and(|timeout| began.elapsed() >= timeout) {
-            return Err(Failure { exit: Exit::Timeout, ..Failure::from(error) });
-        }
-        // Ctrl-C ends the process here, by the default action: nothing was begun.
-        let text = error.to_string();
-        if text != told {
-            settings.printer.note(format!("waiting: {text}"));
-            told = text;
-        }
-        std::thread::sleep(LOCK_INTERVAL);
-    }
 }

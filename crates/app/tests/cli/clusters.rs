@@ -62,6 +62,7 @@ fn create_completes_what_leaves_no_choice_and_refuses_to_change() {
     .unwrap();
     let all = [
         place.run(&["cluster", "create", "two", "--workers", "many:wkr"]),
+        place.run(&["cluster", "create", "two", "--control-plane-class", "ctrl", "--admission", "n-1"]),
         place.run(&["cluster", "create", "two"]),
         place.run(&[
             "cluster",

@@ -9,6 +9,7 @@ use crate::seed::{demo, stock};
 fn words_that_are_not_known() {
     let place = Place::with(&stock());
     let all = [
+        place.run(&["host", "add-lab"]),
         place.run(&["gte", "hosts"]),
         place.run(&["get", "machnes"]),
         place.run(&["get", "host", "h4"]),

@@ -13,6 +13,9 @@ fn every_command_has_help() {
     let mut all = String::new();
     for command in [
         &["apply"][..],
+        &["serve"],
+        &["store", "backup"],
+        &["store", "restore"],
         &["plan"],
         &["get"],
         &["describe"],
@@ -28,6 +31,7 @@ fn every_command_has_help() {
         &["setup"],
         &["completions"],
         &["host", "add"],
+        &["host", "add-lab"],
         &["host", "check"],
         &["host", "remove"],
         &["cluster", "create"],
@@ -35,6 +39,9 @@ fn every_command_has_help() {
         &["cluster", "delete"],
         &["cluster", "start"],
         &["cluster", "stop"],
+        &["cluster", "pause"],
+        &["cluster", "resume"],
+        &["machine", "replace"],
         &["lab", "up"],
         &["lab", "exec"],
         &["image", "build"],

@@ -2,11 +2,15 @@
 
 mod apply;
 mod delete;
+mod maintenance;
 mod power;
+mod rollout;
 
 pub use apply::{Applied, Declared, Outcome, apply};
 pub use delete::{Deleted, delete};
+pub use maintenance::{cordon_host, drain_host, uncordon_host};
 pub use power::{start_cluster, stop_cluster};
+pub use rollout::{replace_machine, set_paused};
 
 pub(crate) use apply::lay_over;
 
@@ -27,6 +31,9 @@ pub enum DeclareError {
     /// There is nothing of that name.
     #[error("there is no {0}")]
     NoSuchObject(ObjectRef),
+    /// It is on its way out: nothing else is asked of it any more.
+    #[error("{0} is being deleted: it is turned off with that, and not on again")]
+    BeingDeleted(ObjectRef),
     /// The store failed.
     #[error(transparent)]
     Engine(#[from] EngineError),

@@ -10,7 +10,7 @@ use crate::objects;
 /// Records that the cluster's machines are to be off; `force` turns them off without asking the guests.
 ///
 /// # Errors
-/// There is no such cluster, or the store failed.
+/// There is no such cluster, it is being deleted, or the store failed.
 pub async fn stop_cluster(
     store: &dyn Store,
     cluster: &NamespacedName,
@@ -22,7 +22,7 @@ pub async fn stop_cluster(
 /// Records that the cluster's machines are to run.
 ///
 /// # Errors
-/// There is no such cluster, or the store failed.
+/// There is no such cluster, it is being deleted, or the store failed.
 pub async fn start_cluster(store: &dyn Store, cluster: &NamespacedName) -> Result<Cluster, DeclareError> {
     set_power(store, cluster, false, false).await
 }
@@ -36,6 +36,9 @@ async fn set_power(
     let name = ObjectRef::new(Kind::Cluster, &cluster.namespace, &cluster.name);
     let missing = || DeclareError::NoSuchObject(name.clone());
     let seen = objects::read::<ClusterSpec>(store, &name).await?.ok_or_else(missing)?;
+    if seen.metadata.is_deleting() {
+        return Err(DeclareError::BeingDeleted(name));
+    }
     let updated = objects::update(store, &seen, |cluster| {
         let before = cluster.clone();
         cluster.record.stopped = stopped;

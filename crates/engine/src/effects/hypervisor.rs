@@ -155,7 +155,12 @@ pub enum VolumeSource {
         length: u64,
     },
     /// Bytes in memory: a seed. They may hold secrets, so this is not printable.
-    Bytes(std::sync::Arc<zeroize::Zeroizing<Vec<u8>>>),
+    Bytes {
+        /// What the volume begins with.
+        bytes: std::sync::Arc<zeroize::Zeroizing<Vec<u8>>>,
+        /// So many bytes are written, with zeros after the others: what was there before is gone.
+        length: u64,
+    },
 }
 
 impl std::fmt::Debug for VolumeSource {
@@ -164,7 +169,7 @@ impl std::fmt::Debug for VolumeSource {
             VolumeSource::File { path, offset, length } => {
                 write!(f, "File({}, {length} bytes from {offset} on)", path.display())
             }
-            VolumeSource::Bytes(bytes) => write!(f, "Bytes({} bytes)", bytes.len()),
+            VolumeSource::Bytes { length, .. } => write!(f, "Bytes({length} bytes)"),
         }
     }
 }

@@ -73,11 +73,13 @@ pub struct NodePatch {
 #[async_trait]
 pub trait KubeApi: Send + Sync {
     /// Nodes, bootstrap tokens, add-ons of ours, and kube-system pods. `addons` names the digest-carrying object of
-    /// each add-on: (add-on, apiVersion, kind, namespace, name).
+    /// each add-on: (add-on, apiVersion, kind, namespace, name). `drained` names the nodes whose pods are asked for, with
+    /// the PodDisruptionBudgets that speak for them.
     async fn observe(
         &self,
         target: &KubeTarget,
         addons: &[(String, String, String, String, String)],
+        drained: &[String],
     ) -> Result<ClusterWorld, EffectError>;
     /// Creates or renews a bootstrap token Secret in kube-system.
     async fn put_bootstrap_token(
@@ -90,6 +92,8 @@ pub trait KubeApi: Send + Sync {
     ) -> Result<(), EffectError>;
     /// Deletes a bootstrap token; fine if it is gone.
     async fn delete_bootstrap_token(&self, target: &KubeTarget, token_id: &str) -> Result<(), EffectError>;
+    /// Whether the object (by its kind, namespace and name) is there.
+    async fn exists(&self, target: &KubeTarget, object: &serde_json::Value) -> Result<bool, EffectError>;
     /// Server-side apply of one object, field manager `ashlar`.
     async fn apply(&self, target: &KubeTarget, object: &serde_json::Value) -> Result<(), EffectError>;
     /// A Node's labels and taints as they are now; none if it is gone.
@@ -97,6 +101,10 @@ pub trait KubeApi: Send + Sync {
     /// Changes a Node's labels and taints, unless somebody changed it since it was read: then `Busy`.
     async fn patch_node(&self, target: &KubeTarget, node: &str, patch: &NodePatch)
     -> Result<(), EffectError>;
+    /// Cordons a Node: no new pods come to it.
+    async fn cordon(&self, target: &KubeTarget, node: &str) -> Result<(), EffectError>;
+    /// Asks for a pod's eviction; fine if it is gone. `Busy`, with its name, while a PodDisruptionBudget refuses.
+    async fn evict(&self, target: &KubeTarget, pod: &NamespacedName) -> Result<(), EffectError>;
     /// Deletes a Node; fine if it is gone.
     async fn delete_node(&self, target: &KubeTarget, node: &str) -> Result<(), EffectError>;
 }

@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// A host to enrol.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
 pub struct NewHost {
     /// Its name.
     pub name: String,
@@ -107,6 +107,7 @@ async fn look_and_store(
     let probe = probe(engine, target).await?;
     refuse_other(snapshot, &new.name, &probe)?;
     host.record.capacity = Some(probe.capacity);
+    host.record.hostname = probe.hostname;
     host.record.host_uuid = Some(probe.host_uuid);
     host.record.architecture = ashlar_plan::go_architecture(&probe.architecture).to_owned();
     host.record.machine_type = probe.machine_type;

@@ -12,13 +12,15 @@ use std::collections::BTreeMap;
 
 use ashlar_api::{Accelerator, Host, Kind, ObjectRef, StoragePool, validate::Violation};
 
+use serde::{Deserialize, Serialize};
+
 use crate::{Engine, EngineError, deadline::within};
 
 pub use add::{NewHost, add};
 pub use remove::remove;
 
 /// What enrolment found out.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Enrolled {
     /// The host, as stored.
     pub host: Host,
@@ -29,7 +31,7 @@ pub struct Enrolled {
 }
 
 /// What a probe VM proved.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Proof {
     /// The accelerator that worked.
     pub accelerator: Accelerator,

@@ -7,7 +7,7 @@ use super::{Failure, Job, Outcome, etcd, fine_if_gone, owned, record, volume};
 
 pub(super) async fn define(job: Job<'_>, name: &NamespacedName) -> Outcome {
     let machine = job.machine(name)?;
-    let host = job.leased(&machine.spec.host).await?;
+    let host = job.leased(&machine.spec.host)?;
     // A foreign domain of this name or UUID blocks here; ours is defined again, with the same UUID.
     owned::domain(job, &host, machine).await?;
     if machine.record.first_started_at.is_none() {
@@ -31,7 +31,7 @@ pub(super) async fn define(job: Job<'_>, name: &NamespacedName) -> Outcome {
 
 pub(super) async fn start(job: Job<'_>, name: &NamespacedName) -> Outcome {
     let machine = job.machine(name)?;
-    let host = job.leased(&machine.spec.host).await?;
+    let host = job.leased(&machine.spec.host)?;
     let domain = owned::domain(job, &host, machine)
         .await?
         .ok_or_else(|| Failure::NotNow(format!("the domain of machine {name} is not defined")))?;
@@ -54,7 +54,7 @@ pub(super) async fn start(job: Job<'_>, name: &NamespacedName) -> Outcome {
 
 pub(super) async fn shutdown(job: Job<'_>, name: &NamespacedName) -> Outcome {
     let machine = job.machine(name)?;
-    let host = job.leased(&machine.spec.host).await?;
+    let host = job.leased(&machine.spec.host)?;
     match owned::domain(job, &host, machine).await? {
         Some(domain) if domain.state.is_active() => {
             let what = format!("shutting down domain {} on {}", domain.name, host.name);
@@ -66,7 +66,7 @@ pub(super) async fn shutdown(job: Job<'_>, name: &NamespacedName) -> Outcome {
 
 pub(super) async fn destroy(job: Job<'_>, name: &NamespacedName) -> Outcome {
     let machine = job.machine(name)?;
-    let host = job.leased(&machine.spec.host).await?;
+    let host = job.leased(&machine.spec.host)?;
     match owned::domain(job, &host, machine).await? {
         Some(domain) if domain.state.is_active() => {
             etcd::ensure_out(job, machine).await?;
@@ -81,7 +81,7 @@ pub(super) async fn destroy(job: Job<'_>, name: &NamespacedName) -> Outcome {
 
 pub(super) async fn undefine(job: Job<'_>, name: &NamespacedName) -> Outcome {
     let machine = job.machine(name)?;
-    let host = job.leased(&machine.spec.host).await?;
+    let host = job.leased(&machine.spec.host)?;
     match owned::domain(job, &host, machine).await? {
         None => Ok(()),
         Some(domain) if domain.state.is_active() => {
@@ -98,7 +98,7 @@ pub(super) async fn undefine(job: Job<'_>, name: &NamespacedName) -> Outcome {
 
 pub(super) async fn eject(job: Job<'_>, name: &NamespacedName) -> Outcome {
     let machine = job.machine(name)?;
-    let host = job.leased(&machine.spec.host).await?;
+    let host = job.leased(&machine.spec.host)?;
     match owned::domain(job, &host, machine).await? {
         Some(domain) if domain.medium_path.is_some() => {
             let what = format!("ejecting the seed of domain {} on {}", domain.name, host.name);

@@ -19,17 +19,18 @@ use crate::{
 
 pub(super) async fn fill(job: Job<'_>, name: &NamespacedName) -> Outcome {
     let volume = job.volume(name)?;
-    let host = job.leased(&volume.spec.host).await?;
+    let host = job.leased(&volume.spec.host)?;
     volume::refuse_half_made(job, &host, volume).await?;
     match &volume.spec.content {
         VolumeContent::ImageFile { size_bytes, .. } => image::fill(job, &host, volume, *size_bytes).await,
         VolumeContent::MachineDisk { machine, role: MachineVolumeRole::Seed, .. } => {
             let machine = job.machine(&NamespacedName::new(&name.namespace, machine))?;
             let content = build_seed(job, volume, machine).await?;
-            let limit = bulk(&job.engine.settings, content.len() as u64);
+            let length = volume.spec.capacity.bytes();
+            let limit = bulk(&job.engine.settings, length);
             let what = format!("filling volume {} on {}", volume.spec.file_name, host.name);
             let (pool, file) = (volume.spec.pool_uuid, &volume.spec.file_name);
-            let source = VolumeSource::Bytes(Arc::new(content));
+            let source = VolumeSource::Bytes { bytes: Arc::new(content), length };
             let call = job.engine.world.hypervisor.upload_volume(&host, pool, file, source);
             job.call_within(limit, &what, call).await?;
             record(job, volume, |volume| !std::mem::replace(&mut volume.record.filled, true)).await

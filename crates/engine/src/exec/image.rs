@@ -148,7 +148,7 @@ fn unreadable(host: &HostTarget, path: &Path, error: EffectError) -> Failure {
 /// Compares an image file on the host with its record. What differs is sent again in the next pass; the number of
 /// attempts is bounded like that of every action.
 pub(super) async fn verify(job: Job<'_>, volume: &Volume, sha256: &str, size_bytes: u64) -> Outcome {
-    let host = job.leased(&volume.spec.host).await?;
+    let host = job.leased(&volume.spec.host)?;
     let what = format!("checking the digest of {} on {}", volume.spec.file_name, host.name);
     let path = volume.spec.path();
     let call = job.engine.world.shell.file_sha256(&host, &path);

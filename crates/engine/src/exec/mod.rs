@@ -44,6 +44,17 @@ pub(crate) enum Failure {
     Engine(EngineError),
 }
 
+impl Failure {
+    /// For people.
+    pub(crate) fn told(&self) -> String {
+        match self {
+            Failure::Effect(error) => error.to_string(),
+            Failure::Blocked { message, .. } | Failure::NotNow(message) => message.clone(),
+            Failure::Engine(error) => crate::error::chain(error),
+        }
+    }
+}
+
 impl From<EffectError> for Failure {
     fn from(error: EffectError) -> Self {
         Failure::Effect(error)
@@ -92,6 +103,8 @@ impl<'a> Job<'a> {
             Action::MoveEtcdLeader { machine, to } => etcd::move_leader(self, machine, to).await,
             Action::RemoveEtcdMember { machine } => etcd::remove(self, machine).await,
             Action::ConfigureNode { machine } => node::configure(self, machine).await,
+            Action::CordonNode { machine } => node::cordon(self, machine).await,
+            Action::EvictPod { machine, pod } => node::evict(self, machine, pod).await,
             Action::DeleteNode { machine } => node::delete(self, machine).await,
             Action::EnsureNetwork { network, host } => network::ensure(self, network, host).await,
             Action::RemoveNetwork { network, host } => network::remove(self, network, host).await,
@@ -110,9 +123,11 @@ impl<'a> Job<'a> {
         self.snapshot.hosts.get(name).ok_or_else(|| gone(Kind::Host, &NamespacedName::new("", name)))
     }
 
-    /// The host with its lease taken: for changes.
-    async fn leased(self, host: &str) -> Result<HostTarget, Failure> {
-        Ok(self.engine.leased(self.host(host)?).await?)
+    /// The host whose lease is ours: for changes.
+    fn leased(self, host: &str) -> Result<HostTarget, Failure> {
+        let message =
+            || format!("the lease of host {host} is not ours any more: it is looked at again first");
+        self.engine.held(self.host(host)?).ok_or_else(|| Failure::NotNow(message()))
     }
 
     /// Makes a call that moves no bulk data.

@@ -9,7 +9,7 @@ pub(super) async fn ensure(job: Job<'_>, name: &str, host: &str) -> Outcome {
     if wanted.taps.is_empty() {
         return Err(Failure::NotNow(format!("no machine on {host} is attached to network {name} any more")));
     }
-    let host = job.leased(host).await?;
+    let host = job.leased(host)?;
     let what = format!("setting up network {name} on {}", host.name);
     job.call(&what, job.engine.world.networks.apply_network(&host, &wanted)).await
 }
@@ -19,7 +19,7 @@ pub(super) async fn remove(job: Job<'_>, name: &str, host: &str) -> Outcome {
         return Err(Failure::NotNow(format!("network {name} is not in the store any more")));
     };
     let uid = network.metadata.uid.unwrap_or_default();
-    let host = job.leased(host).await?;
+    let host = job.leased(host)?;
     let what = format!("removing network {name} from {}", host.name);
     let installation = job.engine.settings.installation;
     job.call(&what, job.engine.world.networks.remove_network(&host, installation, uid)).await

@@ -54,6 +54,22 @@ fn is_taint(there: &Value, taint: &Taint) -> bool {
     there["key"] == taint.key.as_str() && there["effect"] == json!(taint.effect)
 }
 
+/// Keeps new pods away from the node of a machine that goes.
+pub(super) async fn cordon(job: Job<'_>, name: &NamespacedName) -> Outcome {
+    let machine = job.machine(name)?;
+    let target = token::cluster_target(job, name).await?;
+    let node = &machine.spec.node.name;
+    let what = format!("cordoning node {node} of cluster {}", target.cluster);
+    fine_if_gone(job.call(&what, job.engine.world.kube.cordon(&target, node)).await)
+}
+
+/// Asks one pod to go elsewhere.
+pub(super) async fn evict(job: Job<'_>, machine: &NamespacedName, pod: &NamespacedName) -> Outcome {
+    let target = token::cluster_target(job, machine).await?;
+    let what = format!("evicting pod {pod} of cluster {} from {machine}", target.cluster);
+    fine_if_gone(job.call(&what, job.engine.world.kube.evict(&target, pod)).await)
+}
+
 /// Deletes the Node of a machine that goes. The Node was seen in this pass and names this machine as its provider: one
 /// of the same name with another provider id is somebody else's.
 pub(super) async fn delete(job: Job<'_>, name: &NamespacedName) -> Outcome {

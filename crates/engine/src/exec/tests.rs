@@ -18,6 +18,9 @@ fn take(engine: &Engine, action: Action) -> Outcome {
             state: StepState::Ready,
             why: String::new(),
         };
+        let changed = step.action.iter().any(Action::changes_host);
+        let hosts: Vec<_> = snapshot.hosts.values().filter(|_| changed).collect();
+        engine.take_leases(&hosts).await.unwrap();
         Job { engine, snapshot: &snapshot, step: &step }.run().await
     })
 }

@@ -12,7 +12,7 @@ use crate::{
 
 pub(super) async fn create(job: Job<'_>, name: &NamespacedName) -> Outcome {
     let volume = job.volume(name)?;
-    let host = job.leased(&volume.spec.host).await?;
+    let host = job.leased(&volume.spec.host)?;
     let wanted = wanted(job, volume)?;
     if owned::volume(job, &host, volume).await?.is_some() {
         return settle_existing(job, &host, volume, &wanted).await;
@@ -89,7 +89,7 @@ fn wanted(job: Job<'_>, volume: &Volume) -> Result<VolumeCreate, Failure> {
 
 pub(super) async fn wipe(job: Job<'_>, name: &NamespacedName) -> Outcome {
     let volume = job.volume(name)?;
-    let host = job.leased(&volume.spec.host).await?;
+    let host = job.leased(&volume.spec.host)?;
     let Some(seen) = owned::volume(job, &host, volume).await? else { return Ok(()) };
     refuse_in_use(job, &host, volume).await?;
     let what = format!("wiping volume {} on {}", volume.spec.file_name, host.name);
@@ -104,7 +104,7 @@ pub(super) async fn wipe(job: Job<'_>, name: &NamespacedName) -> Outcome {
 
 pub(super) async fn delete(job: Job<'_>, name: &NamespacedName) -> Outcome {
     let volume = job.volume(name)?;
-    let host = job.leased(&volume.spec.host).await?;
+    let host = job.leased(&volume.spec.host)?;
     if owned::volume(job, &host, volume).await?.is_none() {
         return Ok(());
     }
@@ -185,6 +185,9 @@ async fn refuse_in_use(job: Job<'_>, host: &HostTarget, volume: &Volume) -> Outc
 
 /// Refuses if an overlay stands on the file, a machine boots from it, or somebody else was found with it.
 fn refuse_used(snapshot: &Snapshot, volume: &Volume, other_user: Option<String>) -> Outcome {
+    if !Guard::FileInUse.stands() {
+        return Ok(());
+    }
     let path = volume.spec.path();
     let overlay = snapshot.volumes.values().find(|other| {
         matches!(&other.spec.content, VolumeContent::MachineDisk { backing: Some(backing), .. }

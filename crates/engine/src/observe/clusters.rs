@@ -5,8 +5,8 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use ashlar_api::{Bootstrap, Cluster, Machine, MachineRole, NamespacedName, Secret};
-use ashlar_plan::{ClusterSeen, HostSeen, Snapshot, names};
+use ashlar_api::{Bootstrap, Cluster, Machine, NamespacedName, Secret};
+use ashlar_plan::{ClusterSeen, HostSeen, Objects, Snapshot, names};
 use futures::{StreamExt, stream::FuturesUnordered};
 use jiff::SignedDuration;
 
@@ -40,7 +40,7 @@ impl Engine {
     pub(super) async fn observe_clusters(
         &self,
         snapshot: &Snapshot,
-        secrets: &BTreeMap<NamespacedName, Secret>,
+        secrets: &Objects<NamespacedName, Secret>,
         scope: &Scope,
     ) -> BTreeMap<NamespacedName, ClusterSeen> {
         let clusters = snapshot.clusters.values().filter(|cluster| scope.has_cluster(&cluster.key()));
@@ -56,7 +56,7 @@ impl Engine {
     async fn observe_cluster(
         &self,
         snapshot: &Snapshot,
-        secrets: &BTreeMap<NamespacedName, Secret>,
+        secrets: &Objects<NamespacedName, Secret>,
         cluster: &Cluster,
     ) -> Option<(NamespacedName, ClusterSeen)> {
         let key = cluster.key();
@@ -72,7 +72,8 @@ impl Engine {
         let references: Vec<_> =
             addon::of_cluster(snapshot, &key).iter().filter_map(addon::digest_reference).collect();
         let what = format!("observing cluster {key}");
-        let call = self.world.kube.observe(&target, &references);
+        let drained = ashlar_plan::drained_nodes(snapshot, cluster);
+        let call = self.world.kube.observe(&target, &references, &drained);
         match within(self.world.clock.as_ref(), self.settings.observe_deadline, &what, call).await {
             Ok(world) => Some((key, ClusterSeen::Seen(world))),
             Err(error) => unreachable(error.message),
@@ -187,16 +188,12 @@ fn running_control_planes<'a>(
     snapshot: &'a Snapshot,
     cluster: &'a NamespacedName,
 ) -> impl Iterator<Item = &'a Machine> {
-    snapshot.machines.values().filter(move |machine| {
-        let is_running = || match snapshot.observed.hosts.get(&machine.spec.host) {
+    snapshot.control_planes(cluster).filter(move |machine| {
+        match snapshot.observed.hosts.get(&machine.spec.host) {
             Some(HostSeen::Seen(world)) => {
                 world.domains.get(&machine.spec.domain.uuid).is_some_and(|domain| domain.state.is_active())
             }
             _ => false,
-        };
-        machine.spec.role == MachineRole::ControlPlane
-            && machine.spec.cluster == cluster.name
-            && machine.metadata.namespace == cluster.namespace
-            && is_running()
+        }
     })
 }

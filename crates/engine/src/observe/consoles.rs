@@ -1,7 +1,7 @@
 //! Serial consoles of machines whose first boot is not over.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Mutex, PoisonError},
 };
 
@@ -49,7 +49,11 @@ impl Consoles {
     /// Forgets machines whose consoles are of no interest any more.
     fn keep_only(&self, machines: &[&Machine]) {
         let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
-        read.retain(|name, _| machines.iter().any(|machine| machine.key() == *name));
+        if read.is_empty() {
+            return;
+        }
+        let names: BTreeSet<NamespacedName> = machines.iter().map(|machine| machine.key()).collect();
+        read.retain(|name, _| names.contains(name));
     }
 }
 

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use ashlar_api::{Cluster, Machine, MachineRole, NamespacedName, Secret};
-use ashlar_plan::{EtcdSeen, EtcdStatus, EtcdWorld, HostSeen, Snapshot, names};
+use ashlar_api::{Cluster, Machine, NamespacedName, Secret};
+use ashlar_plan::{EtcdSeen, EtcdStatus, EtcdWorld, HostSeen, Objects, Snapshot, names};
 use futures::{StreamExt, stream::FuturesUnordered};
 
 use crate::{Engine, EngineError, Scope, deadline::within, effects::EtcdTarget};
@@ -15,7 +15,7 @@ impl Engine {
     pub(super) async fn observe_etcd(
         &self,
         snapshot: &Snapshot,
-        secrets: &BTreeMap<NamespacedName, Secret>,
+        secrets: &Objects<NamespacedName, Secret>,
         scope: &Scope,
     ) -> BTreeMap<NamespacedName, EtcdSeen> {
         let clusters = snapshot
@@ -34,7 +34,7 @@ impl Engine {
     async fn observe_etcd_of(
         &self,
         snapshot: &Snapshot,
-        secrets: &BTreeMap<NamespacedName, Secret>,
+        secrets: &Objects<NamespacedName, Secret>,
         cluster: &Cluster,
     ) -> Option<(NamespacedName, EtcdSeen)> {
         let key = cluster.key();
@@ -42,7 +42,7 @@ impl Engine {
         let mut nodes: BTreeMap<String, Result<EtcdStatus, String>> = BTreeMap::new();
         let mut targets = BTreeMap::new();
         let mut asked = FuturesUnordered::new();
-        for machine in control_planes(snapshot, &key) {
+        for machine in snapshot.control_planes(&key) {
             let node = machine.spec.node.name.clone();
             match silence(snapshot, machine) {
                 Silence::Unasked => continue,
@@ -132,24 +132,13 @@ impl Engine {
     }
 }
 
-fn control_planes<'a>(
-    snapshot: &'a Snapshot,
-    cluster: &'a NamespacedName,
-) -> impl Iterator<Item = &'a Machine> {
-    snapshot.machines.values().filter(|machine| {
-        machine.spec.role == MachineRole::ControlPlane
-            && machine.spec.cluster == cluster.name
-            && machine.metadata.namespace == cluster.namespace
-    })
-}
-
 /// Whether somebody has to know: one member alone that is as it should be has nobody to lose.
 fn is_worth_asking(snapshot: &Snapshot, cluster: &Cluster) -> bool {
     let key = cluster.key();
     if cluster.metadata.is_deleting() || cluster.record.stopped || !cluster.record.initialized {
         return false;
     }
-    let machines: Vec<&Machine> = control_planes(snapshot, &key).collect();
+    let machines: Vec<&Machine> = snapshot.control_planes(&key).collect();
     let is_settled = |machine: &&Machine| {
         machine.record.joined_at.is_some()
             && machine.record.failure.is_none()

@@ -34,7 +34,7 @@ pub enum IsoError {
     },
 }
 
-/// Builds an image with the volume label, padded with zeros to the capacity.
+/// Builds an image with the volume label, for a volume of the capacity; nothing but zeros may follow it there.
 pub(super) fn image(
     label: &str,
     files: &[(&str, &[u8])],
@@ -48,12 +48,10 @@ pub(super) fn image(
         next += bytes.len().div_ceil(SECTOR);
     }
     let needed = (next * SECTOR) as u64;
-    let too_big = IsoError::TooBig { needed, capacity: capacity_bytes };
     if needed > capacity_bytes {
-        return Err(too_big);
+        return Err(IsoError::TooBig { needed, capacity: capacity_bytes });
     }
-    let size = usize::try_from(capacity_bytes).map_err(|_| too_big)?;
-    let mut image = Zeroizing::new(vec![0u8; size]);
+    let mut image = Zeroizing::new(vec![0u8; next * SECTOR]);
     let root = record(&[0], ROOT_SECTOR, directory_sectors * SECTOR, true, &[]);
     write(&mut image, SYSTEM_SECTORS, &primary_descriptor(label, next, &root));
     write(&mut image, SYSTEM_SECTORS + 1, b"\xffCD001\x01");

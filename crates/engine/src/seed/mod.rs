@@ -21,8 +21,9 @@ pub enum SeedError<E: std::error::Error + 'static> {
     Image(#[source] IsoError),
 }
 
-/// Fills the secrets into the template and builds the image: ISO 9660 with Rock Ridge names, padded to the volume's
-/// capacity (an upload leaves what lies behind it). The same template and secrets give the same bytes.
+/// Fills the secrets into the template and builds the image: ISO 9660 with Rock Ridge names, for a volume of the capacity.
+/// An upload writes zeros behind it, which are not made here: they would be wiped from memory with the secrets, and take
+/// ten times as long as these. The same template and secrets give the same bytes.
 ///
 /// # Errors
 /// `lookup` failed; the files do not fit.

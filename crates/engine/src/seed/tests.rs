@@ -50,10 +50,12 @@ fn run(program: &str, arguments: &[&str]) -> String {
 #[test]
 fn other_programs_read_it() {
     let image = build(&template(), 1 << 20, canary).unwrap();
-    assert_eq!(image.len(), 1 << 20);
+    assert!(image.len() < 1 << 20, "what follows it in its volume is not made");
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("seed.iso");
     std::fs::write(&path, &*image).unwrap();
+    // As an upload leaves it.
+    std::fs::OpenOptions::new().write(true).open(&path).unwrap().set_len(1 << 20).unwrap();
     let path = path.to_str().unwrap();
 
     let blkid = run("/usr/sbin/blkid", &["-p", "-o", "export", path]);

@@ -212,7 +212,7 @@ impl Hypervisor for Fake {
         self.call("upload", file_name);
         let mut state = self.state();
         match source {
-            VolumeSource::Bytes(bytes) => state.seed = bytes.to_vec(),
+            VolumeSource::Bytes { bytes, .. } => state.seed = bytes.to_vec(),
             VolumeSource::File { path, .. } if !path.is_file() => return absent(path.display()),
             VolumeSource::File { .. } => {}
         }
@@ -257,7 +257,7 @@ impl Hypervisor for Fake {
 impl HostNetworks for Fake {
     async fn observe_networks(&self, _: &HostTarget) -> Result<NetworksSeen, EffectError> {
         let networks = self.state().networks.clone();
-        Ok(NetworksSeen::Seen { networks, foreign: Default::default() })
+        Ok(NetworksSeen::Seen { networks, foreign: Default::default(), hostname: String::new() })
     }
     async fn apply_network(&self, _: &HostTarget, network: &HostNetwork) -> Result<(), EffectError> {
         let seen = NetworkSeen { applied: Some(Box::new(network.clone())), intact: true };
@@ -299,6 +299,7 @@ impl KubeApi for Fake {
         &self,
         target: &KubeTarget,
         _: &[(String, String, String, String, String)],
+        _: &[String],
     ) -> Result<ClusterWorld, EffectError> {
         absent(&target.cluster)
     }
@@ -317,6 +318,9 @@ impl KubeApi for Fake {
         self.call("revoke", id);
         Ok(())
     }
+    async fn exists(&self, target: &KubeTarget, _: &serde_json::Value) -> Result<bool, EffectError> {
+        absent(&target.cluster)
+    }
     async fn apply(&self, target: &KubeTarget, _: &serde_json::Value) -> Result<(), EffectError> {
         self.call("apply", &target.cluster);
         Ok(())
@@ -326,6 +330,14 @@ impl KubeApi for Fake {
     }
     async fn patch_node(&self, _: &KubeTarget, node: &str, patch: &NodePatch) -> Result<(), EffectError> {
         self.call("patch node", format!("{node} {:?} {:?}", patch.labels, patch.taints));
+        Ok(())
+    }
+    async fn cordon(&self, _: &KubeTarget, node: &str) -> Result<(), EffectError> {
+        self.call("cordon", node);
+        Ok(())
+    }
+    async fn evict(&self, _: &KubeTarget, pod: &NamespacedName) -> Result<(), EffectError> {
+        self.call("evict", pod);
         Ok(())
     }
     async fn delete_node(&self, _: &KubeTarget, node: &str) -> Result<(), EffectError> {

@@ -11,4 +11,4 @@ mod seal;
 
 pub use error::VaultError;
 pub use provider::KeyProvider;
-pub use seal::{SecretValues, Vault};
+pub use seal::{STATE_FILE, SecretValues, Vault};

@@ -23,7 +23,7 @@ const ARGON2_MEMORY_KIB: u32 = 64 * 1024;
 const ARGON2_PASSES: u32 = 3;
 const ARGON2_LANES: u32 = 1;
 /// Which key the store's secrets are sealed with, and the passphrase's salt. Nothing in it is secret.
-const STATE_FILE: &str = "vault.json";
+pub const STATE_FILE: &str = "vault.json";
 
 /// Plain values of a secret, by name; wiped when dropped, never printed.
 pub type SecretValues = BTreeMap<String, Zeroizing<Vec<u8>>>;
@@ -126,6 +126,16 @@ impl Vault {
             })
             .collect::<Result<_, VaultError>>()?;
         Ok(SecretSpec { purpose, key_id: self.key_id.clone(), sealed_data_key, sealed })
+    }
+
+    /// Seals a note that is no secret of the store's, bound to its place. None if it cannot be.
+    pub(crate) fn seal_note(&self, place: &str, plain: &[u8], entropy: &dyn Entropy) -> Option<String> {
+        seal_one(&self.key, plain, place, entropy)
+    }
+
+    /// Opens such a note; none if it was changed, or sealed with another key or for another place.
+    pub(crate) fn open_note(&self, place: &str, sealed: &str) -> Option<Zeroizing<Vec<u8>>> {
+        open_one(&self.key, sealed, place)
     }
 
     /// Opens all values of a secret.

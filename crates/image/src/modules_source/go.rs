@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 
+use backon::{BlockingRetryable as _, ExponentialBuilder};
 use serde::{Deserialize, Serialize};
 
 use crate::cache::Context;
@@ -106,11 +107,18 @@ pub(crate) struct Downloaded {
 /// Downloads one module.
 pub(crate) fn download(ctx: &Context<'_>, stage: &str, path: &str, version: &str) -> Result<Downloaded> {
     let outside = ctx.temp_dir(stage)?;
-    let text = go(ctx, stage, QUERY_DEADLINE_S)
-        .cwd(outside.path())
-        .args(["mod", "download", "-json"])
-        .arg(format!("{path}@{version}"))
-        .output()?;
+    let ask = || {
+        go(ctx, stage, QUERY_DEADLINE_S)
+            .cwd(outside.path())
+            .args(["mod", "download", "-json"])
+            .arg(format!("{path}@{version}"))
+            .output()
+    };
+    // A proxy that fails for a moment is asked again: there are some 500 modules, and `go` asks once for each.
+    let text = ask
+        .retry(ExponentialBuilder::default())
+        .when(|error| matches!(error, Error::Program { tail, .. } if !tail.contains("not found")))
+        .call()?;
     serde_json::from_str(&text).map_err(|e| {
         Error::invalid(stage, format!("`go mod download -json` for {path} answered what is no module ({e})"))
     })

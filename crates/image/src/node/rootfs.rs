@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use crate::cache::Context;
-use crate::debian::Debian;
+use crate::debian::{APT_RETRIES, Debian};
 use crate::error::{Error, Result};
 use crate::run::Run;
 
@@ -140,7 +140,7 @@ const PAUSE_MARK: &str = "@PAUSE_IMAGE@";
 /// Installs the packages into `root`.
 pub(super) fn install(ctx: &Context<'_>, stage: &str, debian: &Debian, root: &Path) -> Result<()> {
     Run::new(stage, "mmdebstrap", 1800, ctx.cancel)
-        .args(["--quiet", "--variant=minbase", "--mode=root", "--format=directory"])
+        .args(["--quiet", "--variant=minbase", "--mode=root", "--format=directory", APT_RETRIES])
         .args(EXCLUDED.iter().map(|option| format!("--dpkgopt={option}")))
         .arg(format!("--include={}", PACKAGES.join(",")))
         .args([&debian.suite, root.to_string_lossy().as_ref(), &debian.mirror])

@@ -1,8 +1,8 @@
 //! Connections.
 
-use std::ffi::{c_int, c_uint, c_ulong};
+use std::ffi::{CStr, c_int, c_uint, c_ulong};
 
-use super::domain::Domain;
+use super::domain::{Domain, settled};
 use super::library::{Functions, functions};
 use super::storage::Pool;
 use super::{LibvirtError, Owned, c_string};
@@ -88,16 +88,15 @@ impl Connection {
         for index in 0..count {
             // SAFETY: the list has `count` records and is alive.
             let Some(record) = (unsafe { (*records.add(index)).as_ref() }) else { continue };
-            let mut state = 0;
-            // SAFETY: the record's parameters are as many as it says; the name is NUL-terminated.
-            unsafe {
-                (functions.virTypedParamsGetInt)(
-                    record.params,
-                    record.nparams,
-                    c"state.state".as_ptr(),
-                    &mut state,
-                )
+            let int = |name: &CStr| {
+                let mut value = 0;
+                // SAFETY: the record's parameters are as many as it says; the name is NUL-terminated.
+                unsafe {
+                    (functions.virTypedParamsGetInt)(record.params, record.nparams, name.as_ptr(), &mut value)
+                };
+                value
             };
+            let state = settled(int(c"state.state"), int(c"state.reason"));
             // SAFETY: the record's domain is alive; the list's own reference goes with the list, this one is ours.
             if unsafe { (functions.virDomainRef)(record.dom) } == 0 {
                 domains.push((Domain::take(functions, record.dom)?, state));

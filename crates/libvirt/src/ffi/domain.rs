@@ -21,6 +21,14 @@ pub(crate) mod state {
     pub(crate) const PMSUSPENDED: i32 = 7;
 }
 
+/// A state and its reason, as one of [`state`]. QEMU starts paused, and libvirt lets it go once it is set up: who asks in
+/// between is told of a domain that runs.
+pub(super) fn settled(state: c_int, reason: c_int) -> c_int {
+    /// `VIR_DOMAIN_PAUSED_STARTING_UP`.
+    const STARTING_UP: c_int = 11;
+    if state == self::state::PAUSED && reason == STARTING_UP { self::state::RUNNING } else { state }
+}
+
 /// `VIR_DOMAIN_XML_INACTIVE`.
 const XML_INACTIVE: c_uint = 2;
 
@@ -36,7 +44,7 @@ impl Domain {
         let result =
             unsafe { (self.owned.functions.virDomainGetState)(self.owned.raw(), &mut state, &mut reason, 0) };
         self.owned.check(result)?;
-        Ok(state)
+        Ok(settled(state, reason))
     }
 
     /// XML: as it runs, or as it is defined.

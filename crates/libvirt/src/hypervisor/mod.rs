@@ -155,7 +155,7 @@ impl Hypervisor for Hosts {
     }
 
     async fn start_domain(&self, host: &HostTarget, domain: Uuid) -> Result<(), EffectError> {
-        self.change(host, Via::Control, format!("start the domain {domain}"), move |connection, counters| {
+        self.change(host, Via::Work, format!("start the domain {domain}"), move |connection, counters| {
             domains::start(connection, counters, domain)
         })
         .await
@@ -172,19 +172,16 @@ impl Hypervisor for Hosts {
     }
 
     async fn destroy_domain(&self, host: &HostTarget, domain: Uuid) -> Result<(), EffectError> {
-        self.change(host, Via::Control, format!("end the domain {domain}"), move |connection, counters| {
+        self.change(host, Via::Work, format!("end the domain {domain}"), move |connection, counters| {
             domains::destroy(connection, counters, domain)
         })
         .await
     }
 
     async fn undefine_domain(&self, host: &HostTarget, domain: Uuid) -> Result<(), EffectError> {
-        self.change(
-            host,
-            Via::Control,
-            format!("undefine the domain {domain}"),
-            move |connection, counters| domains::undefine(connection, counters, domain),
-        )
+        self.change(host, Via::Work, format!("undefine the domain {domain}"), move |connection, counters| {
+            domains::undefine(connection, counters, domain)
+        })
         .await
     }
 
@@ -199,7 +196,7 @@ impl Hypervisor for Hosts {
     async fn create_volume(&self, host: &HostTarget, volume: &VolumeCreate) -> Result<(), EffectError> {
         let doing = format!("create the volume {}", volume.file_name);
         // Allocating gigabytes takes as long as the disk wants.
-        let via = if volume.preallocate { Via::Bulk } else { Via::Control };
+        let via = if volume.preallocate { Via::Bulk } else { Via::Work };
         let volume = volume.clone();
         self.change(host, via, doing, move |connection, counters| {
             volumes::create(connection, counters, &volume)
@@ -240,16 +237,11 @@ impl Hypervisor for Hosts {
 
     async fn delete_volume(&self, host: &HostTarget, pool: Uuid, file_name: &str) -> Result<(), EffectError> {
         let wanted = file_name.to_owned();
-        self.change(
-            host,
-            Via::Control,
-            format!("delete the volume {file_name}"),
-            move |connection, counters| {
-                let volume = connection.pool_by_uuid(pool)?.volume(&wanted)?;
-                counters.count("delete_volume");
-                Ok(volume.delete()?)
-            },
-        )
+        self.change(host, Via::Work, format!("delete the volume {file_name}"), move |connection, counters| {
+            let volume = connection.pool_by_uuid(pool)?.volume(&wanted)?;
+            counters.count("delete_volume");
+            Ok(volume.delete()?)
+        })
         .await
     }
 

@@ -20,10 +20,18 @@ pub(super) fn run(
     steps: &AtomicU64,
 ) -> Result<(), CallError> {
     match source {
-        VolumeSource::Bytes(bytes) => {
-            let mut upload = volume.upload(connection, 0, bytes.len() as u64)?;
+        VolumeSource::Bytes { bytes, length } => {
+            let mut upload = volume.upload(connection, 0, *length)?;
             for piece in bytes.chunks(PIECE) {
                 upload.send(piece)?;
+                steps.fetch_add(1, Ordering::Relaxed);
+            }
+            let mut left = length.saturating_sub(bytes.len() as u64);
+            let zeros = vec![0; PIECE.min(usize::try_from(left).unwrap_or(PIECE))];
+            while left > 0 {
+                let piece = &zeros[..usize::try_from(left).unwrap_or(PIECE).min(PIECE)];
+                upload.send(piece)?;
+                left -= piece.len() as u64;
                 steps.fetch_add(1, Ordering::Relaxed);
             }
             Ok(upload.finish()?)

@@ -109,7 +109,7 @@ fn tap(text: &mut String, network: &HostNetwork, filter: &TapFilter, cluster: Op
     rule(format!("ip saddr != {sources} drop"));
     if network.made.is_none() && !network.hosts.is_empty() {
         // Without connection tracking, which a bridge need not have: nothing that begins one, answers pass.
-        let hosts = set(&network.hosts);
+        let hosts = set(&*network.hosts);
         rule(format!("ip daddr {hosts} tcp flags & (syn | ack) == syn drop"));
         rule(format!("ip daddr {hosts} ip protocol != {{ tcp, icmp }} drop"));
         rule(format!("ip daddr {hosts} icmp type echo-request drop"));
@@ -163,7 +163,7 @@ pub fn host_table(network: &HostNetwork) -> String {
     let _ = writeln!(text, "\t\toifname \"{bridge}\" iifname != \"{bridge}\" drop");
     if made.egress {
         if !network.hosts.is_empty() {
-            let _ = writeln!(text, "\t\tiifname \"{uplink}\" ip daddr {} drop", set(&network.hosts));
+            let _ = writeln!(text, "\t\tiifname \"{uplink}\" ip daddr {} drop", set(&*network.hosts));
         }
         let _ = writeln!(text, "\t\tiifname \"{uplink}\" oifname \"asup-*\" drop");
         let _ = writeln!(text, "\t\toifname \"{uplink}\" ct state != {{ established, related }} drop");

@@ -1,6 +1,7 @@
 # What is there of our networks, one line each; judged by whoever asked.
 command -v nft >/dev/null 2>&1 && command -v ip >/dev/null 2>&1 ||
     fail refused "the programs ip and nft are needed: install iproute2 and nftables"
+echo "hostname $(uname -n)"
 digits='[0-9a-f][0-9a-f][0-9a-f][0-9a-f][0-9a-f][0-9a-f][0-9a-f][0-9a-f][0-9a-f][0-9a-f]'
 for path in "$run"/$digits; do
     [ -f "$path" ] || continue

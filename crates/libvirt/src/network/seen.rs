@@ -22,10 +22,12 @@ pub(super) fn read(text: &str, installation: Uuid) -> NetworksSeen {
     let mut intact: BTreeSet<&str> = BTreeSet::new();
     // Part → its own mark, if it can carry one and does.
     let mut parts: BTreeMap<&str, Option<(Uuid, Uuid)>> = BTreeMap::new();
+    let mut hostname = String::new();
     for line in text.lines() {
         let (what, rest) = line.split_once(' ').unwrap_or((line, ""));
         let (name, rest) = rest.split_once(' ').unwrap_or((rest, ""));
         match what {
+            "hostname" => name.clone_into(&mut hostname),
             "file" => {
                 if let Some(mark) = parse_mark(rest) {
                     marks.insert(name, mark);
@@ -60,7 +62,7 @@ pub(super) fn read(text: &str, installation: Uuid) -> NetworksSeen {
         .filter(|(name, own)| is_foreign(name, own))
         .map(|(name, _)| (*name).to_owned())
         .collect();
-    NetworksSeen::Seen { networks, foreign }
+    NetworksSeen::Seen { networks, foreign, hostname }
 }
 
 /// An alias that is no mark.
@@ -76,7 +78,7 @@ mod tests {
 
     fn read_parts(text: &str) -> (BTreeMap<Uuid, NetworkSeen>, Vec<String>) {
         match read(text, OURS) {
-            NetworksSeen::Seen { networks, foreign } => (networks, foreign.into_iter().collect()),
+            NetworksSeen::Seen { networks, foreign, .. } => (networks, foreign.into_iter().collect()),
             other => panic!("{other:?}"),
         }
     }
@@ -91,6 +93,12 @@ mod tests {
         let (networks, foreign) = read_parts(&text);
         assert_eq!(networks, BTreeMap::from([(NETWORK, NetworkSeen { applied: None, intact: false })]));
         assert_eq!(foreign, ["asbr-aaaaaaaaaa", "asbr-bbbbbbbbbb", "ashlar_cccccccccc"]);
+    }
+
+    #[test]
+    fn a_host_says_what_it_calls_itself() {
+        let NetworksSeen::Seen { hostname, .. } = read("hostname db-17\n", OURS) else { panic!() };
+        assert_eq!(hostname, "db-17");
     }
 
     #[test]

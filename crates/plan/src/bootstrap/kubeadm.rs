@@ -1,6 +1,6 @@
 //! kubeadm's configuration, `v1beta4`.
 
-use ashlar_api::{Bootstrap, MachineRole, Taint};
+use ashlar_api::{Bootstrap, MachineRole, MachineSpec, Taint};
 use serde_json::{Value, json};
 
 use super::profile::Profile;
@@ -10,14 +10,14 @@ use super::seed::NodeBootstrap;
 pub(super) const ETCD_DATA_DIR: &str = "/var/lib/etcd/data";
 /// Where the script puts the discovery file on the node.
 const DISCOVERY_FILE: &str = "/run/ashlar/discovery.conf";
-const IMAGE_REPOSITORY: &str = "registry.k8s.io";
+pub(super) const IMAGE_REPOSITORY: &str = "registry.k8s.io";
 
 /// The documents of `kubeadm.yaml`.
 pub(super) fn documents(node: &NodeBootstrap<'_>, profile: Profile, address: &str) -> Vec<Value> {
     match node.machine.bootstrap {
         Bootstrap::Init => vec![
             init(node, profile, address),
-            cluster(node, profile),
+            cluster(node.cluster, node.machine, profile),
             json!({
                 "apiVersion": "kubelet.config.k8s.io/v1beta1",
                 "kind": "KubeletConfiguration",
@@ -112,8 +112,8 @@ fn taint(taint: &Taint) -> Value {
     value
 }
 
-fn cluster(node: &NodeBootstrap<'_>, profile: Profile) -> Value {
-    let machine = node.machine;
+/// What kubeadm keeps in the cluster about the cluster.
+pub(super) fn cluster(name: &str, machine: &MachineSpec, profile: Profile) -> Value {
     let config = &machine.node;
     let endpoint = &config.endpoint;
     let mut sans = vec![endpoint.address.to_string()];
@@ -126,7 +126,7 @@ fn cluster(node: &NodeBootstrap<'_>, profile: Profile) -> Value {
     json!({
         "apiVersion": "kubeadm.k8s.io/v1beta4",
         "kind": "ClusterConfiguration",
-        "clusterName": node.cluster,
+        "clusterName": name,
         "kubernetesVersion": machine.image.kubernetes_version,
         "controlPlaneEndpoint": format!("{}:{}", endpoint.address, endpoint.port),
         "imageRepository": IMAGE_REPOSITORY,

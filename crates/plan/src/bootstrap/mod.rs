@@ -18,5 +18,13 @@ pub use profile::kernel_arguments;
 pub use seed::{BootstrapError, NodeBootstrap, SecretNames, seed_template};
 pub use template::{Encoding, Piece, SecretRef, SeedContent, SeedFile, SeedTemplate};
 
+/// Where the images of Kubernetes' own components are from, by name.
+pub const IMAGE_REPOSITORY: &str = kubeadm::IMAGE_REPOSITORY;
+
+/// kubeadm's ClusterConfiguration, as one of the cluster's control planes would write it.
+pub fn cluster_configuration(cluster: &str, control_plane: &ashlar_api::MachineSpec) -> serde_json::Value {
+    kubeadm::cluster(cluster, control_plane, profile::Profile::of(control_plane.accelerator))
+}
+
 #[cfg(test)]
 mod tests;

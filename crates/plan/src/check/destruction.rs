@@ -29,7 +29,7 @@ pub(super) fn check(snapshot: &Snapshot, plan: &Plan, projected: &Projected<'_>,
                 self::volume(snapshot, projected, volume, (wipes, ready), &undefined, findings);
             }
             Action::RemoveNetwork { network, host } => {
-                let on_it = |machine: &&&Machine| {
+                let on_it = |machine: &&Machine| {
                     machine.spec.host == *host && machine.spec.nics.iter().any(|nic| nic.network == *network)
                 };
                 if let Some(machine) = projected.machines.values().find(on_it) {
@@ -114,11 +114,13 @@ fn volume(
     if wipes && !is_seed {
         findings.add("Intent", &object, "only seeds are wiped");
     }
-    let owner = projected.owner_of(volume);
+    let owner = || projected.owner_of(volume);
+    let spent = || {
+        is_spent_seed(snapshot, volume)
+            || owner().is_some_and(|machine| is_seed && machine.record.joined_at.is_some())
+    };
     // What comes after a join is shown from the start, but not done before.
-    let spent = is_spent_seed(snapshot, volume)
-        || owner.is_some_and(|machine| is_seed && machine.record.joined_at.is_some());
-    let wished = volume.metadata.is_deleting() || spent || (is_seed && !ready);
+    let wished = volume.metadata.is_deleting() || (is_seed && !ready) || spent();
     if !wished {
         findings.add("Intent", &object, "a destructive step without a recorded intent");
     }
@@ -138,10 +140,10 @@ fn volume(
     }
     let path = volume.spec.path();
     for user in world.domains.values().filter(|domain| domain.disk_paths.contains(&path)) {
-        let goes = owner.is_some_and(|machine| {
+        let goes = owner().is_some_and(|machine| {
             machine.spec.domain.uuid == user.uuid && undefined.contains(&machine.key())
         });
-        if !goes {
+        if !goes && Guard::FileInUse.stands() {
             findings.add("InUse", &object, format!("domain {} has it as a disk", user.name));
         }
     }

@@ -4,10 +4,12 @@
 mod capacity;
 mod commits;
 mod destruction;
+mod drain;
 mod image_files;
 mod preconditions;
 mod projected;
 mod quorum;
+mod remediation;
 mod removal;
 mod secrets;
 mod uniqueness;
@@ -48,9 +50,11 @@ pub fn check(snapshot: &Snapshot, plan: &Plan) -> Vec<Violation> {
     uniqueness::check(snapshot, plan, &mut findings);
     removal::check(snapshot, plan, &projected, &mut findings);
     destruction::check(snapshot, plan, &projected, &mut findings);
+    drain::check(snapshot, plan, &projected, &mut findings);
     image_files::check(plan, &projected, &mut findings);
     preconditions::check(snapshot, plan, &projected, &mut findings);
     quorum::check(snapshot, plan, &projected, &mut findings);
+    remediation::check(snapshot, plan, &projected, &mut findings);
     secrets::check(plan, &mut findings);
     findings.0
 }

@@ -129,7 +129,7 @@ impl<'p> Judge<'_, 'p, '_> {
             self.join(etcd);
         }
         for key in &changes.heirs {
-            let good = self.projected.machines.get(key).copied().is_some_and(|machine| {
+            let good = self.projected.machines.get(key).is_some_and(|machine| {
                 !machine.metadata.is_deleting() && healthy(etcd, &voters(etcd, Some(machine))) == 1
             });
             if !good {
@@ -156,7 +156,7 @@ impl<'p> Judge<'_, 'p, '_> {
     /// The cluster's control planes.
     fn machines(&self) -> impl Iterator<Item = &'p Machine> {
         let cluster = self.cluster.clone();
-        self.projected.machines.values().copied().filter(move |machine| {
+        self.projected.machines.values().filter(move |machine| {
             machine.spec.role == MachineRole::ControlPlane
                 && machine.metadata.namespace == cluster.namespace
                 && machine.spec.cluster == cluster.name
@@ -165,8 +165,8 @@ impl<'p> Judge<'_, 'p, '_> {
 
     /// How many of the machines vote, or may: where etcd was not seen, all that ran.
     fn votes_of(&self, machines: &BTreeSet<NamespacedName>) -> usize {
-        let votes = |machine: &&&Machine| match self.snapshot.observed.etcd.get(&self.cluster) {
-            Some(EtcdSeen::Seen(etcd)) => !voters(etcd, Some(**machine)).is_empty(),
+        let votes = |machine: &&Machine| match self.snapshot.observed.etcd.get(&self.cluster) {
+            Some(EtcdSeen::Seen(etcd)) => !voters(etcd, Some(machine)).is_empty(),
             _ => true,
         };
         machines.iter().filter_map(|key| self.projected.machines.get(key)).filter(votes).count()
@@ -174,7 +174,7 @@ impl<'p> Judge<'_, 'p, '_> {
 
     /// A member goes with the recorded intent to delete its machine, or as the learner of a failed join.
     fn removal(&mut self, etcd: &EtcdWorld, key: &NamespacedName) {
-        let Some(machine) = self.projected.machines.get(key).copied() else { return };
+        let Some(machine) = self.projected.machines.get(key) else { return };
         let own = voters(etcd, Some(machine));
         let failed = machine.record.failure.is_some();
         if !(machine.metadata.is_deleting() || failed && own.is_empty()) {

@@ -78,46 +78,74 @@ fn goes(snapshot: &Snapshot, cluster: &NamespacedName) -> bool {
 /// Whether a person's wish follows to the machine's deletion.
 fn is_wished(snapshot: &Snapshot, projected: &Projected<'_>, machine: &Machine) -> bool {
     let namespace = &machine.metadata.namespace;
-    if goes(snapshot, &NamespacedName::new(namespace, &machine.spec.cluster)) {
+    // Whether that was right is judged by rules of its own.
+    if goes(snapshot, &NamespacedName::new(namespace, &machine.spec.cluster))
+        || machine.record.remediation.is_some()
+    {
         return true;
     }
     if machine.spec.role == MachineRole::ControlPlane {
-        return is_wished_of_control_plane(projected, machine);
+        return is_emptied(snapshot, machine) || is_wished_of_control_plane(snapshot, projected, machine);
     }
     let Some(group) = projected.groups.get(&NamespacedName::new(namespace, &machine.spec.group)) else {
         return false;
     };
-    let left = projected
-        .machines
-        .values()
-        .filter(|other| {
+    if group.metadata.is_deleting() {
+        return true;
+    }
+    let Some(replicas) = group.spec.replicas.map(|replicas| replicas as usize) else { return false };
+    let works = |machine: &Machine| machine.record.joined_at.is_some() && machine.record.failure.is_none();
+    let left = || {
+        projected.machines.values().filter(|other| {
             other.metadata.namespace == *namespace
                 && other.spec.group == machine.spec.group
                 && other.spec.cluster == machine.spec.cluster
                 && !other.metadata.is_deleting()
         })
-        .count();
-    group.metadata.is_deleting() || group.spec.replicas.is_some_and(|replicas| left >= replicas as usize)
+    };
+    if left().count() >= replicas {
+        return true;
+    }
+    let outdated = is_emptied(snapshot, machine)
+        || machine.spec.class != group.spec.class
+        || projected
+            .cluster_of(machine)
+            .is_some_and(|cluster| machine.spec.image.name != cluster.record.image);
+    // One that is replaced may go before its successor comes: when nobody works on it, or if the group says so.
+    let working = || left().filter(|machine| works(machine)).count();
+    outdated && (!works(machine) || working() + group.spec.rollout.max_unavailable as usize >= replicas)
 }
 
-/// A smaller number of control planes, another class, or a join that failed.
-fn is_wished_of_control_plane(projected: &Projected<'_>, machine: &Machine) -> bool {
+/// A person wants its host empty.
+fn is_emptied(snapshot: &Snapshot, machine: &Machine) -> bool {
+    snapshot.hosts.get(&machine.spec.host).is_some_and(|host| host.spec.draining)
+}
+
+/// A smaller number of control planes, another class, a join that failed, or one for which nobody is left to join.
+fn is_wished_of_control_plane(snapshot: &Snapshot, projected: &Projected<'_>, machine: &Machine) -> bool {
     let Some(cluster) = projected.cluster_of(machine) else { return false };
-    let left = projected
-        .machines
-        .values()
-        .filter(|other| {
+    let stay = || {
+        projected.machines.values().filter(|other| {
             other.metadata.namespace == machine.metadata.namespace
                 && other.spec.cluster == machine.spec.cluster
                 && other.spec.role == MachineRole::ControlPlane
                 && !other.metadata.is_deleting()
         })
-        .count();
+    };
+    let left = stay().count();
+    // One that this very plan makes does not count.
+    let is_begun = cluster.record.initialized
+        || stay()
+            .filter(|other| snapshot.machines.contains_key(&other.key()))
+            .any(|other| other.spec.bootstrap == Bootstrap::Init);
+    let orphaned =
+        !is_begun && machine.spec.bootstrap == Bootstrap::Join && machine.record.first_started_at.is_none();
     let failed_join = machine.spec.bootstrap == Bootstrap::Join
         && machine.record.failure.is_some()
         && machine.record.joined_at.is_none();
-    let outdated = machine.spec.class != cluster.spec.control_plane.class;
-    left >= cluster.spec.control_plane.replicas as usize || failed_join || outdated
+    let outdated = machine.spec.class != cluster.spec.control_plane.class
+        || machine.spec.image.name != cluster.record.image;
+    left >= cluster.spec.control_plane.replicas as usize || failed_join || outdated || orphaned
 }
 
 fn remove(snapshot: &Snapshot, projected: &Projected<'_>, object: &ObjectRef, findings: &mut Findings) {
@@ -167,7 +195,7 @@ fn remove(snapshot: &Snapshot, projected: &Projected<'_>, object: &ObjectRef, fi
                         _ => machine.spec.group == key.name,
                     }
             };
-            if projected.machines.values().copied().any(|machine| of(&machine)) {
+            if projected.machines.values().any(|machine| of(&machine)) {
                 findings.add("Removal", object, "machines of it are left");
             }
             let wished = match object.kind {
@@ -201,7 +229,7 @@ fn remove(snapshot: &Snapshot, projected: &Projected<'_>, object: &ObjectRef, fi
             }
             let attached =
                 |machine: &&Machine| machine.spec.nics.iter().any(|nic| nic.network == object.name);
-            if projected.machines.values().copied().any(|machine| attached(&machine)) {
+            if projected.machines.values().any(|machine| attached(&machine)) {
                 findings.add("Removal", object, "machines are attached to it");
             }
         }

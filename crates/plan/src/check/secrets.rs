@@ -12,7 +12,7 @@ pub(super) fn check(plan: &Plan, findings: &mut Findings) {
             findings.add("Secret", &object.object_ref(), "a plan holds no secrets");
         }
         if let Ok(value) = object.to_value()
-            && value.to_string().contains("PRIVATE KEY")
+            && has_key(&value.to_string())
         {
             findings.add("Secret", &object.object_ref(), "a private key is inside");
         }
@@ -31,9 +31,36 @@ pub(super) fn check(plan: &Plan, findings: &mut Findings) {
 }
 
 fn text(object: &ObjectRef, text: &str, findings: &mut Findings) {
-    if text.contains("PRIVATE KEY") || text.split(|c: char| !is_token_character(c)).any(is_bootstrap_token) {
+    if has_key(text) || has_bootstrap_token(text) {
         findings.add("Secret", object, "its text looks like a key or a token");
     }
+}
+
+/// A mark of PEM. Few texts have its `K`, and looking for one letter is fast.
+fn has_key(text: &str) -> bool {
+    if !has_byte(text, b'K') {
+        return false;
+    }
+    let is_mark = |at: usize| text[..at].ends_with("PRIVATE ") && text[at..].starts_with("KEY");
+    text.match_indices('K').any(|(at, _)| is_mark(at))
+}
+
+fn has_bootstrap_token(text: &str) -> bool {
+    if !has_byte(text, b'.') {
+        return false;
+    }
+    // Few words have a dot in the right place; only those are looked at whole.
+    let is_possible = text.match_indices('.').any(|(at, _)| {
+        let before = text.as_bytes()[..at].iter().rev().take_while(|byte| is_token_character(**byte as char));
+        before.count() == 6
+    });
+    is_possible && text.split(|c: char| !is_token_character(c)).any(is_bootstrap_token)
+}
+
+/// All texts of a plan are looked at, and most are short and have none: a look at every byte, many at a time, is faster
+/// than one that ends at the first.
+fn has_byte(text: &str, wanted: u8) -> bool {
+    text.bytes().fold(false, |found, byte| found | (byte == wanted))
 }
 
 fn is_token_character(character: char) -> bool {
@@ -55,6 +82,26 @@ fn is_bootstrap_token(word: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn keys_are_found_in_texts() {
+        assert!(
+            ["PRIVATE KEY", "K -----BEGIN EC PRIVATE KEY-----", "KEY PRIVATE KEY"].into_iter().all(has_key)
+        );
+        assert!(!["", "K", "KEY", "PRIVATE KE", "PRIVATE  KEY", "PUBLIC KEY"].into_iter().any(has_key));
+    }
+
+    #[test]
+    fn tokens_are_found_in_texts() {
+        for text in
+            ["ab12cd.0123456789abcdef", "token ab12cd.0123456789abcdef, see", "ä ab12cd.0123456789abcdef"]
+        {
+            assert!(has_bootstrap_token(text), "{text}");
+        }
+        for text in ["", ".", "a.b.c", "xab12cd.0123456789abcdef", "10.0.0.1.ab12cd.0123456789abcdef"] {
+            assert!(!has_bootstrap_token(text), "{text}");
+        }
+    }
 
     #[test]
     fn tokens_are_told_from_names() {

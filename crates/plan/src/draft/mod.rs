@@ -4,10 +4,11 @@ mod commits;
 mod overlay;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use ashlar_api::*;
 
-use crate::{Note, NoteKind, Report, Snapshot, names};
+use crate::{Note, NoteKind, Report, SecretFacts, Snapshot, StepState, machine, names};
 
 pub(crate) use commits::Commits;
 pub use commits::MAX_COMMIT_WRITES;
@@ -26,15 +27,24 @@ pub(crate) struct Draft<'a> {
     removed_secrets: BTreeSet<NamespacedName>,
     /// Networks by broadcast domain.
     pub(crate) segments: BTreeMap<String, Vec<String>>,
-    /// Machines by cluster, so that nothing has to be looked for.
-    by_cluster: BTreeMap<NamespacedName, BTreeSet<NamespacedName>>,
+    /// Machines by cluster (namespace, name), in their order, as they were read: nothing has to be looked for.
+    read_of: BTreeMap<(&'a str, &'a str), Vec<ReadMachine<'a>>>,
+    /// Machines by cluster that this plan makes.
+    new_of: BTreeMap<NamespacedName, BTreeSet<NamespacedName>>,
+    /// Groups by cluster, as they were read.
+    groups_read: BTreeMap<NamespacedName, Vec<NamespacedName>>,
     /// Machines that should be and have no host yet, with what would help.
     pub(crate) pending: Vec<Pending>,
-    /// What nobody but a person can decide.
-    pub(crate) blocked: Vec<Blocked>,
+    /// What is not decided, with the reason.
+    pub(crate) held: Vec<Held>,
+    /// Machines that are not well and get well, or get another in their place, by themselves.
+    pub(crate) waited_for: BTreeSet<NamespacedName>,
     commits: Commits,
     pub(crate) report: Report,
 }
+
+/// A machine as it was read, with its key.
+type ReadMachine<'a> = (&'a NamespacedName, &'a Arc<Machine>);
 
 /// A machine that has no host yet.
 pub(crate) struct Pending {
@@ -44,18 +54,28 @@ pub(crate) struct Pending {
     pub(crate) message: String,
 }
 
-/// An object that cannot be planned for as it is written.
-pub(crate) struct Blocked {
+/// Something about an object that is not decided now.
+pub(crate) struct Held {
     pub(crate) object: ObjectRef,
-    pub(crate) reason: &'static str,
-    pub(crate) message: String,
+    /// What would be done.
+    pub(crate) what: String,
+    pub(crate) state: StepState,
 }
 
 impl<'a> Draft<'a> {
     pub(crate) fn new(snapshot: &'a Snapshot) -> Self {
-        let mut by_cluster: BTreeMap<NamespacedName, BTreeSet<NamespacedName>> = BTreeMap::new();
-        for (key, machine) in &snapshot.machines {
-            by_cluster.entry(cluster_of(machine)).or_default().insert(key.clone());
+        let mut read_of: BTreeMap<_, Vec<_>> = BTreeMap::new();
+        for (key, machine) in snapshot.machines.iter_shared() {
+            let cluster = (machine.metadata.namespace.as_str(), machine.spec.cluster.as_str());
+            read_of.entry(cluster).or_default().push((key, machine));
+        }
+        for machines in read_of.values_mut() {
+            machines.sort_by_cached_key(|(_, machine)| machine_order(machine));
+        }
+        let mut groups_read: BTreeMap<NamespacedName, Vec<NamespacedName>> = BTreeMap::new();
+        for (key, group) in &snapshot.groups {
+            let cluster = NamespacedName::new(&group.metadata.namespace, &group.spec.cluster);
+            groups_read.entry(cluster).or_default().push(key.clone());
         }
         let mut segments: BTreeMap<String, Vec<String>> = BTreeMap::new();
         for (name, network) in &snapshot.networks {
@@ -71,34 +91,60 @@ impl<'a> Draft<'a> {
             machines: Overlay::new(&snapshot.machines),
             volumes: Overlay::new(&snapshot.volumes),
             removed_secrets: BTreeSet::new(),
-            by_cluster,
+            read_of,
+            new_of: BTreeMap::new(),
+            groups_read,
             pending: Vec::new(),
-            blocked: Vec::new(),
+            held: Vec::new(),
+            waited_for: BTreeSet::new(),
             commits: Commits::default(),
             report: Report::default(),
         }
     }
 
     /// A cluster's machines: control planes first, then workers by group, each by number.
-    pub(crate) fn machines_of(&self, cluster: &NamespacedName) -> Vec<&Machine> {
-        let mut machines: Vec<&Machine> = self
-            .by_cluster
-            .get(cluster)
-            .into_iter()
-            .flatten()
-            .filter_map(|machine| self.machines.get(machine))
-            .collect();
-        machines.sort_by(|a, b| machine_order(a).cmp(&machine_order(b)));
+    pub(crate) fn machines_of(&self, cluster: &NamespacedName) -> Vec<&Arc<Machine>> {
+        let read = self.read_of.get(&(cluster.namespace.as_str(), cluster.name.as_str()));
+        let read = read.into_iter().flatten();
+        if self.machines.is_as_read() {
+            return read.map(|(_, machine)| *machine).collect();
+        }
+        let mut machines: Vec<&Arc<Machine>> =
+            read.filter_map(|(key, machine)| self.machines.now(key, machine)).collect();
+        if let Some(new) = self.new_of.get(cluster) {
+            machines.extend(new.iter().filter_map(|key| self.machines.get_shared(key)));
+            machines.sort_by_cached_key(|machine| machine_order(machine));
+        }
         machines
     }
 
+    /// Keys of a cluster's groups, in order.
+    pub(crate) fn groups_of(&self, cluster: &NamespacedName) -> Vec<NamespacedName> {
+        let is_of = |group: &WorkerGroup| {
+            group.metadata.namespace == cluster.namespace && group.spec.cluster == cluster.name
+        };
+        let read = self.groups_read.get(cluster).into_iter().flatten();
+        let read = read.filter(|key| self.groups.get(key).is_some_and(is_of)).cloned();
+        let new = self.groups.changes().filter(|(_, group)| is_of(group)).map(|(key, _)| key.clone());
+        let keys: BTreeSet<NamespacedName> = read.chain(new).collect();
+        keys.into_iter().collect()
+    }
+
     pub(crate) fn has_secret(&self, secret: &NamespacedName) -> bool {
-        self.snapshot.secrets.contains_key(secret) && !self.removed_secrets.contains(secret)
+        self.secret(secret).is_some()
+    }
+
+    /// What is known of a secret that is there, and stays.
+    pub(crate) fn secret(&self, secret: &NamespacedName) -> Option<&'a SecretFacts> {
+        self.snapshot.secrets.get(secret).filter(|_| !self.removed_secrets.contains(secret))
     }
 
     pub(crate) fn put_machine(&mut self, machine: Machine) {
-        self.by_cluster.entry(cluster_of(&machine)).or_default().insert(machine.key());
-        self.machines.insert(machine.key(), machine);
+        let key = machine.key();
+        if !self.snapshot.machines.contains_key(&key) {
+            self.new_of.entry(cluster_of(&machine)).or_default().insert(key.clone());
+        }
+        self.machines.insert(key, machine);
     }
 
     pub(crate) fn remove_secret(&mut self, unit: &mut Unit, secret: &NamespacedName) {
@@ -121,7 +167,12 @@ impl<'a> Draft<'a> {
 
     /// Says what a person has to change before the object can be planned for.
     pub(crate) fn block(&mut self, object: ObjectRef, reason: &'static str, message: impl Into<String>) {
-        self.blocked.push(Blocked { object, reason, message: message.into() });
+        self.hold(object, "decide its machines".to_owned(), machine::block(reason, message));
+    }
+
+    /// Says what would be decided, and why it is not.
+    pub(crate) fn hold(&mut self, object: ObjectRef, what: String, state: StepState) {
+        self.held.push(Held { object, what, state });
     }
 
     pub(crate) fn note(

@@ -2,8 +2,8 @@
 
 use ashlar_api::*;
 
-use super::PoolTier;
-use crate::NoteKind;
+use super::{PoolTier, upgrade};
+use crate::Snapshot;
 use crate::draft::Draft;
 
 /// The objects that a cluster's machines are made from.
@@ -14,7 +14,7 @@ pub(super) struct Parts<'s> {
 }
 
 /// Finds a cluster's image and network; says what is missing.
-pub(super) fn parts<'s>(draft: &mut Draft<'s>, cluster: &Cluster) -> Option<Parts<'s>> {
+pub(super) fn parts<'s>(draft: &mut Draft<'s>, tier: &mut PoolTier, cluster: &Cluster) -> Option<Parts<'s>> {
     let snapshot = draft.snapshot;
     let name = &cluster.spec.network;
     let Some(network) = snapshot.networks.get(name).filter(|network| !network.metadata.is_deleting()) else {
@@ -25,43 +25,41 @@ pub(super) fn parts<'s>(draft: &mut Draft<'s>, cluster: &Cluster) -> Option<Part
         );
         return None;
     };
-    let image = match choose_image(draft, cluster) {
-        Ok(image) => image,
-        Err(message) => {
-            draft.block(cluster.object_ref(), "NoImage", message);
-            return None;
+    let has_machines = !draft.machines_of(&cluster.key()).is_empty();
+    let image = match snapshot.images.get(&cluster.record.image) {
+        // Chosen before: it stays as long as the spec agrees with it.
+        Some(recorded) if agrees(recorded, &cluster.spec) => usable(recorded),
+        Some(recorded) if has_machines => {
+            let wanted = wanted_image(snapshot, &cluster.spec);
+            usable(upgrade::begin(draft, tier, cluster, (recorded, network), wanted))
         }
+        _ => wanted_image(snapshot, &cluster.spec),
     };
-    Some(Parts { image, network })
-}
-
-/// The image for new machines: the one chosen before as long as the spec agrees with it.
-fn choose_image<'s>(draft: &mut Draft<'s>, cluster: &Cluster) -> Result<&'s Image, String> {
-    let snapshot = draft.snapshot;
-    let spec = &cluster.spec;
-    let version = spec.kubernetes_version.as_str();
-    let recorded = snapshot.images.get(&cluster.record.image);
-    if let Some(image) = recorded {
-        let agrees = image.spec.kubernetes_version == version
-            && (spec.image.is_empty() || spec.image == image.metadata.name);
-        let has_machines = !draft.machines_of(&cluster.key()).is_empty();
-        if !agrees && has_machines {
-            draft.note(
-                cluster.object_ref(),
-                NoteKind::Notice,
-                "UpgradeNotSupported",
-                format!(
-                    "{} runs image {} ({}); this version of Ashlar does not upgrade clusters: new machines get that image too",
-                    cluster.object_ref(),
-                    image.metadata.name,
-                    image.spec.kubernetes_version
-                ),
-            );
-        }
-        if agrees || has_machines {
-            return usable(image);
+    match image {
+        Ok(image) => Some(Parts { image, network }),
+        Err(message) => {
+            let is_lost = has_machines && !snapshot.images.contains_key(&cluster.record.image);
+            let lost = if is_lost { lost_image(&cluster.record.image) } else { String::new() };
+            draft.block(cluster.object_ref(), "NoImage", format!("{lost}{message}"));
+            None
         }
     }
+}
+
+fn lost_image(image: &str) -> String {
+    format!(
+        "image {image}, of which its machines are, is not in the store: was that edited or restored? They run on. "
+    )
+}
+
+fn agrees(image: &Image, spec: &ClusterSpec) -> bool {
+    image.spec.kubernetes_version == spec.kubernetes_version
+        && (spec.image.is_empty() || spec.image == image.metadata.name)
+}
+
+/// The image that a cluster's spec asks for.
+fn wanted_image<'s>(snapshot: &'s Snapshot, spec: &ClusterSpec) -> Result<&'s Image, String> {
+    let version = spec.kubernetes_version.as_str();
     if !spec.image.is_empty() {
         let image = snapshot.images.get(&spec.image).ok_or_else(|| {
             format!("image {} does not exist: `ashlar image list` shows those that do", spec.image)
@@ -97,7 +95,7 @@ fn choose_image<'s>(draft: &mut Draft<'s>, cluster: &Cluster) -> Result<&'s Imag
             versions.dedup();
             let there = if versions.is_empty() { "none".to_owned() } else { versions.join(", ") };
             Err(format!(
-                "there is no image with Kubernetes {version} (there: {there}): build it with `ashlar image build --kubernetes-version {version}`"
+                "there is no image with Kubernetes {version} (there: {there}): build it with `ashlar image build --kubernetes {version}`"
             ))
         }
     }

@@ -1,6 +1,7 @@
 //! Control planes: missing ones are made, surplus ones go one at a time, failed joins are replaced.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use ashlar_api::*;
 
@@ -27,11 +28,12 @@ pub(super) fn control_plane(
 ) -> Option<()> {
     replace_failed_join(draft, key);
     scale_down(draft, key);
-    replace_outdated(draft, key);
-    let cluster = draft.clusters.get(key)?.clone();
+    replace_orphaned_join(draft, key);
+    replace_outdated(draft, key, parts.image);
+    let cluster = Arc::clone(draft.clusters.get_shared(key)?);
     let about = cluster.object_ref();
     let wanted = cluster.spec.control_plane.replicas;
-    let (going, present): (Vec<Machine>, Vec<Machine>) =
+    let (going, present): (Vec<Arc<Machine>>, Vec<Arc<Machine>>) =
         members(draft, key).into_iter().partition(|machine| machine.metadata.is_deleting());
     let have = u32::try_from(present.len()).unwrap_or(u32::MAX);
     if have >= wanted {
@@ -39,7 +41,7 @@ pub(super) fn control_plane(
     }
     let class = cluster::class(draft, about.clone(), &cluster.spec.control_plane.class, parts.image)?;
     let pool = pool(draft, about.clone(), class)?;
-    let host_of = |machine: &Machine| machine.spec.host.clone();
+    let host_of = |machine: &Arc<Machine>| machine.spec.host.clone();
     let mut request = Request {
         machine: key.clone(),
         domain_name: String::new(),
@@ -105,7 +107,7 @@ fn place_beside(
     draft: &mut Draft<'_>,
     tier: &mut PoolTier,
     request: &mut Request<'_>,
-    going: &[Machine],
+    going: &[Arc<Machine>],
 ) -> Option<String> {
     let theirs: Vec<String> = going
         .iter()
@@ -130,7 +132,7 @@ fn place_beside(
     }
 }
 
-fn members(draft: &Draft<'_>, key: &NamespacedName) -> Vec<Machine> {
+pub(super) fn members(draft: &Draft<'_>, key: &NamespacedName) -> Vec<Arc<Machine>> {
     draft
         .machines_of(key)
         .into_iter()
@@ -139,26 +141,40 @@ fn members(draft: &Draft<'_>, key: &NamespacedName) -> Vec<Machine> {
         .collect()
 }
 
-/// A control plane of another class is replaced: a healthy one, so that another joins before it leaves.
-fn replace_outdated(draft: &mut Draft<'_>, key: &NamespacedName) {
-    let Some(cluster) = draft.clusters.get(key).cloned() else { return };
-    let class = &cluster.spec.control_plane.class;
-    let (going, present): (Vec<Machine>, Vec<Machine>) =
+/// A control plane of another class or version is replaced: a healthy one, so that another joins before it leaves.
+fn replace_outdated(draft: &mut Draft<'_>, key: &NamespacedName, image: &Image) {
+    let Some(cluster) = draft.clusters.get_shared(key).cloned() else { return };
+    let wanted =
+        rolling::Wanted { class: &cluster.spec.control_plane.class, image, hosts: &draft.snapshot.hosts };
+    let (going, present): (Vec<Arc<Machine>>, Vec<Arc<Machine>>) =
         members(draft, key).into_iter().partition(|machine| machine.metadata.is_deleting());
-    rolling::announce(draft, &present, class);
-    let Some(outdated) = present.iter().find(|machine| machine.spec.class != *class) else { return };
+    rolling::announce(draft, &present, wanted);
+    let Some(outdated) = present.iter().find(|machine| !wanted.is_met_by(machine)) else { return };
+    if !is_living(&cluster) || rolling::is_paused(draft, &cluster) {
+        return;
+    }
     // One at a time, and never while the number changes too or somebody is on the way.
     let settled = going.is_empty()
         && present.len() == cluster.spec.control_plane.replicas as usize
         && present.iter().all(|machine| machine.record.joined_at.is_some());
-    if settled && is_living(&cluster) && !cluster.record.stopped {
+    if settled && !rolling::is_stopped(draft, &cluster, &present) {
         removal::delete_machine(draft, outdated);
     }
 }
 
+/// Whether some control plane, also of those that go, still runs another version than the image's: until then workers stay as
+/// they are, because a kubelet may not be newer than an API server, and its kubeadm has to be of the control plane's minor.
+pub(super) fn lags_behind(draft: &Draft<'_>, key: &NamespacedName, image: &Image) -> bool {
+    let is_control_plane = |machine: &&&Arc<Machine>| machine.spec.role == MachineRole::ControlPlane;
+    let lags =
+        |machine: &Arc<Machine>| machine.spec.image.kubernetes_version != image.spec.kubernetes_version;
+    draft.machines_of(key).iter().filter(is_control_plane).any(|machine| lags(machine))
+}
+
 /// A control plane whose join failed is given up, and another one made in its place, a few times.
 fn replace_failed_join(draft: &mut Draft<'_>, key: &NamespacedName) {
-    let Some(cluster) = draft.clusters.get(key).filter(|cluster| is_living(cluster)).cloned() else { return };
+    let living = draft.clusters.get_shared(key).filter(|cluster| is_living(cluster));
+    let Some(cluster) = living.cloned() else { return };
     let failed = members(draft, key).into_iter().find(|machine| {
         machine.spec.bootstrap == Bootstrap::Join
             && machine.record.failure.is_some()
@@ -176,7 +192,7 @@ fn replace_failed_join(draft: &mut Draft<'_>, key: &NamespacedName) {
         format!("its join failed (failure {times} of {FAILED_JOINS} in a row that are replaced): it goes, and another is made"),
     );
     removal::delete_machine(draft, &machine);
-    let mut changed = cluster;
+    let mut changed = Cluster::clone(&cluster);
     changed.record.failed_joins = times;
     let mut unit = Unit::default();
     unit.update(changed.clone());
@@ -184,15 +200,35 @@ fn replace_failed_join(draft: &mut Draft<'_>, key: &NamespacedName) {
     draft.commit(unit);
 }
 
+/// Of a cluster that never was, the machine that would have begun it was deleted, and there are enough others: they wait
+/// to join what nobody begins. One gives its place to another that begins.
+fn replace_orphaned_join(draft: &mut Draft<'_>, key: &NamespacedName) {
+    let Some(cluster) = draft.clusters.get(key).filter(|cluster| !cluster.record.initialized) else { return };
+    let wanted = cluster.spec.control_plane.replicas as usize;
+    let mut present = members(draft, key);
+    present.retain(|machine| !machine.metadata.is_deleting());
+    let waits = |machine: &Arc<Machine>| {
+        machine.spec.bootstrap == Bootstrap::Join && machine.record.first_started_at.is_none()
+    };
+    if present.len() < wanted || !present.iter().all(waits) {
+        return;
+    }
+    let Some(last) = present.last() else { return };
+    let message =
+        "no machine is left that would begin the cluster: it goes, and one that does takes its place";
+    draft.note(last.object_ref(), NoteKind::Notice, "NobodyToJoin", message.to_owned());
+    removal::delete_machine(draft, last);
+}
+
 /// Chooses who goes where there are too many. Who never ran goes at once; of the others one at a time, the next when
 /// the one before is out of etcd and gone.
 fn scale_down(draft: &mut Draft<'_>, key: &NamespacedName) {
-    let Some(cluster) = draft.clusters.get(key).cloned() else { return };
+    let Some(cluster) = draft.clusters.get_shared(key).cloned() else { return };
     let wanted = cluster.spec.control_plane.replicas as usize;
     loop {
         let all = members(draft, key);
         let (going, present): (Vec<&Machine>, Vec<&Machine>) =
-            all.iter().partition(|machine| machine.metadata.is_deleting());
+            all.iter().map(Arc::as_ref).partition(|machine| machine.metadata.is_deleting());
         if present.len() <= wanted {
             return;
         }

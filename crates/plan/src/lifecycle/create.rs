@@ -190,6 +190,10 @@ fn node_config(
     if !host.spec.rack.is_empty() {
         labels.insert("topology.ashlar.dev/rack".to_owned(), host.spec.rack.clone());
     }
+    // What kubeadm's add-ons choose nodes by whose image holds theirs.
+    if request.cluster.record.upgraded {
+        labels.insert(names::VERSION_LABEL.to_owned(), request.image.spec.kubernetes_version.clone());
+    }
     NodeConfig {
         name: request.machine.name.clone(),
         provider_id: names::provider_id(draft.snapshot.installation, uid),

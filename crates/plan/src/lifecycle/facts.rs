@@ -4,30 +4,62 @@ use ashlar_api::*;
 use jiff::SignedDuration;
 
 use crate::draft::{Draft, Unit, cluster_of};
-use crate::{ClusterSeen, ClusterWorld, Guard, HostSeen, NoteKind};
+use crate::etcd::Etcd;
+use crate::{ClusterSeen, ClusterWorld, Guard, HostSeen, NodeSeen, NoteKind};
 
-/// Records joined nodes, failed first boots and initialized clusters.
+/// Records machines that somebody else started, joined nodes, failed first boots and initialized clusters.
 pub(super) fn record(draft: &mut Draft<'_>) {
     record_initialized(draft);
+    record_started(draft);
     let open: Vec<Machine> = draft
         .snapshot
         .machines
         .values()
         .filter(|machine| {
             machine.record.joined_at.is_none()
-                && machine.record.failure.is_none()
+                && machine.record.failure.as_ref().is_none_or(|failure| failure.overdue)
                 && machine.record.first_started_at.is_some()
                 && !machine.metadata.is_deleting()
         })
         .cloned()
         .collect();
     for machine in open {
+        let judge = if machine.record.failure.is_some() { came_late } else { judge };
         let Some(record) = judge(draft, &machine) else { continue };
         let machine = Machine { record, ..machine };
         let mut unit = Unit::default();
         if machine.spec.role == MachineRole::ControlPlane && machine.record.joined_at.is_some() {
             forget_failed_joins(draft, &mut unit, &cluster_of(&machine));
         }
+        unit.update(machine.clone());
+        draft.put_machine(machine);
+        draft.commit(unit);
+    }
+}
+
+/// A machine that runs, and that nobody recorded as started: a person did it (`virsh start`). From now on its disks may
+/// hold something, and its first boot is under way.
+fn record_started(draft: &mut Draft<'_>) {
+    let runs = |machine: &Machine| {
+        let Some(HostSeen::Seen(world)) = draft.snapshot.observed.hosts.get(&machine.spec.host) else {
+            return false;
+        };
+        world.domains.get(&machine.spec.domain.uuid).is_some_and(|domain| {
+            domain.state.is_active()
+                && domain.mark.as_ref().is_some_and(|mark| {
+                    mark.installation == draft.snapshot.installation
+                        && Some(mark.machine_uid) == machine.metadata.uid
+                })
+        })
+    };
+    let machines = draft.snapshot.machines.values();
+    let started: Vec<Machine> = machines
+        .filter(|machine| machine.record.first_started_at.is_none() && runs(machine))
+        .cloned()
+        .collect();
+    for mut machine in started {
+        machine.record.first_started_at = Some(draft.snapshot.now);
+        let mut unit = Unit::default();
         unit.update(machine.clone());
         draft.put_machine(machine);
         draft.commit(unit);
@@ -81,6 +113,7 @@ fn judge(draft: &Draft<'_>, machine: &Machine) -> Option<MachineRecord> {
             phase: failure.phase.clone(),
             message: format!("{}. {}", failure.message, next_step(machine)),
             log_lines: failure.log_lines.clone(),
+            overdue: false,
             at: snapshot.now,
         };
         return Some(MachineRecord { failure: Some(failure), ..machine.record.clone() });
@@ -88,10 +121,7 @@ fn judge(draft: &Draft<'_>, machine: &Machine) -> Option<MachineRecord> {
     let finished = console.is_none_or(|console| console.finished);
     let timeout = SignedDuration::from_secs(i64::from(machine.spec.node.startup_timeout_s));
     let overdue = snapshot.now.duration_since(started) > timeout;
-    let node = world(draft, &cluster_key)
-        .and_then(|world| world.nodes.get(&machine.spec.node.name))
-        // A node of the name with another provider id is not this machine.
-        .filter(|node| node.provider_id == machine.spec.node.provider_id);
+    let node = node(draft, machine);
     // Without a CNI of ours a node stays NotReady until the user installs one.
     let ready = node.is_some_and(|node| {
         node.ready || (machine.spec.node.cni == Cni::None && console.is_some_and(|console| console.finished))
@@ -120,9 +150,36 @@ fn judge(draft: &Draft<'_>, machine: &Machine) -> Option<MachineRecord> {
         ),
         phase,
         log_lines: Vec::new(),
+        overdue: true,
         at: snapshot.now,
     };
     Some(MachineRecord { failure: Some(failure), ..machine.record.clone() })
+}
+
+/// The new record of a machine that was given up as too late, and came all the same: a slow host, or a clock that was set
+/// while it booted. Nothing was done about it but to say so.
+fn came_late(draft: &Draft<'_>, machine: &Machine) -> Option<MachineRecord> {
+    if !node(draft, machine).is_some_and(|node| node.ready) {
+        return None;
+    }
+    // A learner that its failed join left behind is taken out: such a node is Ready, and no control plane.
+    let votes = || {
+        let etcd = Etcd::of(draft.snapshot, &cluster_of(machine)).ok()?;
+        etcd.member_of(machine).map(|member| !member.is_learner)
+    };
+    let is_whole = machine.spec.role == MachineRole::Worker || votes().unwrap_or(false);
+    is_whole.then(|| MachineRecord {
+        joined_at: Some(draft.snapshot.now),
+        failure: None,
+        ..machine.record.clone()
+    })
+}
+
+/// The machine's node. One of the name with another provider id is not this machine's.
+fn node<'s>(draft: &Draft<'s>, machine: &Machine) -> Option<&'s NodeSeen> {
+    world(draft, &cluster_of(machine))
+        .and_then(|world| world.nodes.get(&machine.spec.node.name))
+        .filter(|node| node.provider_id == machine.spec.node.provider_id)
 }
 
 /// What a person does about a failed first boot. The order matters: until the machine is deleted it is kept as it is,

@@ -54,7 +54,8 @@ pub(super) fn ensure_inline(draft: &mut Draft<'_>, ids: &mut dyn Ids, cluster: &
         .iter()
         .map(|inline| ashlar_api::names::worker_group(cluster_name, &inline.name))
         .collect();
-    let gone: Vec<ObjectRef> = groups_of(draft, &cluster.key())
+    let gone: Vec<ObjectRef> = draft
+        .groups_of(&cluster.key())
         .into_iter()
         .filter_map(|key| draft.groups.get(&key))
         .filter(|group| is_owned(group, cluster) && !group.metadata.is_deleting())
@@ -77,14 +78,6 @@ pub(super) fn ensure_inline(draft: &mut Draft<'_>, ids: &mut dyn Ids, cluster: &
 fn is_owned(group: &WorkerGroup, cluster: &Cluster) -> bool {
     let uid = cluster.metadata.uid.unwrap_or_default();
     group.metadata.owner_references.iter().any(|owner| owner.kind == Kind::Cluster && owner.uid == uid)
-}
-
-/// Keys of a cluster's groups.
-pub(super) fn groups_of(draft: &Draft<'_>, cluster: &NamespacedName) -> Vec<NamespacedName> {
-    let of = |group: &WorkerGroup| {
-        group.metadata.namespace == cluster.namespace && group.spec.cluster == cluster.name
-    };
-    draft.groups.iter().filter(|(_, group)| of(group)).map(|(key, _)| key.clone()).collect()
 }
 
 /// Groups whose cluster does not exist.

@@ -1,5 +1,7 @@
 //! What of a worker group changes under running machines: labels and taints of their nodes.
 
+use std::sync::Arc;
+
 use ashlar_api::*;
 
 use crate::ClusterSeen;
@@ -8,21 +10,23 @@ use crate::draft::{Draft, Unit};
 /// Labels that come from where a machine is and what it is made of, and not from its group.
 fn is_of_machine(key: &str) -> bool {
     key == "node.kubernetes.io/instance-type"
+        || key == crate::names::VERSION_LABEL
         || key.starts_with("topology.kubernetes.io/")
         || key.starts_with("topology.ashlar.dev/")
 }
 
 /// Brings the group's labels and taints into its machines, and remembers which were taken away until no node has them.
 pub(super) fn nodes(draft: &mut Draft<'_>, group: &NamespacedName, cluster: &NamespacedName) {
-    let Some(group) = draft.groups.get(group).cloned() else { return };
-    let machines: Vec<Machine> = draft
+    let Some(group) = draft.groups.get_shared(group).cloned() else { return };
+    let machines: Vec<Arc<Machine>> = draft
         .machines_of(cluster)
         .into_iter()
         .filter(|machine| machine.spec.group == group.metadata.name && !machine.metadata.is_deleting())
+        .filter(|machine| !is_settled(machine, &group))
         .cloned()
         .collect();
     for machine in machines {
-        let mut changed = machine.clone();
+        let mut changed = Machine::clone(&machine);
         let config = &mut changed.spec.node;
         let mut labels = group.spec.labels.clone();
         labels.extend(
@@ -41,7 +45,7 @@ pub(super) fn nodes(draft: &mut Draft<'_>, group: &NamespacedName, cluster: &Nam
         config.labels = labels;
         config.taints = group.spec.taints.clone();
         forget(draft, &mut changed);
-        if changed == machine {
+        if changed == *machine {
             continue;
         }
         if changed.spec != machine.spec {
@@ -52,6 +56,19 @@ pub(super) fn nodes(draft: &mut Draft<'_>, group: &NamespacedName, cluster: &Nam
         draft.put_machine(changed);
         draft.commit(unit);
     }
+}
+
+/// Whether the machine has the group's labels and taints, and nothing is to be taken from its node: so it is nearly always.
+fn is_settled(machine: &Machine, group: &WorkerGroup) -> bool {
+    let (node, record) = (&machine.spec.node, &machine.record);
+    let has = |(key, value): (&String, &String)| {
+        node.labels.get(key).is_some_and(|found| found == value || is_of_machine(key))
+    };
+    record.removed_labels.is_empty()
+        && record.removed_taints.is_empty()
+        && node.taints == group.spec.taints
+        && group.spec.labels.iter().all(has)
+        && node.labels.keys().all(|key| is_of_machine(key) || group.spec.labels.contains_key(key))
 }
 
 /// What is wanted again, or was seen to be gone, need not be remembered. A node that never was has nothing to lose.

@@ -1,5 +1,6 @@
 //! The pool tier: from clusters and groups to machines and volumes that leave no choice open.
 
+mod ailments;
 mod cluster;
 mod control_plane;
 mod create;
@@ -8,9 +9,11 @@ mod groups;
 mod image_files;
 mod in_place;
 mod notices;
+mod remediation;
 mod removal;
 mod replicas;
 mod rolling;
+mod upgrade;
 
 use std::collections::BTreeSet;
 
@@ -43,6 +46,7 @@ pub(crate) fn decide(draft: &mut Draft<'_>, ids: &mut dyn Ids) -> Result<(), Pla
     check_consistency(draft)?;
     let mut tier = PoolTier { addresses: Addresses::new(draft.snapshot)?, fleet: None };
     facts::record(draft);
+    ailments::record(draft);
     facts::forget_lost_files(draft);
     removal::cascade(draft);
     removal::remove(draft);
@@ -64,10 +68,11 @@ pub(crate) fn decide(draft: &mut Draft<'_>, ids: &mut dyn Ids) -> Result<(), Pla
 fn decide_cluster(draft: &mut Draft<'_>, tier: &mut PoolTier, ids: &mut dyn Ids, key: &NamespacedName) {
     let Some(cluster) = draft.clusters.get(key).cloned() else { return };
     groups::ensure_inline(draft, ids, &cluster);
-    let Some(parts) = cluster::parts(draft, &cluster) else { return };
+    let Some(parts) = cluster::parts(draft, tier, &cluster) else { return };
+    remediation::of_cluster(draft, key, parts.image);
     // What a control plane lacks is said there; workers of a cluster that has an endpoint go on without.
     let _ = control_plane::control_plane(draft, tier, ids, key, parts);
-    for group in groups::groups_of(draft, key) {
+    for group in draft.groups_of(key) {
         let deleting = draft.groups.get(&group).is_none_or(|group| group.metadata.is_deleting());
         if !deleting {
             in_place::nodes(draft, &group, key);
@@ -108,7 +113,7 @@ fn check_consistency(draft: &Draft<'_>) -> Result<(), PlanError> {
     }
     let mut files = BTreeSet::new();
     for volume in draft.snapshot.volumes.values() {
-        if !files.insert((&volume.spec.host, volume.spec.pool_uuid, &volume.spec.file_name)) {
+        if !files.insert((volume.spec.pool_uuid, &volume.spec.file_name, &volume.spec.host)) {
             return Err(PlanError::Inconsistent(format!(
                 "{} has the file {} of another volume",
                 volume.object_ref(),

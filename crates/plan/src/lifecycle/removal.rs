@@ -1,11 +1,12 @@
 //! Going away: the intent to delete is handed down to what is owned, and objects go once the world was seen without
 //! what they stand for.
 
+use std::sync::Arc;
+
 use ashlar_api::own_network::is_network_of;
 use ashlar_api::*;
 
 use super::facts::is_seen_absent;
-use super::groups::groups_of;
 use super::image_files;
 use crate::draft::{Draft, Unit, cluster_of};
 use crate::etcd::{self, Etcd};
@@ -20,10 +21,10 @@ pub(super) fn cascade(draft: &mut Draft<'_>) {
         .map(|(key, _)| key.clone())
         .collect();
     for cluster in &clusters {
-        for key in groups_of(draft, cluster) {
+        for key in draft.groups_of(cluster) {
             delete_group(draft, &key);
         }
-        let machines: Vec<Machine> = draft.machines_of(cluster).into_iter().cloned().collect();
+        let machines: Vec<Arc<Machine>> = draft.machines_of(cluster).into_iter().cloned().collect();
         for machine in &machines {
             delete_machine(draft, machine);
         }
@@ -33,7 +34,7 @@ pub(super) fn cascade(draft: &mut Draft<'_>) {
         draft.groups.values().filter(|group| group.metadata.is_deleting()).cloned().collect();
     for group in groups {
         let cluster = NamespacedName::new(&group.metadata.namespace, &group.spec.cluster);
-        let machines: Vec<Machine> = draft
+        let machines: Vec<Arc<Machine>> = draft
             .machines_of(&cluster)
             .into_iter()
             .filter(|machine| machine.spec.group == group.metadata.name)
@@ -301,7 +302,7 @@ fn remove_clusters(draft: &mut Draft<'_>) {
     for cluster in clusters {
         let key = cluster.key();
         if !draft.machines_of(&key).is_empty()
-            || !groups_of(draft, &key).is_empty()
+            || !draft.groups_of(&key).is_empty()
             || network::is_left_behind(draft, &cluster)
         {
             continue;

@@ -1,10 +1,12 @@
 //! How many workers there should be, and the new ones.
 
+use std::sync::Arc;
+
 use ashlar_api::*;
 
 use super::cluster::{self, Parts};
 use super::create::{NewMachine, create};
-use super::{PoolTier, ensure_finalizer, rolling};
+use super::{PoolTier, control_plane, ensure_finalizer, rolling};
 use crate::draft::{Draft, Pending};
 use crate::place::{self, Fleet, Request};
 use crate::{Ids, NoteKind, names};
@@ -18,39 +20,34 @@ pub(super) fn workers(
     cluster_key: &NamespacedName,
     parts: Parts<'_>,
 ) -> Option<()> {
-    let group = draft.groups.get(key)?.clone();
-    let cluster = draft.clusters.get(cluster_key)?.clone();
-    let (going, present): (Vec<Machine>, Vec<Machine>) = draft
+    let group = Arc::clone(draft.groups.get_shared(key)?);
+    let cluster = Arc::clone(draft.clusters.get_shared(cluster_key)?);
+    let (going, present): (Vec<Arc<Machine>>, Vec<Arc<Machine>>) = draft
         .machines_of(cluster_key)
         .into_iter()
         .filter(|machine| machine.spec.group == key.name)
         .cloned()
         .partition(|machine| machine.metadata.is_deleting());
-    let have = u32::try_from(present.len()).unwrap_or(u32::MAX);
-    // Without a number, one at first, then whatever there is.
-    let mut wanted = group.spec.replicas.unwrap_or(if group.record.last_number == 0 { 1 } else { have });
-    let class = &group.spec.class;
-    rolling::announce(draft, &present, class);
-    if have > wanted {
-        let surplus = rolling::surplus(&present, class, (have - wanted) as usize);
-        for machine in &surplus {
-            super::removal::delete_machine(draft, machine);
-        }
-        if !surplus.is_empty() {
-            let names: Vec<&str> = surplus.iter().map(|machine| machine.metadata.name.as_str()).collect();
-            draft.note(
-                group.object_ref(),
-                NoteKind::Notice,
-                "ScaleDown",
-                format!(
-                    "{have} machines are there and {wanted} are asked for: {} go; their pods are not evicted first by this version of Ashlar",
-                    names.join(", ")
-                ),
-            );
-        }
+    let mut have = u32::try_from(present.len()).unwrap_or(u32::MAX);
+    // Without a number, one at first, then whatever there is: a group that was lost and came back takes its machines.
+    let is_new = group.record.last_number == 0 && have == 0;
+    let mut wanted = group.spec.replicas.unwrap_or(if is_new { 1 } else { have });
+    let lags = control_plane::lags_behind(draft, cluster_key, parts.image);
+    if lags {
+        wait_for_control_plane(draft, &group, &cluster, &present, parts.image);
+    } else {
+        let target =
+            rolling::Wanted { class: &group.spec.class, image: parts.image, hosts: &draft.snapshot.hosts };
+        rolling::announce(draft, &present, target);
+        let next = rolling::next(draft, (&group, &cluster), (&present, &going), wanted, target);
+        wanted = next.wanted;
+        go(draft, &group, have, &next.go);
+        have -= u32::try_from(next.go.len()).unwrap_or(u32::MAX);
     }
-    if have == wanted && rolling::wants_one_more(draft, &group, &present, &going) {
-        wanted += 1;
+    if lags && have > wanted {
+        let surplus: Vec<Arc<Machine>> =
+            present.iter().rev().take((have - wanted) as usize).cloned().collect();
+        go(draft, &group, have, &surplus);
     }
     if have >= wanted {
         return Some(());
@@ -71,6 +68,20 @@ pub(super) fn workers(
         control_plane_hosts: Vec::new(),
         own_domain: None,
     };
+    if lags {
+        for number in numbers {
+            name(&mut request, key, &key.name, number);
+            draft.pending.push(Pending {
+                machine: request.machine.clone(),
+                cluster: cluster_key.clone(),
+                reason: "ControlPlaneFirst".to_owned(),
+                message: format!(
+                    "the control plane of {cluster_key} is being upgraded, and no worker joins meanwhile"
+                ),
+            });
+        }
+        return None;
+    }
     let Some(endpoint) = cluster.record.endpoint.clone() else {
         for number in numbers {
             name(&mut request, key, &key.name, number);
@@ -108,6 +119,40 @@ pub(super) fn workers(
         draft.commit(unit);
     }
     Some(())
+}
+
+/// Those go that are too many, or whose place another has taken.
+fn go(draft: &mut Draft<'_>, group: &WorkerGroup, have: u32, machines: &[Arc<Machine>]) {
+    if machines.is_empty() {
+        return;
+    }
+    for machine in machines {
+        super::removal::delete_machine(draft, machine);
+    }
+    let names: Vec<&str> = machines.iter().map(|machine| machine.metadata.name.as_str()).collect();
+    let message = format!(
+        "of {have} machines {} {}: drained first, as far as PodDisruptionBudgets let their pods go",
+        names.join(", "),
+        if names.len() == 1 { "goes" } else { "go" }
+    );
+    draft.note(group.object_ref(), NoteKind::Notice, "ScaleDown", message);
+}
+
+/// Workers stay as they are until every control plane is of the new version.
+fn wait_for_control_plane(
+    draft: &mut Draft<'_>,
+    group: &WorkerGroup,
+    cluster: &Cluster,
+    present: &[Arc<Machine>],
+    image: &Image,
+) {
+    let target = rolling::Wanted { class: &group.spec.class, image, hosts: &draft.snapshot.hosts };
+    rolling::announce(draft, present, target);
+    if !cluster.spec.paused && present.iter().any(|machine| !target.is_met_by(machine)) {
+        let version = &image.spec.kubernetes_version;
+        let message = format!("its machines are replaced once all control planes run {version}");
+        draft.note(group.object_ref(), NoteKind::Waiting, "ControlPlaneFirst", message);
+    }
 }
 
 /// The next numbers after the last one used; taken names are skipped.

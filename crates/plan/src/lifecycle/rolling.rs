@@ -1,77 +1,171 @@
-//! Machines of another class than their group's: each is replaced, one at a time, the new one first.
+//! Machines of another class or image than what is asked for: each is replaced, the new one first where there is room.
+
+use std::sync::Arc;
 
 use ashlar_api::*;
 
-use crate::NoteKind;
 use crate::draft::Draft;
+use crate::machine::wait;
+use crate::{ClusterSeen, ClusterWorld, NoteKind, Objects};
 
-/// Whether a machine is made of what is asked for.
-fn is_current(machine: &Machine, class: &str) -> bool {
-    machine.spec.class == class
+/// What machines are to be made of.
+#[derive(Clone, Copy)]
+pub(super) struct Wanted<'w> {
+    pub(super) class: &'w str,
+    pub(super) image: &'w Image,
+    /// Of those some are being emptied.
+    pub(super) hosts: &'w Objects<String, Host>,
+}
+
+impl Wanted<'_> {
+    /// Whether a machine is made of it.
+    pub(super) fn is_met_by(&self, machine: &Machine) -> bool {
+        self.difference(machine).is_none()
+    }
+
+    fn difference(&self, machine: &Machine) -> Option<String> {
+        let (spec, image) = (&machine.spec, &self.image);
+        if spec.class != self.class {
+            return Some(format!("its class changes from {} to {}", spec.class, self.class));
+        }
+        if spec.image.name == image.metadata.name {
+            let host = self.hosts.get(&spec.host).filter(|host| host.spec.draining);
+            return host.map(|host| format!("its host {} is being emptied", host.metadata.name));
+        }
+        let (from, to) = (&spec.image.kubernetes_version, &image.spec.kubernetes_version);
+        Some(if from == to {
+            format!("its image changes from {} to {}", spec.image.name, image.metadata.name)
+        } else {
+            format!("its version changes from {from} to {to}")
+        })
+    }
 }
 
 /// Tells each machine's fate before anything happens.
-pub(super) fn announce(draft: &mut Draft<'_>, present: &[Machine], class: &str) {
-    for machine in present.iter().filter(|machine| !is_current(machine, class)) {
-        draft.note(
-            machine.object_ref(),
-            NoteKind::Notice,
-            "Replaced",
-            format!(
-                "its class changes from {} to {class}: another machine takes its place, one at a time, and its disks go with it",
-                machine.spec.class
-            ),
-        );
+pub(super) fn announce(draft: &mut Draft<'_>, present: &[Arc<Machine>], wanted: Wanted<'_>) {
+    for machine in present {
+        let Some(difference) = wanted.difference(machine) else { continue };
+        let message =
+            format!("{difference}: another machine takes its place, in its turn, and its disks go with it");
+        draft.note(machine.object_ref(), NoteKind::Notice, "Replaced", message);
     }
 }
 
-/// Workers that go where there are more than wanted: those of another class once the new ones have joined, else the
-/// newest.
-pub(super) fn surplus(present: &[Machine], class: &str, surplus: usize) -> Vec<Machine> {
-    let (current, outdated): (Vec<&Machine>, Vec<&Machine>) =
-        present.iter().partition(|machine| is_current(machine, class));
-    if outdated.is_empty() {
-        return current.into_iter().rev().take(surplus).cloned().collect();
+/// Why a machine's node is not healthy, if it is not.
+pub(super) fn node_ailment(world: &ClusterWorld, machine: &Machine) -> Option<String> {
+    let config = &machine.spec.node;
+    match world.nodes.get(&config.name).filter(|node| node.provider_id == config.provider_id) {
+        None => Some("it has no node".to_owned()),
+        Some(node) if !node.ready && config.cni != Cni::None => {
+            Some(format!("its node is not Ready: {}", node.message))
+        }
+        Some(_) => None,
     }
-    if current.iter().all(|machine| machine.record.joined_at.is_some()) {
-        let newest = current.into_iter().rev();
-        return outdated.into_iter().chain(newest).take(surplus).cloned().collect();
-    }
-    // One of the surplus is the new one, which is on its way.
-    outdated.into_iter().rev().take(surplus.saturating_sub(1)).cloned().collect()
 }
 
-/// Whether one machine more than wanted is made, to take the place of another.
-pub(super) fn wants_one_more(
-    draft: &mut Draft<'_>,
-    group: &WorkerGroup,
-    present: &[Machine],
-    going: &[Machine],
-) -> bool {
-    let class = &group.spec.class;
-    if present.iter().all(|machine| is_current(machine, class)) {
-        return false;
-    }
-    let about = group.object_ref();
-    if group.spec.replicas.is_none() {
-        draft.note(
-            about,
-            NoteKind::Notice,
-            "NotReplaced",
-            format!(
-                "machines of another class than {class} stay: the group has no number of replicas, so that nobody can tell a \
-                 replacement from growth; set spec.replicas to have them replaced"
-            ),
-        );
-        return false;
-    }
-    let open =
-        present.iter().find(|machine| is_current(machine, class) && machine.record.joined_at.is_none());
-    if let Some(other) = open.or(going.first()) {
-        let verb = if open.is_some() { "joins" } else { "goes" };
-        let message = format!("machines are replaced one at a time: {} {verb} first", other.key());
-        draft.note(about, NoteKind::Waiting, "OneAtATime", message);
-        return false;
-    }
+/// Holds a rollout at the first machine that is not well: among the new ones, and of control planes among all.
+pub(super) fn is_stopped(draft: &mut Draft<'_>, cluster: &Cluster, about: &[Arc<Machine>]) -> bool {
+    let why = "the rollout goes on";
+    let world = match draft.snapshot.observed.clusters.get(&cluster.key()) {
+        Some(ClusterSeen::Seen(world)) => world,
+        _ => {
+            let message = format!("the API of {} does not answer", cluster.key());
+            draft.hold(cluster.object_ref(), why.to_owned(), wait("ApiNotAnswering", message));
+            return true;
+        }
+    };
+    let sick = about.iter().find_map(|machine| {
+        let ailment = match &machine.record.failure {
+            Some(failure) => Some(failure.message.clone()),
+            None if machine.record.joined_at.is_some() => node_ailment(world, machine),
+            None => None,
+        };
+        Some((machine.key(), ailment?))
+    });
+    let Some((machine, ailment)) = sick else { return false };
+    let message = format!("no further machine is replaced before {machine} is healthy: {ailment}");
+    draft.hold(cluster.object_ref(), why.to_owned(), wait("RolloutStopped", message));
     true
+}
+
+/// Says that a rollout rests. That of a stopped cluster does too, and needs no word: nobody there could be asked.
+pub(super) fn is_paused(draft: &mut Draft<'_>, cluster: &Cluster) -> bool {
+    if cluster.record.stopped {
+        return true;
+    }
+    if cluster.spec.paused {
+        let message = format!(
+            "no further machine is replaced before `ashlar cluster resume {}`",
+            cluster.metadata.name
+        );
+        draft.note(cluster.object_ref(), NoteKind::Notice, "Paused", message);
+    }
+    cluster.spec.paused
+}
+
+/// What becomes of a group in this pass.
+pub(super) struct Next {
+    /// Those that go.
+    pub(super) go: Vec<Arc<Machine>>,
+    /// How many there are to be, with those that are there more than asked for meanwhile.
+    pub(super) wanted: u32,
+}
+
+/// The next step of a group some of whose machines are not what is wanted: never more than `maxSurge` above, never
+/// fewer that work than `maxUnavailable` below what is asked for.
+pub(super) fn next(
+    draft: &mut Draft<'_>,
+    (group, cluster): (&WorkerGroup, &Cluster),
+    (present, going): (&[Arc<Machine>], &[Arc<Machine>]),
+    replicas: u32,
+    wanted: Wanted<'_>,
+) -> Next {
+    let have = count(present.len());
+    let (current, outdated): (Vec<Arc<Machine>>, Vec<Arc<Machine>>) =
+        present.iter().cloned().partition(|machine| wanted.is_met_by(machine));
+    // Too many: the newest of what is wanted, after all others.
+    if outdated.is_empty() {
+        let surplus = have.saturating_sub(replicas) as usize;
+        return Next { go: current.into_iter().rev().take(surplus).collect(), wanted: replicas };
+    }
+    if group.spec.replicas.is_none() {
+        let message = format!(
+            "machines of another class or version than {} and {}, or on hosts that are being emptied, stay: the group has no number of replicas, so that nobody can \
+             tell a replacement from growth; set spec.replicas to have them replaced",
+            wanted.class, wanted.image.spec.kubernetes_version
+        );
+        draft.note(group.object_ref(), NoteKind::Notice, "NotReplaced", message);
+        return Next { go: Vec::new(), wanted: replicas };
+    }
+    let Rollout { max_surge, max_unavailable } = group.spec.rollout;
+    let total = have + count(going.len());
+    if is_paused(draft, cluster) || is_stopped(draft, cluster, &current) {
+        // Fewer are wanted, whatever they are made of.
+        let surplus = have.saturating_sub(replicas + max_surge) as usize;
+        return Next { go: outdated.into_iter().take(surplus).collect(), wanted: replicas };
+    }
+    let works =
+        |machine: &Arc<Machine>| machine.record.joined_at.is_some() && machine.record.failure.is_none();
+    let working = count(present.iter().filter(|machine| works(machine)).count());
+    // Who does not work is missed by nobody, and goes first.
+    let (well, sick): (Vec<Arc<Machine>>, Vec<Arc<Machine>>) = outdated.into_iter().partition(works);
+    let may_go = working.saturating_sub(replicas.saturating_sub(max_unavailable)) as usize;
+    let outdated = well.len() + sick.len();
+    let go: Vec<Arc<Machine>> = sick.into_iter().chain(well.into_iter().take(may_go)).collect();
+    let left = have - count(go.len());
+    let room = (replicas + max_surge).saturating_sub(total);
+    let more = room.min(replicas.saturating_sub(count(current.len())));
+    if go.is_empty() && more == 0 && outdated > 0 {
+        let open = current.iter().find(|machine| machine.record.joined_at.is_none());
+        if let Some(other) = open.or(going.first()) {
+            let verb = if open.is_some() { "joins" } else { "goes" };
+            let message = format!("machines are replaced in turn: {} {verb} first", other.key());
+            draft.note(group.object_ref(), NoteKind::Waiting, "InTurn", message);
+        }
+    }
+    Next { go, wanted: left + more }
+}
+
+fn count(number: usize) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
 }

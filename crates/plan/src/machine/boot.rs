@@ -205,6 +205,9 @@ pub(super) fn image_files(context: &ClusterContext<'_>, machine: &Machine, chain
 
 /// Holds until an image's file is on the host and verified.
 fn image_file(context: &ClusterContext<'_>, name: &str, chain: &mut Chain) {
+    if chain.is_held() {
+        return;
+    }
     let filled = context
         .draft
         .volumes
@@ -231,7 +234,7 @@ fn seed(context: &ClusterContext<'_>, view: Option<&HostView<'_>>, machine: &Mac
     }
     if !volume.record.filled {
         let cluster = context.key();
-        if !context.draft.has_secret(&names::pki_secret(&cluster)) {
+        if !chain.is_held() && !context.draft.has_secret(&names::pki_secret(&cluster)) {
             chain.wait_for("ClusterPki", format!("the certificates of {cluster} are not made yet"));
         }
         chain.push(
@@ -253,10 +256,13 @@ fn start(context: &ClusterContext<'_>, machine: &Machine, chain: &mut Chain, sta
     if context.is_stopped() {
         chain.wait_for("ClusterStopped", format!("{} is stopped", context.key()));
     }
-    if let Err(hold) = gate(context, machine) {
+    if !chain.is_held()
+        && let Err(hold) = gate(context, machine)
+    {
         chain.hold(hold);
     }
-    if let Err(hold) = network::ready(context.draft, machine)
+    if !chain.is_held()
+        && let Err(hold) = network::ready(context.draft, machine)
         && Guard::NetworkFilter.stands()
     {
         chain.hold(hold);
@@ -304,15 +310,16 @@ fn token(context: &ClusterContext<'_>, machine: &Machine, chain: &mut Chain, act
     let key = machine.key();
     let secret = names::join_secret(&key);
     let exists = context.draft.has_secret(&secret);
-    let id = context.token_id(machine);
-    match context.api() {
-        Ok(world) => {
+    let id = context.token_id_of(&secret);
+    match context.heard() {
+        Some(world) => {
             let until = id.and_then(|id| world.bootstrap_tokens.get(id));
             if until.is_some_and(|until| until.duration_since(context.draft.snapshot.now) > TOKEN_RENEWAL) {
                 return;
             }
         }
-        Err(hold) => chain.hold(hold),
+        None if chain.is_held() => {}
+        None => drop(context.api().map_err(|hold| chain.hold(hold))),
     }
     if exists && id.is_none() {
         chain.hold(block(
@@ -341,7 +348,7 @@ fn token(context: &ClusterContext<'_>, machine: &Machine, chain: &mut Chain, act
 /// How far first boot is.
 fn progress(context: &ClusterContext<'_>, machine: &Machine) -> StepState {
     let name = &machine.spec.node.name;
-    if let Ok(world) = context.api()
+    if let Some(world) = context.heard()
         && let Some(node) = world.nodes.get(name)
     {
         if node.provider_id != machine.spec.node.provider_id {

@@ -25,6 +25,11 @@ impl Chain {
         }
     }
 
+    /// Whether something holds already: what else would is not said.
+    pub(crate) fn is_held(&self) -> bool {
+        self.hold.is_some()
+    }
+
     pub(crate) fn wait_for(&mut self, reason: &str, message: impl Into<String>) {
         self.hold(wait(reason, message));
     }

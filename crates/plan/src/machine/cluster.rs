@@ -2,7 +2,7 @@
 
 use super::chain::{Chain, block};
 use super::context::ClusterContext;
-use crate::{Action, names, wanted_addons};
+use crate::{Action, names};
 
 /// Before the machines: the certificates.
 pub(super) fn before(context: &ClusterContext<'_>, chain: &mut Chain) {
@@ -36,10 +36,10 @@ pub(super) fn addons(context: &ClusterContext<'_>, chain: &mut Chain) {
         return;
     }
     let initialized = context.cluster.record.initialized;
-    let Some(machine) = context.control_planes().next() else { return };
+    let wanted = context.wanted_addons();
     match context.api() {
         Ok(world) => {
-            for addon in wanted_addons(machine) {
+            for addon in wanted.iter() {
                 let present = world.addons.get(addon.name);
                 if present != Some(&addon.digest) {
                     let why = if present.is_some() { "bring it up to date" } else { "it is not there yet" };
@@ -49,12 +49,12 @@ pub(super) fn addons(context: &ClusterContext<'_>, chain: &mut Chain) {
         }
         // What runs in a cluster that nobody could ask is not known.
         Err(_) if initialized && !context.api_was_asked() => {}
-        Err(hold) if initialized => {
+        Err(hold) if initialized && !wanted.is_empty() => {
             chain.push_wait(format!("the API of {} answers", context.key()), hold);
         }
         Err(hold) => {
             chain.hold(hold);
-            for addon in wanted_addons(machine) {
+            for addon in wanted.iter() {
                 apply(context, addon.name, "the API answers", chain);
             }
         }

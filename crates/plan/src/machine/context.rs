@@ -1,10 +1,12 @@
 //! What the machine tier knows of one cluster, gathered once.
 
+use std::sync::Arc;
+
 use ashlar_api::*;
 
 use super::chain::wait;
 use crate::draft::Draft;
-use crate::{ClusterSeen, ClusterWorld, HostSeen, StepState, names};
+use crate::{ClusterSeen, ClusterWorld, HostSeen, StepState, WantedAddon, names, wanted_addons};
 
 /// One cluster with its machines.
 pub(super) struct ClusterContext<'d> {
@@ -17,7 +19,7 @@ pub(super) struct ClusterContext<'d> {
 impl<'d> ClusterContext<'d> {
     pub(super) fn new(draft: &'d Draft<'d>, cluster: &'d Cluster) -> Self {
         let key = cluster.key();
-        let machines = draft.machines_of(&key);
+        let machines = draft.machines_of(&key).into_iter().map(Arc::as_ref).collect();
         ClusterContext { draft, cluster, machines, seen: draft.snapshot.observed.clusters.get(&key) }
     }
 
@@ -25,21 +27,26 @@ impl<'d> ClusterContext<'d> {
         self.cluster.key()
     }
 
+    /// What the API says, if it was heard.
+    pub(super) fn heard(&self) -> Option<&'d ClusterWorld> {
+        match self.seen {
+            Some(ClusterSeen::Seen(world)) => Some(world),
+            Some(ClusterSeen::Unreachable { .. }) | None => None,
+        }
+    }
+
     /// What the API says, or why it says nothing.
     pub(super) fn api(&self) -> Result<&'d ClusterWorld, StepState> {
-        let name = self.key();
-        let endpoint = self
-            .cluster
-            .record
-            .endpoint
-            .as_ref()
-            .map_or_else(String::new, |endpoint| format!(" at {}:{}", endpoint.address, endpoint.port));
+        let silent = |what: &str| {
+            let endpoint = self.cluster.record.endpoint.as_ref();
+            let endpoint = endpoint
+                .map_or_else(String::new, |endpoint| format!(" at {}:{}", endpoint.address, endpoint.port));
+            wait("ApiNotAnswering", format!("the API of {}{endpoint} does not answer{what}", self.key()))
+        };
         match self.seen {
             Some(ClusterSeen::Seen(world)) => Ok(world),
-            Some(ClusterSeen::Unreachable { reason }) => {
-                Err(wait("ApiNotAnswering", format!("the API of {name}{endpoint} does not answer: {reason}")))
-            }
-            None => Err(wait("ApiNotAnswering", format!("the API of {name}{endpoint} does not answer yet"))),
+            Some(ClusterSeen::Unreachable { reason }) => Err(silent(&format!(": {reason}"))),
+            None => Err(silent(" yet")),
         }
     }
 
@@ -64,13 +71,33 @@ impl<'d> ClusterContext<'d> {
         self.machines.iter().copied().filter(|machine| machine.spec.role == MachineRole::ControlPlane)
     }
 
+    /// What its API should hold of ours; nothing before it has a control plane.
+    pub(super) fn wanted_addons(&self) -> Arc<[WantedAddon]> {
+        let control_planes: Vec<&Machine> = self.control_planes().collect();
+        wanted_addons(self.cluster, &control_planes)
+    }
+
+    /// Of a cluster that is being upgraded: whether what `kubeadm upgrade` would have done in it was done, as far as it can
+    /// be now.
+    pub(super) fn is_prepared(&self) -> Result<(), StepState> {
+        if !self.cluster.record.upgraded {
+            return Ok(());
+        }
+        let world = self.api()?;
+        match self.wanted_addons().iter().find(|addon| world.addons.get(addon.name) != Some(&addon.digest)) {
+            None => Ok(()),
+            Some(addon) => Err(wait("AddonFirst", format!("add-on {} is applied first", addon.name))),
+        }
+    }
+
     /// The id of a machine's join token, if its Secret exists.
     pub(super) fn token_id(&self, machine: &Machine) -> Option<&'d str> {
-        let secret = names::join_secret(&machine.key());
-        if !self.draft.has_secret(&secret) {
-            return None;
-        }
-        self.draft.snapshot.secrets.get(&secret)?.token_id.as_deref()
+        self.token_id_of(&names::join_secret(&machine.key()))
+    }
+
+    /// The same, by the Secret's name.
+    pub(super) fn token_id_of(&self, secret: &NamespacedName) -> Option<&'d str> {
+        self.draft.secret(secret)?.token_id.as_deref()
     }
 
     /// Whether the machine's domain was seen, and seen not to run.

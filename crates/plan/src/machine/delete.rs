@@ -5,7 +5,7 @@ use ashlar_api::*;
 use super::chain::Chain;
 use super::context::ClusterContext;
 use super::host_view::{DomainView, HostView, HostViews};
-use crate::{Action, lifecycle, names};
+use crate::{Action, StepState, lifecycle, names};
 
 /// Steps of a machine that is being deleted.
 pub(super) fn steps(
@@ -16,7 +16,20 @@ pub(super) fn steps(
 ) {
     let key = machine.key();
     if !context.is_deleting() {
+        super::membership::while_it_votes(context, hosts, machine, chain);
         token(context, machine, chain);
+        if let Err(hold) = super::membership::may_go(context, machine) {
+            chain.hold(hold);
+        }
+        // A worker that only a person can take away keeps its pods until then. A control plane leaves etcd in any case.
+        let seen = hosts.get(&machine.spec.host);
+        let seen = seen.and_then(|view| view.domain(context.draft.snapshot.installation, machine).map(drop));
+        if let Err(hold @ StepState::Blocked(_)) = seen
+            && machine.spec.role == MachineRole::Worker
+        {
+            chain.hold(hold);
+        }
+        super::drain::steps(context, machine, chain);
         super::membership::leave(context, machine, chain);
     }
     let view = match hosts.get(&machine.spec.host) {

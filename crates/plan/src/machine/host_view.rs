@@ -64,15 +64,19 @@ impl<'s> HostViews<'s> {
                      with a copy of this store"
                 ),
             ),
+            None if !self.snapshot.hosts.contains_key(host) => {
+                let lost = crate::lost::host(host);
+                block(lost.reason, lost.message)
+            }
             Some(HostSeen::Seen(_)) | None => {
                 wait("HostNotObserved", format!("host {host} was not asked in this pass"))
             }
         })
     }
 
-    /// Whether the host was not even asked.
+    /// Whether the host was not even asked, and could be.
     pub(super) fn was_not_asked(&self, host: &str) -> bool {
-        !self.snapshot.observed.hosts.contains_key(host)
+        !self.snapshot.observed.hosts.contains_key(host) && self.snapshot.hosts.contains_key(host)
     }
 }
 
@@ -194,6 +198,9 @@ impl<'s> HostView<'s> {
 
     /// Refuses when another domain has the volume as a disk: a disk never runs twice, and is not deleted under a guest.
     pub(super) fn unused_by_others(&self, volume: &Volume, owner: Uuid) -> Result<(), StepState> {
+        if !Guard::FileInUse.stands() {
+            return Ok(());
+        }
         let path = volume.spec.path();
         let mut users = self.disk_users.range((path.as_str(), Uuid::nil())..=(path.as_str(), Uuid::max()));
         match users.find(|(_, user)| *user != owner) {

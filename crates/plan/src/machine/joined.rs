@@ -3,7 +3,7 @@
 use ashlar_api::*;
 
 use super::boot::{File, image_files, look, lost, missing_object, other_size, paused};
-use super::chain::Chain;
+use super::chain::{Chain, wait};
 use super::context::ClusterContext;
 use super::host_view::{DomainView, HostViews};
 use crate::{Action, DomainState, StepState, names, network};
@@ -43,7 +43,7 @@ pub(super) fn steps(
 }
 
 /// Somebody removed the definition; the disks are there, so the domain is made again.
-fn redefine(
+pub(super) fn redefine(
     context: &ClusterContext<'_>,
     view: &super::host_view::HostView<'_>,
     machine: &Machine,
@@ -88,12 +88,24 @@ fn missing_disks(
         };
         match look(Some(view), volume, machine) {
             Ok(File::Right) => {}
-            Ok(File::Absent | File::Vanished) => holds.push(lost(volume, machine)),
+            Ok(File::Absent | File::Vanished) => {
+                holds.push(if_waited_for(context, machine, lost(volume, machine)))
+            }
             Ok(File::OtherSize) => holds.push(other_size(volume, machine)),
             Err(hold) => holds.push(hold),
         }
     }
     holds
+}
+
+/// Who gets another machine in its place by itself needs no person for a lost disk.
+fn if_waited_for(context: &ClusterContext<'_>, machine: &Machine, hold: StepState) -> StepState {
+    match hold {
+        StepState::Blocked(block) if context.draft.waited_for.contains(&machine.key()) => {
+            wait(&block.reason, block.message)
+        }
+        hold => hold,
+    }
 }
 
 fn power(context: &ClusterContext<'_>, machine: &Machine, chain: &mut Chain, state: Option<DomainState>) {

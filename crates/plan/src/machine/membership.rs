@@ -8,8 +8,9 @@ use ashlar_api::*;
 
 use super::chain::{Chain, block, wait};
 use super::context::ClusterContext;
+use super::host_view::{DomainView, HostViews};
 use crate::etcd::{Change, Etcd, is_living};
-use crate::{Action, ClusterSeen, EtcdMember, Guard, StepState};
+use crate::{Action, ClusterSeen, DomainState, EtcdMember, EtcdSeen, Guard, StepState, network};
 
 /// Whether the machine may have, or may yet get, a member that has to leave before the machine goes.
 fn may_have_member(context: &ClusterContext<'_>, machine: &Machine) -> bool {
@@ -109,6 +110,7 @@ pub(super) fn may_join(context: &ClusterContext<'_>, machine: &Machine) -> Resul
         return Ok(());
     }
     context.api()?;
+    context.is_prepared()?;
     let one_at_a_time = |other: &Machine| {
         Err(wait("OneAtATime", format!("control planes join one at a time: {} is first", other.object_ref())))
     };
@@ -132,7 +134,7 @@ pub(super) fn may_join(context: &ClusterContext<'_>, machine: &Machine) -> Resul
     no_strangers(context, etcd)?;
     for other in context.control_planes().filter(|other| other.metadata.is_deleting()) {
         if let Some(member) = etcd.member_of(other)
-            && (is_sick(etcd, other, member) || member.is_learner)
+            && (member.is_learner || leaves_first(etcd, other, member))
         {
             return Err(wait(
                 "FormerMember",
@@ -151,9 +153,29 @@ pub(super) fn may_join(context: &ClusterContext<'_>, machine: &Machine) -> Resul
     etcd.allows(Change::Add).map_err(|message| wait("EtcdQuorum", message))
 }
 
+/// Whether a voter that goes has to be gone before another comes. One whose first boot failed and whose etcd works stays
+/// until then if the others are no majority: it may be the only one.
+fn leaves_first(etcd: Etcd<'_>, machine: &Machine, member: &EtcdMember) -> bool {
+    etcd.ailment(member).is_some()
+        || is_sick(etcd, machine, member) && etcd.allows(Change::Remove(member.id)).is_ok()
+}
+
 /// Whether a machine's member is to be replaced as one that does not work.
 fn is_sick(etcd: Etcd<'_>, machine: &Machine, member: &EtcdMember) -> bool {
     machine.record.joined_at.is_none() || machine.record.failure.is_some() || etcd.ailment(member).is_some()
+}
+
+/// Whether a control plane that is being deleted may begin to go: a healthy one is not drained before another has taken
+/// its place.
+pub(super) fn may_go(context: &ClusterContext<'_>, machine: &Machine) -> Result<(), StepState> {
+    if !may_have_member(context, machine) {
+        return Ok(());
+    }
+    let etcd = etcd(context)?;
+    match etcd.member_of(machine).filter(|member| !member.is_learner) {
+        Some(member) => may_leave(context, etcd, machine, (member, is_sick(etcd, machine, member))),
+        None => Ok(()),
+    }
 }
 
 /// Steps by which a control plane that is being deleted leaves etcd; holds what comes after until it has.
@@ -211,6 +233,48 @@ pub(super) fn leave(context: &ClusterContext<'_>, machine: &Machine, chain: &mut
     chain.push_elsewhere(remove, why);
 }
 
+/// The power of a control plane that cannot leave etcd yet: off while its cluster is stopped, and on again where etcd
+/// lacks a majority, which may be this one's vote. Without one nobody can leave, and it least of all.
+pub(super) fn while_it_votes(
+    context: &ClusterContext<'_>,
+    hosts: &HostViews<'_>,
+    machine: &Machine,
+    chain: &mut Chain,
+) {
+    if !may_have_member(context, machine) {
+        return;
+    }
+    let view = |machine: &Machine| hosts.get(&machine.spec.host);
+    let Ok(own) = view(machine) else { return };
+    let state = match own.domain(context.draft.snapshot.installation, machine) {
+        Ok(DomainView::Ours(domain)) => Some(domain.state),
+        Ok(DomainView::Absent) => None,
+        Err(_) => return,
+    };
+    if context.is_stopped() {
+        return super::power::stop(context, machine, chain, state);
+    }
+    let is_off = matches!(state, None | Some(DomainState::ShutOff | DomainState::Crashed));
+    let is_mute = matches!(
+        context.draft.snapshot.observed.etcd.get(&context.key()),
+        Some(EtcdSeen::Unreachable { .. })
+    );
+    // Where a host of theirs does not answer, that may be why nobody is heard.
+    if is_off && is_mute && context.control_planes().all(|other| view(other).is_ok()) {
+        if state.is_none() {
+            super::joined::redefine(context, own, machine, chain);
+        }
+        super::boot::image_files(context, machine, chain);
+        if let Err(hold) = network::ready(context.draft, machine) {
+            chain.hold(hold);
+        }
+        chain.push(
+            Action::StartDomain { machine: machine.key() },
+            "start it again: etcd has no majority, and it may be what lacks; it goes once it has left etcd",
+        );
+    }
+}
+
 /// Whether a voter may go now.
 fn may_leave(
     context: &ClusterContext<'_>,
@@ -242,6 +306,8 @@ fn may_leave(
             ),
         ));
     }
+    // CoreDNS moves to the new version's nodes before the old ones go.
+    context.is_prepared()?;
     all_healthy(context, etcd)
 }
 

@@ -5,6 +5,7 @@ mod chain;
 mod cluster;
 mod context;
 mod delete;
+pub(crate) mod drain;
 mod host_view;
 mod image_files;
 mod joined;
@@ -25,6 +26,8 @@ use host_view::HostViews;
 pub(crate) fn steps(draft: &Draft<'_>) -> Vec<Step> {
     let hosts = HostViews::new(draft.snapshot);
     let mut steps = image_files::steps(draft, &hosts);
+    // A machine that is being made has some ten, one that is there has none.
+    steps.reserve(2 * draft.snapshot.machines.len());
     for cluster in draft.clusters.values() {
         let context = ClusterContext::new(draft, cluster);
         let mut chain = Chain::new(cluster.object_ref(), "");
@@ -37,9 +40,9 @@ pub(crate) fn steps(draft: &Draft<'_>) -> Vec<Step> {
         cluster::addons(&context, &mut chain);
         steps.extend(chain.finish());
     }
-    for blocked in &draft.blocked {
-        let mut chain = Chain::new(blocked.object.clone(), "");
-        chain.push_wait("decide its machines", block(blocked.reason, blocked.message.clone()));
+    for held in &draft.held {
+        let mut chain = Chain::new(held.object.clone(), "");
+        chain.push_wait(held.what.clone(), held.state.clone());
         steps.extend(chain.finish());
     }
     // A stopped cluster is not made whole: that it lacks machines is no reason to wait.

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
+use std::sync::Arc;
 
 use ashlar_api::AddressRange;
 use ipnet::Ipv4Net;
@@ -27,7 +28,7 @@ pub struct HostNetwork {
     /// Addresses that open no connections to the host: all that the network gives out.
     pub guarded: Vec<AddressRange>,
     /// Addresses of the hosts: no machine opens connections to them.
-    pub hosts: BTreeSet<Ipv4Addr>,
+    pub hosts: Arc<BTreeSet<Ipv4Addr>>,
     /// DNS servers: they may be asked even if they are the host's own.
     pub dns: BTreeSet<Ipv4Addr>,
     /// Taps by interface name.

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::str::FromStr as _;
+use std::sync::Arc;
 
 use ashlar_api::{
     Cluster, Cni, Host, Isolation, Machine, MachineRole, NamespacedName, Network, Nic, host_uri::HostUri,
@@ -28,7 +29,7 @@ pub struct Population<'a> {
     /// Segment → addresses with the cluster that holds them.
     held: BTreeMap<String, BTreeMap<NamespacedName, BTreeSet<Ipv4Addr>>>,
     /// Addresses of all hosts.
-    host_addresses: BTreeSet<Ipv4Addr>,
+    host_addresses: Arc<BTreeSet<Ipv4Addr>>,
 }
 
 /// The host's address between hosts.
@@ -56,11 +57,11 @@ impl<'a> Population<'a> {
             clusters: clusters.map(|cluster| (cluster.key(), cluster)).collect(),
             attached: BTreeMap::new(),
             held: BTreeMap::new(),
-            host_addresses: BTreeSet::new(),
+            host_addresses: Arc::default(),
         };
-        for host in population.hosts.values() {
-            population.host_addresses.extend(ssh_address(host).into_iter().chain(underlay(host)));
-        }
+        let addresses =
+            |host: &&Host| ssh_address(host).into_iter().chain(underlay(host)).collect::<Vec<_>>();
+        population.host_addresses = Arc::new(population.hosts.values().flat_map(addresses).collect());
         for machine in machines {
             for nic in &machine.spec.nics {
                 let on_host = population.attached.entry(nic.network.as_str()).or_default();
@@ -116,7 +117,7 @@ impl<'a> Population<'a> {
             mtu: spec.mtu(),
             made: self.made(object, host)?,
             guarded: spec.ranges.clone(),
-            hosts: self.host_addresses.clone(),
+            hosts: Arc::clone(&self.host_addresses),
             dns: spec.dns.iter().copied().collect(),
             taps: BTreeMap::new(),
             members: BTreeMap::new(),

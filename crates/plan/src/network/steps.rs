@@ -18,8 +18,13 @@ const VLAN_LIBVIRT: (u32, u32) = (11, 0);
 /// What is on a host already follows the machines that are in the store: those that this plan decides on may be
 /// somebody else's to commit (a run for one cluster commits nothing of another), and are followed once they are there.
 pub(crate) fn steps(draft: &Draft<'_>) -> Vec<crate::Step> {
-    let population = super::population(draft);
     let committed = super::committed(draft.snapshot);
+    let is_as_read = draft.networks.is_as_read()
+        && draft.machines.is_as_read()
+        && draft.clusters.is_as_read()
+        && draft.hosts.is_as_read();
+    let decided = (!is_as_read).then(|| super::population(draft));
+    let population = decided.as_ref().unwrap_or(&committed);
     let mut steps = Vec::new();
     for network in draft.networks.values() {
         let name = network.metadata.name.as_str();
@@ -60,16 +65,19 @@ fn look<'s>(snapshot: &'s Snapshot, network: &Network, host: &str) -> Result<Fou
                 "NetworksUnknown",
                 format!("host {host} does not say which networks are there: {reason}"),
             )),
-            NetworksSeen::Seen { networks, foreign } => {
-                let ours = [
-                    names::bridge(uid),
-                    names::overlay(uid),
-                    names::gateway_port(uid),
-                    names::uplink(uid),
-                    names::namespace(uid),
-                    names::table(uid),
+            NetworksSeen::Seen { networks, foreign, .. } => {
+                let parts = [
+                    names::bridge,
+                    names::overlay,
+                    names::gateway_port,
+                    names::uplink,
+                    names::namespace,
+                    names::table,
                 ];
-                if let Some(taken) = ours.iter().find(|part| foreign.contains(*part)) {
+                // Most hosts have nothing there that is foreign, and then nothing is called by its name.
+                let parts = if foreign.is_empty() { &parts[..0] } else { &parts[..] };
+                let mut ours = parts.iter().map(|part| part(uid));
+                if let Some(taken) = ours.find(|part| foreign.contains(part)) {
                     return Err(block(
                         "NameTaken",
                         format!(
@@ -190,31 +198,15 @@ fn remove(draft: &Draft<'_>, network: &Network, host: &str, chain: &mut Chain) {
         Err(_) if !draft.snapshot.observed.hosts.contains_key(host) => return,
         Err(hold) => chain.hold(hold),
     }
-    if let Some(domain) = unrecorded(draft.snapshot, host) {
-        chain.hold(block(
-            "UnrecordedDomain",
-            format!(
-                "domain {domain} on host {host} carries the mark of this installation, and no machine in the store is it: \
-                 was an old copy of the store restored, or were rows lost? Network {name} stays there as long as it may \
-                 need it; undefine that domain if nobody does"
-            ),
-        ));
+    let recorded = crate::lost::recorded_domains(draft.snapshot);
+    if let Some(lost) = crate::lost::of_host(draft.snapshot, &recorded, host) {
+        let message = format!("{}. Network {name} stays on {host} as long as it may need it", lost.message);
+        chain.hold(block(lost.reason, message));
     }
     chain.push(
         Action::RemoveNetwork { network: name.clone(), host: host.to_owned() },
         format!("remove network {name}: no machine there needs it any more"),
     );
-}
-
-/// A domain of ours on the host that the store knows nothing of.
-fn unrecorded<'s>(snapshot: &'s Snapshot, host: &str) -> Option<&'s str> {
-    let Some(HostSeen::Seen(world)) = snapshot.observed.hosts.get(host) else { return None };
-    let known = |uuid| snapshot.machines.values().any(|machine| machine.spec.domain.uuid == uuid);
-    let ours = world
-        .domains
-        .values()
-        .filter(|domain| domain.mark.as_ref().is_some_and(|mark| mark.installation == snapshot.installation));
-    ours.filter(|domain| !known(domain.uuid)).map(|domain| domain.name.as_str()).next()
 }
 
 /// Whether a machine may be started: its networks are on its host, with its own filter.

@@ -27,6 +27,12 @@ pub(super) fn usable(draft: &Draft<'_>, host: &Host) -> Result<(), Refusal> {
             format!("it was not enrolled to the end: run `ashlar host add {name}`"),
         );
     }
+    if host.spec.draining {
+        return refuse(
+            "Draining",
+            "it is being emptied (`ashlar host drain`): no new machine is placed there",
+        );
+    }
     if host.spec.cordoned {
         return refuse("Cordoned", "it is cordoned: no new machine is placed there");
     }

@@ -1,5 +1,6 @@
 //! A plan as text for people: per machine what will happen, where, why, and in which order.
 
+mod rollout;
 mod summary;
 
 use std::collections::BTreeMap;
@@ -8,7 +9,7 @@ use std::fmt::Write as _;
 use ashlar_api::*;
 
 use crate::explain::verdict_lines;
-use crate::{Decision, NoteKind, Placement, Plan, Snapshot, Step, StepState};
+use crate::{Decision, Note, NoteKind, Placement, Plan, Snapshot, Step, StepState};
 
 /// Hosts shown for a machine that is placed, and for one that no host takes.
 const SHOWN_HOSTS: usize = 8;
@@ -95,7 +96,9 @@ pub fn plan_text(snapshot: &Snapshot, plan: &Plan) -> String {
     let after = After::new(snapshot, plan);
     let mut text = String::new();
     if plan.is_empty() {
-        text.push_str("nothing to do: everything is as it should be\n");
+        let as_it_should =
+            if warnings(plan).next().is_none() { ": everything is as it should be" } else { "" };
+        let _ = writeln!(text, "nothing to do{as_it_should}");
     }
     let mut sections: BTreeMap<Option<NamespacedName>, Vec<(&ObjectRef, Vec<&Step>)>> = BTreeMap::new();
     let mut positions: BTreeMap<&ObjectRef, (Option<NamespacedName>, usize)> = BTreeMap::new();
@@ -110,7 +113,7 @@ pub fn plan_text(snapshot: &Snapshot, plan: &Plan) -> String {
             section[*position].1.push(step);
         }
     }
-    for note in &plan.report.notes {
+    for note in plan.report.notes.iter().filter(|note| note.kind != NoteKind::Warning) {
         let cluster = after.cluster_of(&note.object);
         if cluster.is_some() {
             sections.entry(cluster).or_default();
@@ -123,9 +126,16 @@ pub fn plan_text(snapshot: &Snapshot, plan: &Plan) -> String {
             Some(cluster) => self::cluster(&mut text, &after, plan, cluster, objects),
         }
     }
+    for note in warnings(plan) {
+        let _ = writeln!(text, "warning: {}: {} ({})", note.object, note.message, note.reason);
+    }
     removals(&mut text, plan);
     summary::write(&mut text, snapshot, plan);
     text
+}
+
+fn warnings(plan: &Plan) -> impl Iterator<Item = &Note> {
+    plan.report.notes.iter().filter(|note| note.kind == NoteKind::Warning)
 }
 
 fn shared(text: &mut String, after: &After<'_>, objects: &[(&ObjectRef, Vec<&Step>)]) {
@@ -174,6 +184,7 @@ fn cluster(
         }
         numbered(text, steps);
     }
+    rollout::write(text, after.snapshot, plan, key);
     for note in &plan.report.notes {
         // What is waited for, or blocked, stands at its step.
         if note.kind == NoteKind::Notice && after.cluster_of(&note.object).as_ref() == Some(key) {

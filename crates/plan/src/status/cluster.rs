@@ -2,8 +2,9 @@
 
 use ashlar_api::*;
 
-use super::{Judged, Judgement, hold_text};
-use crate::{ClusterSeen, EtcdSeen, Step, StepState};
+use super::{Judged, Judgement, RESOLVED_REFS, hold_text, warn};
+use crate::lost;
+use crate::{ClusterSeen, EtcdSeen, EtcdWorld, Step, StepState};
 
 pub(super) fn group(judged: &Judged<'_>, group: &WorkerGroup) -> WorkerGroupStatus {
     let mut status = group.status.clone();
@@ -20,6 +21,8 @@ pub(super) fn group(judged: &Judged<'_>, group: &WorkerGroup) -> WorkerGroupStat
         judged.snapshot.now,
         group.metadata.generation,
     );
+    let missing = lost::of_group(judged.snapshot, group);
+    warn(RESOLVED_REFS, missing, &mut status.conditions, judged.snapshot.now, group.metadata.generation);
     status
 }
 
@@ -69,8 +72,52 @@ pub(super) fn cluster(judged: &Judged<'_>, cluster: &Cluster) -> ClusterStatus {
         }
         None => {}
     }
+    if let Some(judgement) = up_to_date(judged, cluster) {
+        judgement.set(&mut status.conditions, now, generation);
+    }
     overall(judged, cluster, ready).set(&mut status.conditions, now, generation);
+    let missing = lost::of_cluster(judged.snapshot, cluster);
+    warn(RESOLVED_REFS, missing, &mut status.conditions, now, generation);
     status
+}
+
+const UP_TO_DATE: &str = "UpToDate";
+
+/// How far a rollout is, and what holds it up; none in a cluster that never had one.
+fn up_to_date(judged: &Judged<'_>, cluster: &Cluster) -> Option<Judgement> {
+    let machines = judged.machines_of(&cluster.key());
+    let version = &cluster.spec.kubernetes_version;
+    let is_behind = |machine: &&&Machine| {
+        let group = NamespacedName::new(&machine.metadata.namespace, &machine.spec.group);
+        let class = match (machine.spec.role, judged.snapshot.groups.get(&group)) {
+            (MachineRole::ControlPlane, _) => &cluster.spec.control_plane.class,
+            // Of a group without a number none is replaced.
+            (MachineRole::Worker, Some(group)) if group.spec.replicas.is_some() => &group.spec.class,
+            (MachineRole::Worker, _) => return false,
+        };
+        machine.spec.class != *class || machine.spec.image.kubernetes_version != *version
+    };
+    let behind = machines.iter().filter(is_behind).count();
+    if behind == 0 {
+        let had_one = cluster.status.conditions.iter().any(|condition| condition.kind == UP_TO_DATE);
+        return had_one.then(|| Judgement::new(UP_TO_DATE, ConditionStatus::True, "AllCurrent", ""));
+    }
+    let mut message = format!(
+        "{} of {} machines are of {version} and of the class that is asked for",
+        machines.len() - behind,
+        machines.len()
+    );
+    let about = cluster.object_ref();
+    let hold = judged.holds_of(&cluster.key()).iter().find(|step| step.object == about);
+    let reason = match hold.map(|step| hold_text(step)) {
+        _ if cluster.spec.paused => "Paused",
+        Some((reason, why)) => {
+            message = format!("{message}; {why}");
+            reason
+        }
+        None => "RollingOut",
+    };
+    Some(Judgement::new(UP_TO_DATE, ConditionStatus::False, reason, message))
 }
 
 fn control_plane(judged: &Judged<'_>, cluster: &Cluster) -> Option<Judgement> {
@@ -113,6 +160,17 @@ fn etcd(judged: &Judged<'_>, cluster: &Cluster) -> Option<Judgement> {
         }
     };
     let voters = world.members.values().filter(|member| !member.is_learner);
+    if let Some(machine) = without_member(judged, cluster, world) {
+        let name = &machine.metadata.name;
+        return judgement(
+            ConditionStatus::False,
+            "MemberMissing",
+            format!(
+                "{name} has joined and is no member of etcd any more: somebody removed it, and it cannot come back. \
+                 `ashlar delete machine {name}` has another made in its place"
+            ),
+        );
+    }
     let sick: Vec<String> = voters
         .clone()
         .filter_map(|member| {
@@ -132,6 +190,16 @@ fn etcd(judged: &Judged<'_>, cluster: &Cluster) -> Option<Judgement> {
     let message = format!("{} of {all} voters are healthy{learners}; {}", all - sick.len(), sick.join("; "));
     let status = if sick.is_empty() { ConditionStatus::True } else { ConditionStatus::False };
     judgement(status, if sick.is_empty() { "Changing" } else { "MembersNotHealthy" }, message)
+}
+
+/// A control plane that joined, is to stay, and that no member of etcd is.
+fn without_member<'p>(judged: &Judged<'p>, cluster: &Cluster, world: &EtcdWorld) -> Option<&'p Machine> {
+    judged.machines_of(&cluster.key()).iter().copied().find(|machine| {
+        machine.spec.role == MachineRole::ControlPlane
+            && machine.record.joined_at.is_some()
+            && !machine.metadata.is_deleting()
+            && !world.members.values().any(|member| member.is_of(machine))
+    })
 }
 
 fn overall(judged: &Judged<'_>, cluster: &Cluster, ready: usize) -> Judgement {

@@ -1,12 +1,16 @@
 //! A host's conditions.
 
-use ashlar_api::*;
+use std::collections::BTreeSet;
 
-use super::Judgement;
-use crate::{HostSeen, Snapshot};
+use ashlar_api::*;
+use uuid::Uuid;
+
+use super::{Judgement, warn};
+use crate::lost::{self, Lost};
+use crate::{HostSeen, NetworksSeen, Snapshot};
 
 /// The status of a host; none if it was not asked.
-pub(super) fn status(snapshot: &Snapshot, host: &Host) -> Option<HostStatus> {
+pub(super) fn status(snapshot: &Snapshot, recorded: &BTreeSet<Uuid>, host: &Host) -> Option<HostStatus> {
     let name = &host.metadata.name;
     let seen = snapshot.observed.hosts.get(name)?;
     let mut status = host.status.clone();
@@ -62,10 +66,36 @@ pub(super) fn status(snapshot: &Snapshot, host: &Host) -> Option<HostStatus> {
     };
     set(reachable);
     set(ready);
-    set(if host.spec.cordoned {
+    set(if host.spec.draining {
+        let left = snapshot.machines.values().filter(|machine| machine.spec.host == *name).count();
+        let message =
+            format!("it is being emptied, {left} machines are left; `ashlar host uncordon {name}` ends that");
+        Judgement::new("Schedulable", ConditionStatus::False, "Draining", message)
+    } else if host.spec.cordoned {
         Judgement::new("Schedulable", ConditionStatus::False, "Cordoned", "no new machine is placed here")
     } else {
         Judgement::new("Schedulable", ConditionStatus::True, "NotCordoned", "")
     });
+    if let HostSeen::Seen(world) = seen {
+        let (now, generation, conditions) = (snapshot.now, host.metadata.generation, &mut status.conditions);
+        warn("DomainsRecorded", lost::of_host(snapshot, recorded, name), conditions, now, generation);
+        warn("HostnameAsEnrolled", renamed(host, &world.networks), conditions, now, generation);
+    }
     Some(status)
+}
+
+/// Names are nothing that Ashlar goes by. People do, so that one that changed is told.
+fn renamed(host: &Host, seen: &NetworksSeen) -> Option<Lost> {
+    let NetworksSeen::Seen { hostname, .. } = seen else { return None };
+    let short = |name: &str| name.split('.').next().unwrap_or_default().to_owned();
+    let (was, is) = (short(&host.record.hostname), short(hostname));
+    (!was.is_empty() && !is.is_empty() && was != is).then(|| Lost {
+        reason: "HostnameChanged",
+        message: format!(
+            "it calls itself {is}, and called itself {was} when it was enrolled. Its SSH key and libvirt's UUID of it are \
+             as they were, and Ashlar goes by those, so nothing changes; if that name is right, \
+             `ashlar host add {}` records it",
+            host.metadata.name
+        ),
+    })
 }

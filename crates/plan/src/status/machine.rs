@@ -2,8 +2,11 @@
 
 use ashlar_api::*;
 
-use super::{Judgement, READY, hold_text};
-use crate::{ClusterSeen, DomainSeen, HostSeen, NodeSeen, Snapshot, Step, StepState};
+use super::{Judgement, READY, RESOLVED_REFS, hold_text, warn};
+use crate::lost::{self, Lost};
+use crate::{
+    ClusterSeen, ClusterWorld, DomainSeen, DomainState, HostSeen, NodeSeen, Snapshot, Step, StepState,
+};
 
 /// The status of a machine; of what was not asked, what was said before stays.
 pub(super) fn status(
@@ -11,6 +14,7 @@ pub(super) fn status(
     machine: &Machine,
     has_steps: bool,
     hold: Option<&Step>,
+    missing: Option<Lost>,
 ) -> MachineStatus {
     let mut status = machine.status.clone();
     let generation = machine.metadata.generation;
@@ -26,6 +30,8 @@ pub(super) fn status(
         status.phase = phase;
     }
     ready(machine, &status.phase, hold).set(&mut status.conditions, snapshot.now, generation);
+    super::health::set(snapshot, machine, &mut status.conditions);
+    warn(RESOLVED_REFS, missing, &mut status.conditions, snapshot.now, generation);
     status
 }
 
@@ -55,6 +61,11 @@ fn domain_running(snapshot: &Snapshot, machine: &Machine, domain: Option<&Domain
     let kind = "DomainRunning";
     let judgement =
         |status, reason: &str, message: String| Some(Judgement::new(kind, status, reason, message));
+    let name = &machine.spec.domain.name;
+    if !snapshot.hosts.contains_key(&machine.spec.host) {
+        let lost = lost::host(&machine.spec.host);
+        return judgement(ConditionStatus::Unknown, lost.reason, lost.message);
+    }
     match (snapshot.observed.hosts.get(&machine.spec.host)?, domain) {
         (HostSeen::Unreachable { reason }, _) => judgement(
             ConditionStatus::Unknown,
@@ -69,11 +80,25 @@ fn domain_running(snapshot: &Snapshot, machine: &Machine, domain: Option<&Domain
         (HostSeen::Fenced { reason }, _) => {
             judgement(ConditionStatus::Unknown, "HostTakenOver", reason.clone())
         }
-        (HostSeen::Seen(_), None) => judgement(ConditionStatus::False, "NoDomain", String::new()),
+        (HostSeen::Seen(_), None) => judgement(
+            ConditionStatus::False,
+            "NoDomain",
+            format!("there is no domain {name} on {}", machine.spec.host),
+        ),
         (HostSeen::Seen(_), Some(domain)) => {
             let status =
                 if domain.state.is_active() { ConditionStatus::True } else { ConditionStatus::False };
-            judgement(status, &format!("{:?}", domain.state), String::new())
+            let message = match domain.state {
+                DomainState::Running => String::new(),
+                DomainState::Paused => format!("domain {name} is paused: `virsh resume {name}` on its host"),
+                DomainState::ShuttingDown => format!("domain {name} is shutting down"),
+                DomainState::ShutOff => format!("domain {name} is off"),
+                DomainState::Crashed => format!(
+                    "domain {name} crashed: what its guest said last is in `ashlar console {}`",
+                    machine.metadata.name
+                ),
+            };
+            judgement(status, &format!("{:?}", domain.state), message)
         }
     }
 }
@@ -87,6 +112,9 @@ fn node_ready(snapshot: &Snapshot, machine: &Machine, node: Option<&NodeSeen>) -
             "ApiNotAnswering",
             format!("the API does not answer: {reason}"),
         ),
+        (ClusterSeen::Seen(world), None) if world.nodes.contains_key(&machine.spec.node.name) => {
+            Judgement::new(kind, ConditionStatus::False, "NodeOfAnother", node_of_another(machine, world))
+        }
         (ClusterSeen::Seen(_), None) => {
             Judgement::new(kind, ConditionStatus::False, "NoNode", no_node(machine))
         }
@@ -97,6 +125,17 @@ fn node_ready(snapshot: &Snapshot, machine: &Machine, node: Option<&NodeSeen>) -
             Judgement::new(kind, ConditionStatus::False, "KubeletNotReady", node.message.clone())
         }
     })
+}
+
+fn node_of_another(machine: &Machine, world: &ClusterWorld) -> String {
+    let node = &machine.spec.node;
+    let theirs = world.nodes.get(&node.name).map_or("", |seen| seen.provider_id.as_str());
+    format!(
+        "the API has a node {} whose provider id is {theirs:?}, and this machine's is {}: another machine registered \
+         under its name. Find out whose it is; if nobody's, delete that node (`kubectl delete node {}`) and restart the \
+         kubelet here",
+        node.name, node.provider_id, node.name
+    )
 }
 
 /// What a person does about a node that somebody deleted; before it joined there is none, and nothing to say.
@@ -128,6 +167,7 @@ fn phase(
         return phase("Failed");
     }
     let host_seen = match snapshot.observed.hosts.get(&machine.spec.host) {
+        None if !snapshot.hosts.contains_key(&machine.spec.host) => return phase("Unknown"),
         None => return machine.status.phase.is_empty().then(|| "Pending".to_owned()),
         Some(HostSeen::Unreachable { .. } | HostSeen::NotOurs { .. } | HostSeen::Fenced { .. }) => false,
         Some(HostSeen::Seen(_)) => true,

@@ -1,14 +1,16 @@
 //! Statuses for people: phases, conditions, counts. Written after a pass, never read back as input.
 
 mod cluster;
+mod health;
 mod host;
 mod machine;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ashlar_api::*;
 use jiff::Timestamp;
 
+use crate::lost::{self, Lost};
 use crate::{Plan, Snapshot, Step, StepState};
 
 /// A status that is not as it is stored.
@@ -37,13 +39,14 @@ pub fn status(snapshot: &Snapshot, plan: &Plan) -> Vec<StatusUpdate> {
     let judged = Judged::new(snapshot, plan);
     let mut updates = Vec::new();
     for host in snapshot.hosts.values() {
-        if let Some(status) = host::status(snapshot, host) {
+        if let Some(status) = host::status(snapshot, &judged.recorded, host) {
             push(&mut updates, host, status, StatusValue::Host);
         }
     }
-    for machine in snapshot.machines.values() {
-        let status = judged.machines[&machine.key()].clone();
-        push(&mut updates, machine, status, StatusValue::Machine);
+    for (machine, status) in &judged.machines {
+        if *status != machine.status {
+            push(&mut updates, *machine, status.clone(), StatusValue::Machine);
+        }
     }
     for group in snapshot.groups.values() {
         push(&mut updates, group, cluster::group(&judged, group), StatusValue::WorkerGroup);
@@ -72,39 +75,63 @@ fn push<S: Spec>(
 /// What cluster and group statuses are made from.
 struct Judged<'p> {
     snapshot: &'p Snapshot,
-    machines: BTreeMap<NamespacedName, MachineStatus>,
+    /// In the order of their names.
+    machines: Vec<(&'p Machine, MachineStatus)>,
+    /// Machines that are ready: name, namespace.
+    ready: BTreeSet<(&'p str, &'p str)>,
+    /// Domains that the store knows.
+    recorded: BTreeSet<uuid::Uuid>,
     by_cluster: BTreeMap<NamespacedName, Vec<&'p Machine>>,
     /// Of each cluster's objects the first step that is not simply taken.
     holds: BTreeMap<NamespacedName, Vec<&'p Step>>,
 }
 
+/// What a plan has for an object.
+struct Left<'p> {
+    object: &'p ObjectRef,
+    /// The first step that is not simply taken.
+    hold: Option<&'p Step>,
+}
+
 impl<'p> Judged<'p> {
     fn new(snapshot: &'p Snapshot, plan: &'p Plan) -> Self {
-        let mut left: BTreeMap<&ObjectRef, &Step> = BTreeMap::new();
-        let mut holds = BTreeMap::new();
-        for step in &plan.steps {
-            left.entry(&step.object).or_insert(step);
-            if step.state != StepState::Ready {
-                holds.entry(&step.object).or_insert(step);
+        let mut left: BTreeMap<(Kind, &str, &str), Left<'_>> = BTreeMap::new();
+        // An object's steps mostly come one after the other.
+        for steps in plan.steps.chunk_by(|one, next| one.object == next.object) {
+            let object = &steps[0].object;
+            let key = (object.kind, object.namespace.as_str(), object.name.as_str());
+            let left = left.entry(key).or_insert(Left { object, hold: None });
+            if left.hold.is_none() {
+                left.hold = steps.iter().find(|step| step.state != StepState::Ready);
             }
         }
         let mut by_cluster: BTreeMap<NamespacedName, Vec<&Machine>> = BTreeMap::new();
-        let mut machines = BTreeMap::new();
+        let mut machines = Vec::with_capacity(snapshot.machines.len());
+        let mut ready = BTreeSet::new();
+        let has_all_pools = lost::has_all_pools(snapshot);
         for machine in snapshot.machines.values() {
-            let object = machine.object_ref();
-            let hold = holds.get(&object).copied();
-            let status = machine::status(snapshot, machine, left.contains_key(&object), hold);
-            machines.insert(machine.key(), status);
-            let cluster = NamespacedName::new(&machine.metadata.namespace, &machine.spec.cluster);
+            let ObjectMeta { namespace, name, .. } = &machine.metadata;
+            let left = left.get(&(Kind::Machine, namespace.as_str(), name.as_str()));
+            let hold = left.and_then(|left| left.hold);
+            let missing = lost::of_machine(snapshot, has_all_pools, machine);
+            let status = machine::status(snapshot, machine, left.is_some(), hold, missing);
+            if status.phase == READY {
+                ready.insert((name.as_str(), namespace.as_str()));
+            }
+            machines.push((machine, status));
+            let cluster = NamespacedName::new(namespace, &machine.spec.cluster);
             by_cluster.entry(cluster).or_default().push(machine);
         }
-        let mut by_cluster_holds: BTreeMap<NamespacedName, Vec<&Step>> = BTreeMap::new();
-        for (object, step) in holds {
-            if let Some(cluster) = cluster_of(snapshot, object) {
-                by_cluster_holds.entry(cluster).or_default().push(step);
+        let mut holds: BTreeMap<NamespacedName, Vec<&Step>> = BTreeMap::new();
+        for Left { object, hold } in left.into_values() {
+            if let Some(step) = hold
+                && let Some(cluster) = cluster_of(snapshot, object)
+            {
+                holds.entry(cluster).or_default().push(step);
             }
         }
-        Judged { snapshot, machines, by_cluster, holds: by_cluster_holds }
+        let recorded = lost::recorded_domains(snapshot);
+        Judged { snapshot, machines, ready, recorded, by_cluster, holds }
     }
 
     fn holds_of(&self, cluster: &NamespacedName) -> &[&'p Step] {
@@ -116,7 +143,7 @@ impl<'p> Judged<'p> {
     }
 
     fn is_ready(&self, machine: &Machine) -> bool {
-        self.machines.get(&machine.key()).is_some_and(|status| status.phase == READY)
+        self.ready.contains(&(machine.metadata.name.as_str(), machine.metadata.namespace.as_str()))
     }
 }
 
@@ -167,6 +194,25 @@ impl Judgement {
             observed_generation: generation,
         };
         condition::set_condition(conditions, condition);
+    }
+}
+
+/// The condition of an object that refers to others: there only while one of them is not in the store.
+const RESOLVED_REFS: &str = "ResolvedRefs";
+
+/// Sets a condition that says what is wrong, or takes it away.
+fn warn(
+    kind: &'static str,
+    lost: Option<Lost>,
+    conditions: &mut Vec<Condition>,
+    now: Timestamp,
+    generation: u64,
+) {
+    match lost {
+        None => conditions.retain(|condition| condition.kind != kind),
+        Some(Lost { reason, message }) => {
+            Judgement::new(kind, ConditionStatus::False, reason, message).set(conditions, now, generation);
+        }
     }
 }
 

@@ -82,8 +82,11 @@ pub fn add_host(
         available_mib: capacity_mib,
         volumes: Default::default(),
     };
-    let networks =
-        ashlar_plan::NetworksSeen::Seen { networks: Default::default(), foreign: Default::default() };
+    let networks = ashlar_plan::NetworksSeen::Seen {
+        networks: Default::default(),
+        foreign: Default::default(),
+        hostname: String::new(),
+    };
     let world = HostWorld { pools: [(uuid, seen)].into(), networks, ..HostWorld::default() };
     snapshot.observed.hosts.insert(name.to_owned(), HostSeen::Seen(world));
 }

@@ -266,16 +266,17 @@ impl World {
                 self.api(machine).bootstrap_tokens.remove(&format!("id-{}", machine.name));
             }
             Action::ApplyAddon { cluster, addon } => {
-                let machine = self
+                let mut control_planes: Vec<&Machine> = self
                     .snapshot
                     .machines
                     .values()
-                    .find(|machine| {
-                        machine.spec.cluster == cluster.name && machine.spec.role == MachineRole::ControlPlane
+                    .filter(|machine| {
+                        cluster_of(machine) == *cluster && machine.spec.role == MachineRole::ControlPlane
                     })
-                    .unwrap();
-                let wanted = ashlar_plan::wanted_addons(machine);
-                let digest = wanted.into_iter().find(|wanted| wanted.name == addon).unwrap().digest;
+                    .collect();
+                control_planes.sort_by_key(|machine| names::machine_number(&machine.metadata.name));
+                let wanted = ashlar_plan::wanted_addons(&self.snapshot.clusters[cluster], &control_planes);
+                let digest = wanted.iter().find(|wanted| wanted.name == addon).unwrap().digest.clone();
                 match self.snapshot.observed.clusters.get_mut(cluster) {
                     Some(ClusterSeen::Seen(world)) => _ = world.addons.insert(addon.clone(), digest),
                     other => panic!("no API: {other:?}"),
@@ -302,6 +303,14 @@ impl World {
                 let missing = object.spec.node.taints.iter().filter(|taint| !node.taints.contains(taint));
                 let missing: Vec<_> = missing.cloned().collect();
                 node.taints.extend(missing);
+            }
+            Action::CordonNode { machine } => {
+                self.api(machine).nodes.get_mut(&machine.name).unwrap().unschedulable = true;
+            }
+            Action::EvictPod { machine, pod } => {
+                let node = machine.name.clone();
+                let pods = self.api(machine).pods.get_mut(&node).unwrap();
+                pods.retain(|there| there.namespace != pod.namespace || there.name != pod.name);
             }
             Action::DeleteNode { machine } => _ = self.api(machine).nodes.remove(&machine.name),
         }
@@ -447,14 +456,17 @@ impl World {
                         kubelet_version: machine.spec.image.kubernetes_version.clone(),
                         labels: machine.spec.node.labels.clone(),
                         taints: machine.spec.node.taints.clone(),
+                        unschedulable: false,
                     };
                     let node = match world.nodes.get(&machine.spec.node.name) {
                         Some(there) => {
-                            NodeSeen { labels: there.labels.clone(), taints: there.taints.clone(), ..node }
+                            let (labels, taints) = (there.labels.clone(), there.taints.clone());
+                            NodeSeen { labels, taints, unschedulable: there.unschedulable, ..node }
                         }
                         None => node,
                     };
                     world.nodes.insert(machine.spec.node.name.clone(), node);
+                    world.pods.entry(machine.spec.node.name.clone()).or_default();
                 }
             }
             self.snapshot.observed.clusters.insert(cluster, ClusterSeen::Seen(world));

@@ -19,6 +19,9 @@ impl From<BTreeMap<String, BTreeMap<&'static str, u64>>> for Coverage {
 
 const MADE: &str = "made";
 const KILLED: [&str; 2] = ["killed before", "killed after"];
+const FROZEN: &str = "frozen before";
+/// Actions that carry data, which may arrive damaged, or in part.
+const CARRIERS: [&str; 2] = ["create_volume", "upload_volume"];
 
 impl Coverage {
     /// Adds what another story tried.
@@ -40,8 +43,23 @@ impl Coverage {
         self.rows.iter().flat_map(hole).collect()
     }
 
+    /// Faults that never met an action, as `action: fault, fault`.
+    pub fn untried(&self) -> Vec<String> {
+        let untried = |(action, row): (&String, &BTreeMap<&'static str, u64>)| {
+            // The store is no call: it is written or is not. And damage is of what carries data.
+            let applies = |column: &&'static str| match action.as_str() {
+                name if name.starts_with("commit") => KILLED.contains(column) || *column == FROZEN,
+                name => *column != "damaged" || CARRIERS.contains(&name),
+            };
+            let columns = Coverage::columns().filter(applies).filter(|column| !row.contains_key(column));
+            let columns: Vec<&str> = columns.collect();
+            (!columns.is_empty()).then(|| format!("{action}: {}", columns.join(", ")))
+        };
+        self.rows.iter().filter_map(untried).collect()
+    }
+
     fn columns() -> impl Iterator<Item = &'static str> {
-        [MADE].into_iter().chain(KILLED).chain(["frozen before"]).chain(CallFault::COLUMNS)
+        [MADE].into_iter().chain(KILLED).chain([FROZEN]).chain(CallFault::COLUMNS)
     }
 }
 

@@ -1,5 +1,6 @@
 //! Nothing happens any more: tick after tick, no call that changes anything and no commit.
 
+use ashlar_engine::Scope;
 use jiff::SignedDuration;
 
 use super::teller::Teller;
@@ -7,30 +8,44 @@ use super::teller::Teller;
 /// Virtual time of one tick.
 const TICK: SignedDuration = SignedDuration::from_secs(10);
 
+/// How often the end of one thing may set another in motion.
+const ECHOES: u32 = 5;
+
 impl Teller<'_> {
     /// A tick in which the world and the store are as they were at the last pass is counted, and not planned again: the
     /// plan is a function of the two and of the time. For the time's sake passes are made all the same, at ticks 1, 2,
     /// 4, 8 and so on, and at the last.
     pub(super) fn stay_idle(&mut self) -> Result<(), String> {
         let ticks = self.options.idle_ticks;
-        // What the last calls set in motion comes to its end first.
-        self.simulation.world.state().advance(TICK);
-        self.simulation.world.state().advance(TICK);
+        // What the last calls set in motion comes to its end first: a guest that was asked to shut down before its cluster
+        // was started again, say, which is then started again.
+        for _ in 0..ECHOES {
+            let before = self.simulation.world.state().changes;
+            self.simulation.world.state().advance(TICK);
+            self.simulation.world.state().advance(TICK);
+            if self.simulation.world.state().changes == before {
+                break;
+            }
+            self.run(&[Scope::All], super::LIVENESS)?;
+        }
         let before = self.changes()?;
+        let told = self.simulation.world.state().trace.len();
         for tick in 1..=ticks {
             let changes = {
                 let mut state = self.simulation.world.state();
                 state.advance(TICK);
                 state.changes
             };
-            let is_new = changes != before.2;
+            let is_new = changes != before.2 && !self.is_beyond_help();
             if is_new || tick.is_power_of_two() || tick == ticks || self.options.passes_every_tick {
-                self.run(super::LIVENESS, 1)?;
+                self.run(&[Scope::All], super::LIVENESS)?;
                 self.idle_passes += 1;
                 let after = self.changes()?;
                 if after != before {
+                    let state = self.simulation.world.state();
+                    let first = state.trace.get(told).map_or("", |line| line.trim());
                     return Err(format!(
-                        "an idle tick changes something: tick {tick}: {} mutating calls, {} commits, {} changes of the world",
+                        "an idle tick changes something: tick {tick}: {} mutating calls, {} commits, {} changes of the world; {first}",
                         after.0 - before.0,
                         after.1 - before.1,
                         after.2 - before.2
@@ -45,6 +60,10 @@ impl Teller<'_> {
     /// Mutating calls, the store's revision, and changes of the world so far.
     fn changes(&self) -> Result<(u64, u64, u64), String> {
         let calls = self.simulation.world.mutating_call_count();
+        if self.is_beyond_help() {
+            // Who is stuck tells it in an Event in each run, and a guest of it may try for ever.
+            return Ok((calls, self.simulation.revision_but_events().map_err(|error| error.0)?, 0));
+        }
         let revision = self.simulation.revision().map_err(|error| error.0)?;
         Ok((calls, revision, self.simulation.world.state().changes))
     }

@@ -65,6 +65,9 @@ pub(super) enum Kind {
     HostMute,
     HostPower,
     HostSlow,
+    DiskSlow,
+    LinksCut,
+    LinkOneWay,
     DaemonRestart,
     PoolUnmounted,
     PoolFull,
@@ -72,6 +75,8 @@ pub(super) enum Kind {
     VirshUndefine,
     VirshRename,
     VirshStrip,
+    VirshTakeDisk,
+    HostHides,
     BootFails,
     BootHangs,
     DisksDie,
@@ -83,7 +88,7 @@ pub(super) enum Kind {
 }
 
 impl Kind {
-    const ALL: [Kind; 21] = [
+    const ALL: [Kind; 26] = [
         Kind::HostDown,
         Kind::HostHung,
         Kind::HostFrozen,
@@ -97,6 +102,8 @@ impl Kind {
         Kind::VirshUndefine,
         Kind::VirshRename,
         Kind::VirshStrip,
+        Kind::VirshTakeDisk,
+        Kind::HostHides,
         Kind::BootFails,
         Kind::BootHangs,
         Kind::DisksDie,
@@ -105,12 +112,15 @@ impl Kind {
         Kind::ClockWrong,
         Kind::HostClockWrong,
         Kind::OldStore,
+        Kind::DiskSlow,
+        Kind::LinksCut,
+        Kind::LinkOneWay,
     ];
 
     /// Of 100 seeds, so many have it.
     fn percent(self) -> u32 {
         match self {
-            Kind::VirshStrip | Kind::DisksDie => 10,
+            Kind::VirshStrip | Kind::VirshTakeDisk | Kind::DisksDie => 10,
             Kind::OldStore => 3,
             _ => 30,
         }

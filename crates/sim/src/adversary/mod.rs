@@ -11,6 +11,7 @@ mod mix;
 mod person;
 mod script;
 mod shrink;
+mod sickness;
 mod teller;
 
 use std::ops::Range;

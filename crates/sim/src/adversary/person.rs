@@ -3,25 +3,39 @@
 use std::collections::BTreeSet;
 
 use ashlar_api::{Kind, NamespacedName, ObjectRef};
-use ashlar_engine::EngineError;
+use ashlar_engine::{BlockedStep, EngineError, Scope};
+use jiff::SignedDuration;
 
 use super::teller::{Teller, Wanted, cluster_of};
 use super::{LIVENESS, UNSETTLED};
 use crate::{HostOptions, error_text};
 
-/// How often a person helps in one story.
-const HELP: u32 = 16;
+/// How often Ashlar is started until all is as it should be, and a person helps in between; twice more for each machine.
+const HELP: usize = 40;
 
 impl Teller<'_> {
     /// Ashlar runs until there is nothing left to do; what failed for good goes the way that a person has.
     pub(super) fn come_to_rest(&mut self) -> Result<(), String> {
         let mut helped = BTreeSet::new();
-        for _ in 0..HELP {
+        let mut since_s = self.elapsed_s();
+        let machines: usize = self.asked.values().map(|asked| asked.control_planes + asked.workers).sum();
+        for _ in 0..HELP + 2 * machines {
             self.keep(&format!("run until settled within {}m", LIVENESS.as_secs() / 60));
-            let Some(error) = self.run(LIVENESS, 1)? else { return Ok(()) };
-            if self.is_excused(&error) {
-                return Ok(());
-            }
+            let error = self.run(&[Scope::All], LIVENESS)?;
+            let Some(error) = error.filter(|error| !self.is_excused(error)) else {
+                // Guests that were started last are still booting, and Ashlar may find more to do then.
+                match self.judge_end() {
+                    Ok(()) => return Ok(()),
+                    Err(what) if self.elapsed_s() - since_s >= LIVENESS.as_secs().cast_signed() => {
+                        return Err(what);
+                    }
+                    Err(_) => {}
+                }
+                self.keep("wait 2m");
+                self.simulation.world.state().advance(SignedDuration::from_mins(2));
+                continue;
+            };
+            since_s = self.elapsed_s();
             let Some(help) = self.help_for(&error).into_iter().find(|help| !helped.contains(help)) else {
                 return Err(format!("{UNSETTLED} {}", error_text(&error)));
             };
@@ -45,6 +59,10 @@ impl Teller<'_> {
             helped.insert(help);
         }
         Err("it does not come to rest".to_owned())
+    }
+
+    fn elapsed_s(&self) -> i64 {
+        self.simulation.world.state().elapsed_s()
     }
 
     /// What is as it has to be, though not everything is done.
@@ -76,29 +94,37 @@ impl Teller<'_> {
     /// What may help, the mildest first: a command each.
     fn help_for(&self, error: &EngineError) -> Vec<String> {
         match error {
-            EngineError::NodeFailed { machine, .. } => self.replace(&machine.name),
-            EngineError::Blocked { blocks } => blocks
-                .iter()
-                .flat_map(|block| match (block.reason.as_str(), block.object.kind) {
-                    ("Unschedulable" | "Exhausted", _) => vec![ROOM.to_owned()],
-                    // All of its domains were undefined by hand.
-                    ("HostNotOurs", _) => vec![format!("{LOST}{}", block.host)],
-                    (_, Kind::Machine) if self.is_hurt(&block.object.name) => {
-                        self.replace(&block.object.name)
-                    }
-                    _ => Vec::new(),
-                })
-                .chain(self.replace_hurt())
-                .collect(),
+            EngineError::NodesFailed { nodes, blocks } => {
+                let nodes = nodes.iter().flat_map(|node| self.replace(&node.machine.name));
+                nodes.chain(self.help_for_blocks(blocks)).collect()
+            }
+            EngineError::Blocked { blocks } => self.help_for_blocks(blocks),
             EngineError::Deadline { waiting, .. } => {
                 let last_voters = waiting.iter().filter(|wait| wait.contains("etcd would have 0 voters"));
                 let ended = last_voters.filter_map(|wait| wait.strip_prefix("machine "));
                 // Whoever asks for the last control plane to be deleted has to give up its cluster.
                 let ended = ended.map(|wait| format!("delete cluster {}", cluster_of(wait)));
-                self.replace_hurt().into_iter().chain(ended).collect()
+                let failed = waiting.iter().filter(|wait| wait.contains("It is kept as it is"));
+                let failed = failed.filter_map(|wait| wait.strip_prefix("machine ")?.split(':').next());
+                let failed = failed.flat_map(|machine| self.replace(machine));
+                self.replace_hurt().into_iter().chain(failed).chain(ended).collect()
             }
             _ => Vec::new(),
         }
+    }
+
+    fn help_for_blocks(&self, blocks: &[BlockedStep]) -> Vec<String> {
+        blocks
+            .iter()
+            .flat_map(|block| match (block.reason.as_str(), block.object.kind) {
+                ("Unschedulable" | "Exhausted", _) => vec![ROOM.to_owned()],
+                // All of its domains were undefined by hand.
+                ("HostNotOurs", _) => vec![format!("{LOST}{}", block.host)],
+                (_, Kind::Machine) if self.is_hurt(&block.object.name) => self.replace(&block.object.name),
+                _ => Vec::new(),
+            })
+            .chain(self.replace_hurt())
+            .collect()
     }
 
     fn is_hurt(&self, machine: &str) -> bool {

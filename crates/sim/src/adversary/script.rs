@@ -26,7 +26,7 @@ const PHASES: [(&str, &str); 8] = [
 ];
 
 /// Names of clusters.
-const CLUSTERS: [&str; 6] = ["blue", "green", "red", "grey", "pink", "teal"];
+pub(super) const CLUSTERS: [&str; 6] = ["blue", "green", "red", "grey", "pink", "teal"];
 
 /// Whether a word of a message is a cluster's name.
 pub(super) fn is_cluster(word: &str) -> bool {
@@ -65,6 +65,7 @@ pub(super) fn of_seed(seed: u64, size: Option<Size>) -> Vec<String> {
     let mut writer =
         Writer { rng, lines: Vec::new(), hosts, size, mix, clusters: BTreeMap::new(), kept: false };
     writer.write(seed);
+    super::sickness::weave(&mut writer.lines, seed);
     writer.lines
 }
 
@@ -239,7 +240,7 @@ impl Writer {
         }
         for _ in 0..self.below(self.mix.calls + 1) {
             let number = self.below(effects);
-            let fault = match self.below(9) {
+            let fault = match self.below(10) {
                 0 => "lost".to_owned(),
                 1 => "cut".to_owned(),
                 2 => "unanswered".to_owned(),
@@ -247,6 +248,7 @@ impl Writer {
                 4 | 5 => format!("late {}s", 5 + self.below(400)),
                 6 => format!("slow {}s", 1 + self.below(90)),
                 7 => "damaged".to_owned(),
+                8 => format!("answered late {}s", 1 + self.below(90)),
                 _ => "twice".to_owned(),
             };
             self.line(format!("call {number} {fault}"));
@@ -271,8 +273,17 @@ impl Writer {
             self.line(format!("sleep at effect {number} for {time}"));
         }
         let time = self.one(&["1m", "5m", "10m"]);
-        let engines = if two { " by two engines" } else { "" };
-        self.line(format!("run until settled{engines} within {time}"));
+        // Two commands at once: both for everything, or each for a cluster of its own.
+        let names: Vec<&'static str> = self.clusters.keys().copied().collect();
+        let one = self.below(u32::try_from(names.len()).unwrap_or(1)) as usize;
+        let what = match names.as_slice() {
+            [_, _, ..] if two && self.chance(50) => {
+                format!("clusters {} and {} settled", names[one], names[(one + 1) % names.len()])
+            }
+            _ if two => "settled by two engines".to_owned(),
+            _ => "settled".to_owned(),
+        };
+        self.line(format!("run until {what} within {time}"));
     }
 
     /// Now, or in the middle of the run.
@@ -314,6 +325,16 @@ impl Writer {
                 let seconds = self.one(&[5, 30, 59, 61]);
                 self.spell(&format!("{host} slow {seconds}s"), &format!("{host} slow 0s"));
             }
+            Kind::DiskSlow => self.spell(&format!("{host} disk slow 20s"), &format!("{host} disk slow 0s")),
+            Kind::LinksCut => {
+                let links = host.replace("host", "links of");
+                self.spell(&format!("{links} cut"), &format!("{links} whole"));
+            }
+            Kind::LinkOneWay => {
+                let other = 1 + self.below(self.hosts);
+                let link = format!("{} to h{other}", host.replace("host", "link"));
+                self.spell(&format!("{link} cut"), &format!("{link} whole"));
+            }
             Kind::DaemonRestart => {
                 let when = self.when();
                 self.at(when, &format!("{host} restarts libvirtd"));
@@ -327,6 +348,11 @@ impl Writer {
             Kind::VirshUndefine => self.virsh(&["undefine"]),
             Kind::VirshRename => self.virsh(&["rename", "rename-back"]),
             Kind::VirshStrip => self.virsh(&["strip-mark"]),
+            Kind::VirshTakeDisk => self.virsh(&["take-disk"]),
+            Kind::HostHides => {
+                let what = self.one(&["volumes", "pools"]);
+                self.spell(&format!("{host} hides {what}"), &format!("{host} shows all"));
+            }
             Kind::BootFails => {
                 let Some(machine) = self.any_machine() else { return };
                 let (phase, reason) = self.one(&PHASES);

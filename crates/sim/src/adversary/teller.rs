@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use ashlar_api::{Kind, NamespacedName, Object, ObjectRef};
 use ashlar_engine::{EngineError, Goal, Scope};
+use jiff::SignedDuration;
 use sha2::{Digest as _, Sha256};
 
 use super::script::MEND;
-use super::{Broken, Coverage, Options, Story};
+use super::{Broken, Coverage, LIVENESS, Options, Story};
 use crate::executor::Ended;
-use crate::scenario::{self, Command, Trouble, Verb};
+use crate::scenario::{self, Command, Trouble, Verb, WorkerWord};
 use crate::{Simulation, error_text};
 
 /// What was asked for of a cluster.
@@ -72,6 +73,7 @@ pub(super) fn tell(seed: u64, script: &[String], options: &Options) -> Result<St
 
 impl Teller<'_> {
     fn tell(&mut self, script: &[String]) -> Result<(), String> {
+        self.simulation.world.state().oracle.searches_late = true;
         for text in script {
             let commands = scenario::parse(text).map_err(|error| format!("no scenario: {text}: {error}"))?;
             for line in commands {
@@ -84,14 +86,22 @@ impl Teller<'_> {
         }
         if !self.lost {
             self.come_to_rest()?;
-            self.judge_end()?;
-        } else {
-            // Whatever there is to be done with an old store: nothing is destroyed by it.
-            self.run(super::LIVENESS, 1)?;
+        }
+        if self.is_beyond_help() {
+            // Whatever there is to be done with an old store, or beside what is somebody else's: it ends some time, too.
+            for _ in 0..6 {
+                self.run(&[Scope::All], LIVENESS)?;
+                self.simulation.world.state().advance(SignedDuration::from_mins(30));
+            }
         }
         self.stay_idle()?;
         self.simulation.search_store_for_secrets();
         self.judge()
+    }
+
+    /// Whether something is as no engine can mend it: it stays blocked, and says so in every run.
+    pub(super) fn is_beyond_help(&self) -> bool {
+        self.lost || !self.spoiled.is_empty()
     }
 
     pub(super) fn note(&self, line: &str) {
@@ -113,9 +123,14 @@ impl Teller<'_> {
     fn take(&mut self, text: &str, command: &Command) -> Result<(), String> {
         // What cannot be done is not done: the machine is not there (yet), the name is taken.
         let done = match command {
-            Command::Run { deadline, engines, .. } => {
+            Command::Run { cluster, other, deadline, worker, .. } => {
                 self.keep(text);
-                self.run(*deadline, *engines)?;
+                let scope = |cluster: &Option<NamespacedName>| {
+                    cluster.as_ref().map_or(Scope::All, |cluster| Scope::Cluster(cluster.clone()))
+                };
+                let scopes = [scope(cluster), scope(if other.is_some() { other } else { cluster })];
+                let is_alone = *worker != WorkerWord::TwoCommands;
+                self.run(if is_alone { &scopes[..1] } else { &scopes }, *deadline)?;
                 return Ok(());
             }
             Command::Seed(_) => true,
@@ -171,8 +186,17 @@ impl Teller<'_> {
     /// What a person will have to look after.
     fn foresee(&mut self, command: &Command) {
         match command {
-            Command::Trouble(Trouble::DisksDie(machine)) => drop(self.hurt.insert(machine.clone())),
-            Command::Trouble(Trouble::Virsh { verb: Verb::StripMark | Verb::Replace, domain }) => {
+            Command::Trouble(Trouble::DisksDie(machine) | Trouble::Kubelet { machine, dead: true }) => {
+                self.hurt.insert(machine.clone());
+            }
+            Command::Trouble(Trouble::Kubelets(cluster)) => {
+                let workers = scenario::workers(&self.simulation.world.state(), cluster);
+                self.hurt.extend(workers);
+            }
+            Command::Trouble(Trouble::Virsh {
+                verb: Verb::StripMark | Verb::Replace | Verb::TakeDisk,
+                domain,
+            }) => {
                 self.spoiled.insert(cluster_of(domain).to_owned());
             }
             _ => {}
@@ -219,21 +243,27 @@ impl Teller<'_> {
     }
 
     /// Ashlar works for a while. That it cannot do what was asked for is no fault while things go wrong.
-    pub(super) fn run(&mut self, deadline: Duration, engines: u32) -> Result<Option<EngineError>, String> {
+    pub(super) fn run(
+        &mut self,
+        scopes: &[Scope],
+        deadline: Duration,
+    ) -> Result<Option<EngineError>, String> {
         if let Some(prepare) =
             self.options.prepare.as_ref().filter(|_| !std::mem::replace(&mut self.prepared, true))
         {
             prepare(&mut self.simulation);
         }
-        let outcomes = if engines == 2 {
-            match self.simulation.run_two(&Scope::All, &Goal::Settled, deadline) {
+        let engines = scopes.len();
+        let outcomes = if let [one, another] = scopes {
+            match self.simulation.run_two([one, another], &Goal::Settled, deadline) {
                 Ended::Done(both) => Ended::Done(Vec::from(both)),
                 Ended::Crashed => Ended::Crashed,
                 Ended::Stuck => Ended::Stuck,
                 Ended::Violated => Ended::Violated,
             }
         } else {
-            match self.simulation.run(&Scope::All, &Goal::Settled, deadline) {
+            let scope = scopes.first().unwrap_or(&Scope::All);
+            match self.simulation.run(scope, &Goal::Settled, deadline) {
                 Ended::Done(outcome) => Ended::Done(vec![Some(outcome)]),
                 Ended::Crashed => Ended::Done(vec![None]),
                 Ended::Stuck => Ended::Stuck,

@@ -1,5 +1,6 @@
 //! Calls, and what goes wrong with them.
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -27,6 +28,8 @@ pub enum CallFault {
     Slow(u32),
     /// It takes effect after so many seconds, whether its caller still waits or not.
     Late(u32),
+    /// It takes effect at once, and its answer comes after so many seconds: after those of calls made later.
+    AnsweredLate(u32),
     /// It arrives twice; the second answer is heard.
     Twice,
     /// What it writes arrives damaged.
@@ -35,8 +38,8 @@ pub enum CallFault {
 
 impl CallFault {
     /// All kinds, by their columns in reports.
-    pub const COLUMNS: [&'static str; 8] =
-        ["lost", "cut", "unanswered", "failed", "slow", "late", "twice", "damaged"];
+    pub const COLUMNS: [&'static str; 9] =
+        ["lost", "cut", "unanswered", "failed", "slow", "late", "answered late", "twice", "damaged"];
 
     /// Its column in reports.
     pub fn column(self) -> &'static str {
@@ -47,6 +50,7 @@ impl CallFault {
             CallFault::Failed => "failed",
             CallFault::Slow(_) => "slow",
             CallFault::Late(_) => "late",
+            CallFault::AnsweredLate(_) => "answered late",
             CallFault::Twice => "twice",
             CallFault::Damaged => "damaged",
         }
@@ -155,14 +159,30 @@ impl SimWorld {
     ) -> Result<(), EffectError> {
         let place = host.name.clone();
         let (target, is_visitor) = (host.name.clone(), host.lease_token.is_none());
+        let (process, token) = (self.process, host.lease_token.unwrap_or_default());
+        let is_of_disk = name.ends_with("_volume");
+        let slow_of = |seen: &crate::SimHost| seen.slow_s.max(if is_of_disk { seen.disk_slow_s } else { 0 });
+        let is_slow = self.state().host_at(host).map_or(0, slow_of) > 0;
+        let asked_at = self.state().now;
+        let votes = |state: &State| {
+            state.clusters.keys().map(|cluster| (cluster.clone(), state.etcd_votes(cluster))).collect()
+        };
+        let mut asked_votes = if is_slow { votes(&self.state()) } else { BTreeMap::default() };
         let noted = move |state: &mut State| {
             if is_visitor {
                 return Err(visitor(&target));
             }
             state.count_mutation(name);
+            state.oracle.asked_at = (asked_at < state.now).then_some(asked_at);
+            std::mem::swap(&mut state.oracle.asked_votes, &mut asked_votes);
             let result = call(state);
+            std::mem::swap(&mut state.oracle.asked_votes, &mut asked_votes);
+            state.oracle.asked_at = None;
             match &result {
-                Ok(()) => state.note(format!("{place}: {name} {what}")),
+                Ok(()) => {
+                    state.oracle.hear_writer(&place, token, process);
+                    state.note(format!("{place}: {name} {what}"));
+                }
                 Err(error) => state.note(format!("{place}: {name} {what} failed: {error}")),
             }
             result
@@ -171,7 +191,7 @@ impl SimWorld {
         if !is_frozen {
             self.while_hung(host).await?;
         }
-        let slow_s = self.state().host_at(host).map_or(0, |seen| seen.slow_s);
+        let slow_s = self.state().host_at(host).map_or(0, slow_of);
         if slow_s > 0 {
             self.sleep(Duration::from_secs(slow_s.into())).await;
         }
@@ -188,7 +208,7 @@ impl SimWorld {
         place: &str,
         mut call: impl FnMut(&mut State) -> Result<T, EffectError> + Send + 'static,
     ) -> Result<T, EffectError> {
-        let begun = self.state().begin_effect(self.process, name);
+        let begun = self.state().begin_effect(self.process, name, true);
         self.state().record(begun.number, Moment::Before);
         if begun.crash == Some(Moment::Before) {
             return std::future::pending().await;
@@ -221,6 +241,11 @@ impl SimWorld {
             Some(CallFault::Late(seconds)) => {
                 let at = self.state().now.saturating_add(SignedDuration::from_secs(seconds.into()));
                 self.send(Some(at.unwrap_or(Timestamp::MAX)), place, call).await
+            }
+            Some(CallFault::AnsweredLate(seconds)) => {
+                let result = self.arrive(&mut call, begun.number);
+                self.sleep(Duration::from_secs(seconds.into())).await;
+                result
             }
             Some(CallFault::Twice) => {
                 drop(self.arrive(&mut call, begun.number));
@@ -276,7 +301,7 @@ impl SimWorld {
 
     /// A crash point that is no outside call: a store commit is about to be made.
     pub(crate) async fn before_commit(&self, name: &str) -> Option<Moment> {
-        let begun = self.state().begin_effect(self.process, name);
+        let begun = self.state().begin_effect(self.process, name, false);
         self.state().record(begun.number, Moment::Before);
         if begun.crash == Some(Moment::Before) {
             std::future::pending::<()>().await;

@@ -41,6 +41,10 @@ pub(crate) struct Fate {
     /// Right before that effect it is frozen for so long.
     pub(crate) freeze: Option<(u64, SignedDuration)>,
     pub(crate) frozen_until: Option<Timestamp>,
+    /// When it last fell asleep: what it does right after it woke it had decided before.
+    pub(crate) asleep_since: Option<Timestamp>,
+    /// When it last woke.
+    pub(crate) woke_at: Option<Timestamp>,
     /// What goes wrong with single calls, by number.
     pub(crate) faults: BTreeMap<u64, CallFault>,
     /// What goes wrong with all of them.
@@ -62,8 +66,9 @@ impl State {
         self.processes = Processes::default();
     }
 
-    /// A process is about to make an effect.
-    pub(crate) fn begin_effect(&mut self, process: usize, name: &str) -> Begun {
+    /// A process is about to make an effect: an outside call, or a commit, which goes well: the store is a file, which is
+    /// written or is not.
+    pub(crate) fn begin_effect(&mut self, process: usize, name: &str, is_call: bool) -> Begun {
         let now = self.now;
         let fate = &mut self.processes[process];
         let number = fate.count;
@@ -72,10 +77,11 @@ impl State {
         if crash == Some(Moment::Before) {
             fate.crashed = true;
         }
-        let fault = fate.faults.remove(&number).or(fate.always);
+        let fault = fate.faults.remove(&number).or(fate.always).filter(|_| is_call);
         let freeze = fate.freeze.take_if(|(effect, _)| *effect == number);
         if let Some((_, time)) = freeze {
             fate.frozen_until = now.checked_add(time).ok();
+            fate.asleep_since = Some(now);
         }
         let begun = Begun { number, crash, fault, freezes: freeze.is_some() };
         self.cover(name, "made");
@@ -126,6 +132,7 @@ impl<T> Future for Process<'_, T> {
                     return Poll::Pending;
                 }
                 state.processes[process].frozen_until = None;
+                state.processes[process].woke_at = Some(now);
                 state.note("* Ashlar goes on after its sleep");
             }
         }

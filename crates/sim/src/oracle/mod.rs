@@ -2,8 +2,10 @@
 //! which domain runs with which disk, what an API server was given. Of the store they believe one thing only: that
 //! what stands in it was recorded, which is what "recorded intent" means.
 
+mod files;
 mod intent;
 mod remains;
+mod remediation;
 mod secrets;
 mod world;
 
@@ -11,7 +13,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use ashlar_api::NamespacedName;
+use ashlar_engine::effects::HostTarget;
 use ashlar_store::{Key, MemoryStore};
+use jiff::Timestamp;
 use serde_json::Value;
 use uuid::Uuid;
 
@@ -37,8 +41,18 @@ pub(crate) struct Oracle {
     violations: Vec<String>,
     /// A call takes effect that was asked for earlier: whether it was right to ask was judged then.
     pub(crate) forgiving: bool,
+    /// When the call was asked for that takes effect now, on a host that takes its time.
+    pub(crate) asked_at: Option<Timestamp>,
+    /// Who voted then, as [`State::etcd_votes`] tells it.
+    pub(crate) asked_votes: BTreeMap<NamespacedName, (usize, usize)>,
     /// Something changed since the world was judged.
     pub(crate) dirty: bool,
+    /// Nobody judges, and nobody listens: a fleet is measured.
+    pub(crate) is_off: bool,
+    /// Secrets are looked for when all is over, not after each run: the same are found, in one search.
+    pub(crate) searches_late: bool,
+    /// While several daemons share the store: who changed each host last, and with which token.
+    writers: Option<BTreeMap<String, (u64, usize)>>,
 }
 
 #[derive(Clone)]
@@ -73,6 +87,27 @@ impl Oracle {
 
     pub(crate) fn set_limits(&mut self, host: &str, vcpus: u64, memory_mib: u64) {
         self.limits.insert(host.to_owned(), (vcpus, memory_mib));
+    }
+
+    /// Begins, or ends, to judge who changes hosts.
+    pub(crate) fn watch_writers(&mut self, does: bool) {
+        self.writers = does.then(BTreeMap::new);
+    }
+
+    /// A process changed a host with a token: never with an older one than somebody before, and each has its own.
+    pub(crate) fn hear_writer(&mut self, host: &str, token: u64, process: usize) {
+        let Some(writers) = &mut self.writers else { return };
+        let before = writers.insert(host.to_owned(), (token, process));
+        if let Some((last, other)) = before
+            && (token < last || (token == last && process != other))
+        {
+            self.violated(
+                "one writer",
+                format!(
+                    "daemon {process} changed host {host} with token {token} after daemon {other} with {last}"
+                ),
+            );
+        }
     }
 
     /// Machines that the cluster ever had files for, by name.
@@ -122,6 +157,14 @@ impl State {
         }
     }
 
+    /// A person, its host or its guest did something to a domain: if it is nobody's that we know, from now on it must stay as it is now.
+    pub(crate) fn touched_by_hand(&mut self, host: &str, uuid: Uuid) {
+        let key = (host.to_owned(), uuid);
+        if self.oracle.foreign_domains.remove(&key).is_some() {
+            self.disown_domain(host, uuid);
+        }
+    }
+
     /// A judge that holds a host for smaller than it is: what tests of the adversary need to be broken.
     pub fn limit_capacity(&mut self, host: &str, vcpus: u64, memory_mib: u64) {
         self.oracle.set_limits(host, vcpus, memory_mib);
@@ -138,12 +181,42 @@ impl State {
         self.oracle.hear("a plan", text);
     }
 
+    /// Whether the host lets the caller change anything. One that does not answer, is another one, or obeys a newer Ashlar
+    /// refuses, and what was asked of it harms nobody. Where nobody judges, nobody asks.
+    pub(crate) fn takes_calls(&self, target: &HostTarget) -> bool {
+        if self.oracle.is_off {
+            return false;
+        }
+        let Some(host) = self.host_at(target) else { return false };
+        host.reachable
+            && host.ssh_host_key == target.ssh_host_key
+            && target.host_uuid.is_none_or(|enrolled| enrolled == host.host_uuid)
+            && host.lease.is_none_or(|(owner, token, _)| {
+                owner == target.installation && target.lease_token.is_none_or(|ours| token <= ours)
+            })
+    }
+
+    /// Whether an object's deletion was recorded when the call was asked for that takes effect now. What was recorded while
+    /// a slow host had the call could not be known.
+    fn was_deleting(&self, object: &Value) -> bool {
+        let recorded = field(object, "/metadata/deletionTimestamp").parse::<Timestamp>();
+        let recorded = recorded.ok().map(|at| at.saturating_sub(self.clock_error).unwrap_or(at));
+        is_deleting(object) && self.oracle.asked_at.is_none_or(|asked| recorded.is_none_or(|at| at < asked))
+    }
+
     fn with_host<T>(&mut self, host: &str, change: impl FnOnce(&mut SimHost) -> T) -> Option<T> {
         self.oracle.dirty = true;
         self.hosts.get_mut(host).map(change)
     }
 
-    /// Looks for secrets in all that was said and stored. Done when a run ends: it is too slow for every step.
+    /// Looks for secrets when a run has ended.
+    pub(crate) fn search_after_run(&mut self) {
+        if !self.oracle.searches_late {
+            self.search_for_secrets();
+        }
+    }
+
+    /// Looks for secrets in all that was said and stored. Done when a run ends, or later: it is too slow for every step.
     pub fn search_for_secrets(&mut self) {
         for what in self.oracle.canaries.search() {
             self.oracle.violated("secrets", what);
@@ -154,7 +227,7 @@ impl State {
     pub(crate) fn check_step(&mut self) {
         if std::mem::take(&mut self.oracle.dirty) {
             self.moved = true;
-            let found = world::judge(self);
+            let found = if self.oracle.is_off { Vec::new() } else { world::judge(self) };
             for (invariant, what) in found {
                 self.oracle.violated(invariant, what);
             }

@@ -62,7 +62,9 @@ impl State {
     /// What a cluster that is ready must not have any more: seeds and tokens.
     pub fn leftover_secrets(&self, cluster: &NamespacedName) -> Vec<String> {
         let mut found = Vec::new();
-        let tokens = self.clusters.get(cluster).map(|world| world.tokens.len()).unwrap_or_default();
+        // One that has run out is removed by Kubernetes itself.
+        let tokens = self.clusters.get(cluster).into_iter().flat_map(|world| world.tokens.values());
+        let tokens = tokens.filter(|token| token.expires > self.now).count();
         if tokens > 0 {
             found.push(format!("{tokens} join tokens in the API server"));
         }

@@ -1,10 +1,12 @@
 //! Canaries: every secret that went into a seed or an API server, looked for in everything that is said or stored.
 
-use aho_corasick::AhoCorasick;
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+
+use ashlar_store::{Key, MemoryStore};
+use serde_json::Value;
 
 use super::Oracle;
 use crate::seed::SeedFacts;
@@ -18,20 +20,75 @@ pub(crate) struct Canaries {
     /// How it may be written.
     patterns: Vec<Vec<u8>>,
     /// Looks for all patterns at once; made anew after something was learned.
-    searcher: Option<Arc<AhoCorasick>>,
-    heard: Vec<(&'static str, Arc<str>)>,
+    searcher: Option<Arc<Searcher>>,
+    heard: Vec<(&'static str, Heard)>,
     /// So much of what was heard was searched, for what was known then.
     searched: usize,
+}
+
+/// What people may read.
+#[derive(Clone)]
+enum Heard {
+    Text(Arc<str>),
+    /// Shared with the store, and never written out.
+    Object(Arc<Value>),
+}
+
+impl Heard {
+    /// Its texts. A list of numbers is one: bytes may be written so.
+    fn each_text(&self, look: &mut impl FnMut(&[u8])) {
+        match self {
+            Heard::Text(text) => look(text.as_bytes()),
+            Heard::Object(value) => each_text(value, look),
+        }
+    }
+}
+
+fn each_text(value: &Value, look: &mut impl FnMut(&[u8])) {
+    match value {
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+        Value::String(text) => look(text.as_bytes()),
+        Value::Array(values) => {
+            if values.iter().any(Value::is_number) {
+                look(value.to_string().as_bytes());
+            }
+            values.iter().for_each(|value| each_text(value, look));
+        }
+        Value::Object(fields) => {
+            for (name, value) in fields {
+                look(name.as_bytes());
+                each_text(value, look);
+            }
+        }
+    }
 }
 
 impl Oracle {
     /// Takes note of something that people may read: a line of the transcript, an event, a stored object.
     pub(crate) fn hear(&mut self, place: &'static str, text: &str) {
+        if self.is_off {
+            return;
+        }
         self.canaries.hear(place, text);
+    }
+
+    /// Takes note of objects that were just stored.
+    pub(crate) fn hear_stored(&mut self, keys: &[Key]) {
+        let Some(truth) = self.truth.as_ref().filter(|_| !self.is_off) else { return };
+        let objects = keys.iter().filter_map(|key| truth.peek(key));
+        self.canaries.heard.extend(objects.map(|object| ("the store", Heard::Object(object))));
+    }
+
+    /// Takes note of all objects of a store.
+    pub(crate) fn hear_store(&mut self, store: &MemoryStore) {
+        self.canaries.heard.extend(store.peek_all().map(|object| ("the store", Heard::Object(object))));
     }
 
     /// Learns the secrets of a seed.
     pub(crate) fn learn(&mut self, seed: &SeedFacts) {
+        if self.is_off {
+            return;
+        }
         for key in &seed.private_keys {
             if let Some(secret) = STANDARD.decode(key).ok().and_then(|der| private_part(&der)) {
                 self.canaries.learn("a private key", &secret);
@@ -44,6 +101,9 @@ impl Oracle {
 
     /// Learns one secret.
     pub(crate) fn learn_secret(&mut self, what: &str, secret: &[u8]) {
+        if self.is_off {
+            return;
+        }
         self.canaries.learn(what, secret);
     }
 
@@ -68,7 +128,7 @@ impl Canaries {
     }
 
     fn hear(&mut self, place: &'static str, text: &str) {
-        self.heard.push((place, text.into()));
+        self.heard.push((place, Heard::Text(text.into())));
     }
 
     /// Searches what was heard since it was last done, or all of it if something was learned since.
@@ -77,20 +137,76 @@ impl Canaries {
         if self.patterns.is_empty() {
             return found;
         }
-        if self.searcher.is_none() {
-            self.searcher = AhoCorasick::new(&self.patterns).ok().map(Arc::new);
+        if self.patterns.iter().any(|pattern| pattern.len() < GRAM) {
+            found.insert("a secret is too short to be looked for".to_owned());
         }
-        let Some(searcher) = &self.searcher else {
-            found.insert("the canaries cannot be searched for".to_owned());
-            return found;
-        };
-        for (place, text) in &self.heard[self.searched..] {
-            for hit in searcher.find_iter(text.as_bytes()) {
-                found.insert(format!("{} stands in {place}", self.names[hit.pattern().as_usize()]));
-            }
+        let searcher =
+            Arc::clone(self.searcher.get_or_insert_with(|| Arc::new(Searcher::new(&self.patterns))));
+        for (place, heard) in &self.heard[self.searched..] {
+            heard.each_text(&mut |text| {
+                searcher.search(&self.patterns, text, |pattern| {
+                    found.insert(format!("{} stands in {place}", self.names[pattern]));
+                });
+            });
         }
         self.searched = self.heard.len();
         found
+    }
+}
+
+/// Bytes that are looked up at once.
+const GRAM: usize = 4;
+/// Bits of the table of grams: few enough to lie in a cache, and many more than there are grams.
+const TABLE_BITS: u32 = 20;
+
+/// Finds any of many patterns, all of them long: in each stretch of text that is as long as the shortest pattern less a
+/// gram, only one gram is looked up. A pattern that stands there holds it, wherever it begins.
+struct Searcher {
+    /// How far apart grams may be looked up.
+    stride: usize,
+    /// Hashes of grams that some pattern has among its first.
+    table: Vec<u64>,
+    /// Gram → patterns that have it, and where.
+    grams: BTreeMap<[u8; GRAM], Vec<(usize, usize)>>,
+}
+
+impl Searcher {
+    /// No pattern is shorter than a gram.
+    fn new(patterns: &[Vec<u8>]) -> Self {
+        let shortest = patterns.iter().map(Vec::len).min().unwrap_or(GRAM);
+        let stride = shortest.saturating_sub(GRAM) + 1;
+        let mut searcher = Searcher { stride, table: vec![0; 1 << (TABLE_BITS - 6)], grams: BTreeMap::new() };
+        for (number, pattern) in patterns.iter().enumerate() {
+            for (at, gram) in pattern.windows(GRAM).take(stride).enumerate() {
+                let gram = [gram[0], gram[1], gram[2], gram[3]];
+                let (word, bit) = Self::place(gram);
+                searcher.table[word] |= bit;
+                searcher.grams.entry(gram).or_default().push((number, at));
+            }
+        }
+        searcher
+    }
+
+    fn place(gram: [u8; GRAM]) -> (usize, u64) {
+        let hash = u32::from_le_bytes(gram).wrapping_mul(0x9E37_79B1) >> (32 - TABLE_BITS);
+        (hash as usize >> 6, 1 << (hash & 63))
+    }
+
+    /// Tells each pattern that stands in the text, perhaps more than once.
+    fn search(&self, patterns: &[Vec<u8>], text: &[u8], mut found: impl FnMut(usize)) {
+        for at in (0..text.len().saturating_sub(GRAM - 1)).step_by(self.stride) {
+            let gram = [text[at], text[at + 1], text[at + 2], text[at + 3]];
+            let (word, bit) = Self::place(gram);
+            if self.table[word] & bit == 0 {
+                continue;
+            }
+            for (pattern, offset) in self.grams.get(&gram).into_iter().flatten() {
+                let stands = at.checked_sub(*offset).and_then(|begin| text.get(begin..));
+                if stands.is_some_and(|text| text.starts_with(&patterns[*pattern])) {
+                    found(*pattern);
+                }
+            }
+        }
     }
 }
 
@@ -178,6 +294,44 @@ mod tests {
         assert!(leaks(&format!("{SECRET:?}")));
         assert!(leaks(&serde_json::to_string(SECRET).expect("bytes are JSON")));
         assert!(!leaks("nothing of it"));
+    }
+
+    #[test]
+    fn many_patterns_are_found_where_they_stand_and_nowhere_else() {
+        let mut dice: u32 = 7;
+        let mut roll = |below: u32| {
+            dice = dice.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (dice >> 16) % below
+        };
+        for _ in 0..200 {
+            // Two letters, so that grams are common.
+            let mut word = |length: u32| -> Vec<u8> { (0..length).map(|_| b'a' + roll(2) as u8).collect() };
+            let patterns: Vec<Vec<u8>> = (4..12).map(&mut word).collect();
+            for pattern in [&patterns[..], &patterns[3..]] {
+                let text = word(300);
+                let searcher = Searcher::new(pattern);
+                let mut found = BTreeSet::new();
+                searcher.search(pattern, &text, |pattern| found.extend([pattern]));
+                let stands = |pattern: &Vec<u8>| text.windows(pattern.len()).any(|part| part == pattern);
+                let all = pattern.iter().enumerate().filter(|(_, pattern)| stands(pattern));
+                assert_eq!(found, all.map(|(number, _)| number).collect());
+            }
+        }
+    }
+
+    #[test]
+    fn a_secret_is_found_in_a_stored_object() {
+        let encoded = STANDARD.encode(SECRET);
+        for value in [
+            serde_json::json!({"spec": {"data": [{"key": encoded}]}}),
+            serde_json::json!({"spec": {"data": SECRET}}),
+            serde_json::json!({encoded: 1}),
+        ] {
+            let mut canaries = Canaries::default();
+            canaries.learn("a key", SECRET);
+            canaries.heard.push(("the store", Heard::Object(Arc::new(value))));
+            assert_eq!(canaries.search().len(), 1);
+        }
     }
 
     #[test]

@@ -6,7 +6,6 @@ use std::net::Ipv4Addr;
 use ashlar_api::{Machine, NamespacedName};
 
 use super::ForeignDomain;
-use crate::guest::cluster_of;
 use crate::{SimDomain, State};
 
 type Found = Vec<(&'static str, String)>;
@@ -60,15 +59,11 @@ fn foreign(state: &State, found: &mut Found) {
 
 /// 3: a disk never runs twice, and nothing takes away a file that is in use.
 fn disks(state: &State, running: &[Placed<'_>], found: &mut Found) {
-    let mut users: BTreeMap<(&str, &str), Vec<String>> = BTreeMap::new();
-    let mut machines: BTreeMap<uuid::Uuid, Vec<String>> = BTreeMap::new();
+    let mut users: Vec<((&str, &str), &Placed<'_>)> = Vec::new();
+    let mut machines: Vec<(uuid::Uuid, &Placed<'_>)> = Vec::new();
     for placed in running {
-        for path in &placed.domain.disk_paths {
-            users.entry((placed.host, path)).or_default().push(placed.name());
-        }
-        if let Some(mark) = placed.domain.mark.as_ref() {
-            machines.entry(mark.machine_uid).or_default().push(placed.name());
-        }
+        users.extend(placed.domain.disk_paths.iter().map(|path| ((placed.host, path.as_str()), placed)));
+        machines.extend(placed.domain.mark.as_ref().map(|mark| (mark.machine_uid, placed)));
         let Some(spec) = &placed.domain.spec else { continue };
         let Some(host) = state.hosts.get(placed.host) else { continue };
         let backing = spec.disks.iter().filter_map(|disk| disk.backing_path.as_ref());
@@ -79,51 +74,86 @@ fn disks(state: &State, running: &[Placed<'_>], found: &mut Found) {
             }
         }
     }
-    for ((host, path), names) in users {
-        if names.len() > 1 {
-            found.push(("disks", format!("{path} on {host} is used by {}", names.join(" and "))));
+    shared(users, |(host, path), names| {
+        found.push(("disks", format!("{path} on {host} is used by {names}")));
+    });
+    shared(machines, |_, names| found.push(("disks", format!("one machine runs twice: {names}"))));
+}
+
+/// Who holds something.
+trait Holder {
+    fn name(&self) -> String;
+}
+
+impl Holder for &Placed<'_> {
+    fn name(&self) -> String {
+        Placed::name(self)
+    }
+}
+
+/// Tells of what more than one holds. Names are made only then: this runs after every step.
+fn shared<T: Ord + Copy, H: Holder>(mut held: Vec<(T, H)>, mut tell: impl FnMut(T, &str)) {
+    held.sort_by_key(|(what, _)| *what);
+    for same in held.chunk_by(|(one, _), (other, _)| one == other).filter(|same| same.len() > 1) {
+        let names: Vec<String> = same.iter().map(|(_, holder)| holder.name()).collect();
+        tell(same[0].0, &names.join(" and "));
+    }
+}
+
+/// Who holds an address.
+enum AddressHolder<'a> {
+    Domain(&'a Placed<'a>),
+    Endpoint((&'a str, &'a str)),
+}
+
+impl Holder for AddressHolder<'_> {
+    fn name(&self) -> String {
+        match self {
+            AddressHolder::Domain(placed) => placed.name(),
+            AddressHolder::Endpoint((namespace, name)) => {
+                format!("the endpoint of {}", NamespacedName::new(*namespace, *name))
+            }
         }
     }
-    for names in machines.into_values().filter(|names| names.len() > 1) {
-        found.push(("disks", format!("one machine runs twice: {}", names.join(" and "))));
+}
+
+struct ClusterHolder<'a>((&'a str, &'a str));
+
+impl Holder for ClusterHolder<'_> {
+    fn name(&self) -> String {
+        let (namespace, name) = self.0;
+        format!("cluster {}", NamespacedName::new(namespace, name))
     }
 }
 
 /// 5: an address, a MAC, a VRRP id belongs to one.
 fn uniqueness(running: &[Placed<'_>], found: &mut Found) {
-    let mut macs: BTreeMap<(&str, &str), Vec<String>> = BTreeMap::new();
-    let mut addresses: BTreeMap<(&str, Ipv4Addr), Vec<String>> = BTreeMap::new();
-    let mut endpoints: BTreeMap<NamespacedName, (&str, Ipv4Addr, u8)> = BTreeMap::new();
+    let mut macs: Vec<((&str, &str), &Placed<'_>)> = Vec::new();
+    let mut addresses: Vec<((&str, Ipv4Addr), AddressHolder<'_>)> = Vec::new();
+    let mut endpoints: BTreeMap<(&str, &str), (&str, Ipv4Addr, u8)> = BTreeMap::new();
     for placed in running {
         let Some(machine) = placed.machine() else { continue };
         for nic in &machine.spec.nics {
-            macs.entry((&nic.bridge, &nic.mac)).or_default().push(placed.name());
-            addresses.entry((&nic.bridge, nic.address.addr())).or_default().push(placed.name());
+            macs.push(((&nic.bridge, &nic.mac), placed));
+            addresses.push(((&nic.bridge, nic.address.addr()), AddressHolder::Domain(placed)));
         }
         if let Some(nic) = machine.spec.nics.first() {
             let endpoint = &machine.spec.node.endpoint;
-            endpoints.insert(cluster_of(machine), (&nic.bridge, endpoint.address, endpoint.vrrp_id));
+            let cluster = (machine.metadata.namespace.as_str(), machine.spec.cluster.as_str());
+            endpoints.insert(cluster, (&nic.bridge, endpoint.address, endpoint.vrrp_id));
         }
     }
-    let mut vrrp_ids: BTreeMap<(&str, u8), Vec<String>> = BTreeMap::new();
+    let mut vrrp_ids: Vec<((&str, u8), ClusterHolder<'_>)> = Vec::new();
     for (cluster, (bridge, address, vrrp_id)) in endpoints {
-        addresses.entry((bridge, address)).or_default().push(format!("the endpoint of {cluster}"));
-        vrrp_ids.entry((bridge, vrrp_id)).or_default().push(format!("cluster {cluster}"));
+        addresses.push(((bridge, address), AddressHolder::Endpoint(cluster)));
+        vrrp_ids.push(((bridge, vrrp_id), ClusterHolder(cluster)));
     }
-    let mut report = |what: String, holders: Vec<String>| {
-        if holders.len() > 1 {
-            found.push(("uniqueness", format!("{what} is held by {}", holders.join(" and "))));
-        }
+    let mut report = |what: String, names: &str| {
+        found.push(("uniqueness", format!("{what} is held by {names}")));
     };
-    for ((_, mac), holders) in macs {
-        report(format!("MAC {mac}"), holders);
-    }
-    for ((_, address), holders) in addresses {
-        report(format!("address {address}"), holders);
-    }
-    for ((_, id), holders) in vrrp_ids {
-        report(format!("VRRP id {id}"), holders);
-    }
+    shared(macs, |(_, mac), names| report(format!("MAC {mac}"), names));
+    shared(addresses, |(_, address), names| report(format!("address {address}"), names));
+    shared(vrrp_ids, |(_, id), names| report(format!("VRRP id {id}"), names));
 }
 
 /// 6: no host is promised more than it has; a domain that is off keeps its claim.

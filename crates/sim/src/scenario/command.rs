@@ -36,9 +36,13 @@ pub(crate) enum Command {
     Run {
         goal: GoalWord,
         cluster: Option<NamespacedName>,
+        /// Of two engines, the second looks after this one.
+        other: Option<NamespacedName>,
         deadline: Duration,
-        engines: u32,
+        worker: WorkerWord,
     },
+    /// A daemon works for so long.
+    Serve(Duration),
     Delete {
         kind: String,
         name: NamespacedName,
@@ -48,8 +52,24 @@ pub(crate) enum Command {
         stopped: bool,
         force: bool,
     },
+    SetPaused {
+        cluster: NamespacedName,
+        paused: bool,
+    },
+    ReplaceMachine(NamespacedName),
+    Maintain {
+        host: String,
+        verb: MaintenanceVerb,
+    },
     Status,
     Foreign(Foreign),
+    /// People run an app in a cluster, or change it.
+    App {
+        cluster: NamespacedName,
+        name: String,
+        replicas: u32,
+        min_available: Option<u32>,
+    },
     Virsh {
         host: String,
         verb: VirshVerb,
@@ -98,6 +118,25 @@ pub(crate) enum Command {
     Trouble(super::trouble::Trouble),
     /// It happens by itself after a while, in the middle of whatever goes on.
     After(Duration, Box<super::Hand>),
+}
+
+/// What a person says to a host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum MaintenanceVerb {
+    Cordon,
+    Drain,
+    Uncordon,
+}
+
+/// Who works.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum WorkerWord {
+    /// A command of its own.
+    Command,
+    /// Two at once, as two commands that both got past the lock would.
+    TwoCommands,
+    /// A daemon, which a command watches.
+    Daemon,
 }
 
 /// What becomes of a host.
@@ -250,8 +289,23 @@ pub(super) fn parse(text: &str, document: Option<String>) -> Result<Command, Str
         ([verb @ ("stop" | "start"), "cluster", name], None) => {
             Command::SetStopped { cluster: namespaced(name), stopped: *verb == "stop", force: false }
         }
+        ([verb @ ("pause" | "resume"), "cluster", name], None) => {
+            Command::SetPaused { cluster: namespaced(name), paused: *verb == "pause" }
+        }
+        (["replace", "machine", name], None) => Command::ReplaceMachine(namespaced(name)),
+        ([verb @ ("cordon" | "drain" | "uncordon"), "host", host], None) => {
+            let verb = match *verb {
+                "cordon" => MaintenanceVerb::Cordon,
+                "drain" => MaintenanceVerb::Drain,
+                _ => MaintenanceVerb::Uncordon,
+            };
+            Command::Maintain { host: (*host).to_owned(), verb }
+        }
         (["stop", "cluster", name, "by", "force"], None) => {
             Command::SetStopped { cluster: namespaced(name), stopped: true, force: true }
+        }
+        (["app", name, "on", cluster, "replicas", replicas, budget @ ..], None) => {
+            app(name, cluster, replicas, budget)?
         }
         (["status"], None) => Command::Status,
         (["foreign", "domain", host, name], None) => {
@@ -343,12 +397,24 @@ pub(super) fn parse(text: &str, document: Option<String>) -> Result<Command, Str
         }
         (["trace", state @ ("on" | "off")], None) => Command::Trace(*state == "on"),
         (["wait", time], None) => Command::Wait(duration(time)?),
+        (["serve", "for", time], None) => Command::Serve(duration(time)?),
         _ => return Err(format!("`{text}` is no command; see crates/sim/README.md")),
     };
     if matches!(command, Command::Apply(_)) && text == "apply" && !has_document {
         return Err("`apply <<` takes YAML up to a line `end`".to_owned());
     }
     Ok(command)
+}
+
+fn app(name: &str, cluster: &str, replicas: &str, budget: &[&str]) -> Result<Command, String> {
+    let number = |text: &str| u32::try_from(count(text)?).map_err(|error| error.to_string());
+    let min_available = match budget {
+        [] => None,
+        ["min-available", least] => Some(number(least)?),
+        _ => return Err("an app is `app NAME on CLUSTER replicas N [min-available N]`".to_owned()),
+    };
+    let (name, cluster) = (name.to_owned(), namespaced(cluster));
+    Ok(Command::App { cluster, name, replicas: number(replicas)?, min_available })
 }
 
 /// What happens to the n-th chunk from now on, counted from 1.
@@ -512,7 +578,7 @@ fn cluster(name: &str, words: &[&str]) -> Result<String, String> {
 
 fn run(words: &[&str]) -> Result<Command, String> {
     let mut deadline = Duration::from_secs(20 * 60);
-    let mut engines = 1;
+    let mut worker = WorkerWord::Command;
     let mut words = words;
     loop {
         words = match words {
@@ -521,14 +587,24 @@ fn run(words: &[&str]) -> Result<Command, String> {
                 rest
             }
             [rest @ .., "by", "two", "engines"] => {
-                engines = 2;
+                worker = WorkerWord::TwoCommands;
+                rest
+            }
+            [rest @ .., "by", "the", "daemon"] => {
+                worker = WorkerWord::Daemon;
                 rest
             }
             _ => break,
         };
     }
+    let mut other = None;
     let (goal, cluster) = match words {
         ["settled"] => (GoalWord::Settled, None),
+        ["clusters", name, "and", another, "settled"] => {
+            worker = WorkerWord::TwoCommands;
+            other = Some(namespaced(another));
+            (GoalWord::Settled, Some(namespaced(name)))
+        }
         ["cluster", name, goal] => {
             let goal = match *goal {
                 "ready" => GoalWord::Ready,
@@ -539,7 +615,7 @@ fn run(words: &[&str]) -> Result<Command, String> {
             };
             (goal, Some(namespaced(name)))
         }
-        _ => return Err("run until what? `cluster NAME ready|gone|stopped|started` or `settled`".to_owned()),
+        _ => return Err("run until what? `cluster NAME ready|gone|stopped|started`, `clusters ONE and ANOTHER settled` or `settled`".to_owned()),
     };
-    Ok(Command::Run { goal, cluster, deadline, engines })
+    Ok(Command::Run { goal, cluster, other, deadline, worker })
 }

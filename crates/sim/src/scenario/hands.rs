@@ -1,5 +1,6 @@
 //! What people and the world do behind Ashlar's back.
 
+use ashlar_api::NamespacedName;
 use uuid::Uuid;
 
 use ashlar_plan::DomainState;
@@ -139,6 +140,7 @@ pub(super) fn virsh(state: &mut State, host: &str, verb: VirshVerb, name: &str) 
             domain.take_definition();
             domain.state = DomainState::Running;
             domain.started_at = Some(now);
+            domain.has_run = true;
         }
         VirshVerb::Undefine => {
             domains.remove(&uuid);
@@ -157,6 +159,7 @@ pub(super) fn virsh(state: &mut State, host: &str, verb: VirshVerb, name: &str) 
             state.add_foreign_domain(host, new, other);
         }
     }
+    state.touched_by_hand(host, uuid);
     state.touched();
     Ok(())
 }
@@ -168,10 +171,10 @@ pub(super) fn virsh_anywhere(state: &mut State, verb: Verb, name: &str) -> Resul
     let host = state.hosts.iter().find(|(_, host)| host.domains.values().any(|domain| domain.name == wanted));
     let host = host.map(|(host, _)| host.clone()).ok_or_else(|| format!("there is no domain {wanted}"))?;
     let rename = |state: &mut State, to: &str| {
-        let domains = state.hosts.get_mut(&host).into_iter().flat_map(|host| host.domains.values_mut());
-        for domain in domains.filter(|domain| domain.name == wanted) {
-            domain.name = to.to_owned();
-        }
+        let (uuid, _) = domain_named(state, &host, wanted)?;
+        let domain = state.hosts.get_mut(&host).and_then(|host| host.domains.get_mut(&uuid));
+        domain.ok_or("it went away")?.name = to.to_owned();
+        state.touched_by_hand(&host, uuid);
         Ok(())
     };
     match verb {
@@ -180,6 +183,14 @@ pub(super) fn virsh_anywhere(state: &mut State, verb: Verb, name: &str) -> Resul
         Verb::Undefine => virsh(state, &host, VirshVerb::Undefine, name),
         Verb::StripMark => virsh(state, &host, VirshVerb::StripMark, name),
         Verb::Replace => virsh(state, &host, VirshVerb::Replace, name),
+        Verb::TakeDisk => {
+            let (uuid, domain) = domain_named(state, &host, name)?;
+            let path = domain.disk_paths.iter().find(|path| path.contains("-root-")).cloned();
+            let mut thief = SimDomain::foreign(&format!("rescue-{name}"), &path.ok_or("it has no disk")?);
+            thief.state = DomainState::ShutOff;
+            state.add_foreign_domain(&host, Uuid::from_u128(uuid.as_u128() ^ 2), thief);
+            Ok(())
+        }
         Verb::Rename => rename(state, &renamed),
         Verb::RenameBack => rename(state, name),
     }
@@ -207,11 +218,16 @@ fn start_by_hand(state: &mut State, host: &str, name: &str) -> Result<(), String
 
 /// Renamed domains get their names back.
 pub(super) fn rename_all_back(state: &mut State) {
-    for domain in state.hosts.values_mut().flat_map(|host| host.domains.values_mut()) {
-        if let Some(name) = domain.name.strip_suffix(RENAMED) {
-            domain.name = name.to_owned();
+    let mut renamed = Vec::new();
+    for (name, host) in &mut state.hosts {
+        for (uuid, domain) in &mut host.domains {
+            if let Some(before) = domain.name.strip_suffix(RENAMED) {
+                domain.name = before.to_owned();
+                renamed.push((name.clone(), *uuid));
+            }
         }
     }
+    renamed.into_iter().for_each(|(host, uuid)| state.touched_by_hand(&host, uuid));
 }
 
 /// A machine's disks are gone, and it is off: nobody runs on a disk that is not there.
@@ -232,4 +248,20 @@ pub(super) fn disks_die(state: &mut State, machine: &str) -> Result<(), String> 
         return Ok(());
     }
     Err(format!("there is no domain {machine}"))
+}
+
+/// An app that is there gets other numbers; its pods stay.
+pub(super) fn run_app(
+    state: &mut State,
+    cluster: &NamespacedName,
+    name: &str,
+    replicas: u32,
+    min_available: Option<u32>,
+) -> Result<(), String> {
+    let world = state.clusters.get_mut(cluster).ok_or_else(|| format!("there is no cluster {cluster}"))?;
+    let app =
+        world.apps.entry(name.to_owned()).or_insert_with(|| crate::SimApp::new(replicas, min_available));
+    (app.replicas, app.min_available) = (replicas, min_available);
+    state.touched();
+    Ok(())
 }

@@ -7,10 +7,10 @@ mod lie;
 mod runner;
 mod trouble;
 
-pub(crate) use command::Command;
+pub(crate) use command::{Command, MaintenanceVerb, WorkerWord};
 pub(crate) use hand::{Hand, act};
 pub(crate) use runner::object_named;
-pub(crate) use trouble::{Trouble, Verb};
+pub(crate) use trouble::{Trouble, Verb, workers};
 
 use crate::SimulationError;
 

@@ -7,7 +7,7 @@ use ashlar_engine::declare::{self, Declared};
 use ashlar_engine::{EngineError, Goal, RunSummary, Scope};
 use ashlar_plan::render::plan_text;
 
-use super::command::{Command, Expectation, Foreign, GoalWord};
+use super::command::{Command, Expectation, Foreign, GoalWord, WorkerWord};
 use super::{Failed, Hand, Line, hands};
 use crate::canonical::scrub_text;
 use crate::executor::Ended;
@@ -102,16 +102,32 @@ impl Runner {
                 Err(error) => self.refused(&error.0),
             },
             Command::Plan(yaml) => self.plan(yaml.as_deref())?,
-            Command::Run { goal, cluster, deadline, engines } => {
+            Command::Run { goal, cluster, other, deadline, worker } => {
                 let goal = goal_of(*goal, cluster.as_ref());
-                self.run(&goal, cluster.as_ref(), *deadline, *engines)?;
+                self.run(&goal, (cluster.as_ref(), other.as_ref()), *deadline, *worker)?;
             }
+            Command::Serve(time) => self.serve(*time)?,
             Command::Delete { kind, name } => match simulation.delete(&object_named(kind, name)?) {
                 Ok(()) => {}
                 Err(error) => self.refused(&error.0),
             },
             Command::SetStopped { cluster, stopped, force } => {
-                simulation.set_stopped(cluster, *stopped, *force).map_err(plain)?;
+                if let Err(error) = simulation.set_stopped(cluster, *stopped, *force) {
+                    self.refused(&error.0);
+                }
+            }
+            Command::SetPaused { cluster, paused } => {
+                simulation.set_paused(cluster, *paused).map_err(plain)?;
+            }
+            Command::ReplaceMachine(machine) => {
+                if let Err(error) = simulation.replace_machine(machine) {
+                    self.refused(&error.0);
+                }
+            }
+            Command::Maintain { host, verb } => {
+                if let Err(error) = simulation.maintain(host, *verb) {
+                    self.refused(&error.0);
+                }
             }
             Command::Status => self.status()?,
             Command::Foreign(Foreign::Part { host, network }) => {
@@ -140,6 +156,10 @@ impl Runner {
                 simulation.edit(&object, pointer, value).map_err(plain)?;
             }
             Command::Watch => self.destroyed = simulation.world.state().destructive_calls,
+            Command::App { cluster, name, replicas, min_available } => {
+                let mut state = simulation.world.state();
+                hands::run_app(&mut state, cluster, name, *replicas, *min_available)?;
+            }
             Command::FailBoot { machine, phase, reason } => {
                 let failure = (phase.clone(), reason.clone());
                 simulation.world.state().failing_boots.insert(machine.clone(), failure);
@@ -215,14 +235,15 @@ impl Runner {
     fn run(
         &mut self,
         goal: &Goal,
-        cluster: Option<&NamespacedName>,
+        (cluster, other): (Option<&NamespacedName>, Option<&NamespacedName>),
         deadline: std::time::Duration,
-        engines: u32,
+        worker: WorkerWord,
     ) -> Result<(), String> {
         // As the commands do: `ashlar cluster create` is about one cluster, `ashlar apply` about all.
         let scope = cluster.map_or(Scope::All, |cluster| Scope::Cluster(cluster.clone()));
-        if engines == 2 {
-            let ended = self.simulation.run_two(&scope, goal, deadline);
+        if worker == WorkerWord::TwoCommands {
+            let other = other.map_or_else(|| scope.clone(), |other| Scope::Cluster(other.clone()));
+            let ended = self.simulation.run_two([&scope, &other], goal, deadline);
             self.tell();
             let Ended::Done(both) = ended else { return self.not_done(&ended) };
             for (name, outcome) in ["first", "second"].iter().zip(both) {
@@ -234,7 +255,10 @@ impl Runner {
             }
             return Ok(());
         }
-        let ended = self.simulation.run(&scope, goal, deadline);
+        let ended = match worker {
+            WorkerWord::Daemon => self.simulation.run_by_daemon(&scope, goal, deadline),
+            _ => self.simulation.run(&scope, goal, deadline),
+        };
         self.tell();
         match ended {
             Ended::Done(outcome) => {
@@ -243,6 +267,20 @@ impl Runner {
             }
             other => self.not_done(&other),
         }
+    }
+
+    fn serve(&mut self, time: std::time::Duration) -> Result<(), String> {
+        let ended = self.simulation.serve(time);
+        self.tell();
+        let Ended::Done(served) = ended else { return self.not_done(&ended) };
+        if let Some(failure) = &served.first_failure {
+            self.say(&format!("  {} passes failed, the first of them: {failure}", served.failures));
+        }
+        self.say(&format!(
+            "  stopped after {} passes, busy until pass {}",
+            served.passes, served.last_busy_pass
+        ));
+        Ok(())
     }
 
     fn summarize(&mut self, outcome: Result<RunSummary, EngineError>) {
@@ -254,9 +292,11 @@ impl Runner {
             }
             Err(error) => {
                 self.refused(&error_text(&error));
-                if let EngineError::NodeFailed { log_lines, .. } = &error {
-                    for line in log_lines {
-                        self.say(&format!("    | {line}"));
+                if let EngineError::NodesFailed { nodes, .. } = &error {
+                    for (node, line) in
+                        nodes.iter().flat_map(|node| node.log_lines.iter().map(move |line| (node, line)))
+                    {
+                        self.say(&format!("    {} | {line}", node.machine));
                     }
                 }
             }

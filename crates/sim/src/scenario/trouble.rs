@@ -16,6 +16,18 @@ pub(crate) enum Trouble {
         host: String,
         what: HostTrouble,
     },
+    /// Between two hosts packets get lost, both ways or one way only, or no longer.
+    Link {
+        from: String,
+        to: String,
+        cut: bool,
+        one_way: bool,
+    },
+    /// Between a host and all others.
+    LinksOf {
+        host: String,
+        cut: bool,
+    },
     /// The clock of the machine that runs Ashlar is wrong by so many seconds.
     Clock(i64),
     /// A person at virsh, wherever the domain is.
@@ -25,6 +37,13 @@ pub(crate) enum Trouble {
     },
     /// The disks of a machine are gone, and it is off.
     DisksDie(String),
+    /// A node's kubelet ends, for ever or until it is back.
+    Kubelet {
+        machine: String,
+        dead: bool,
+    },
+    /// So do those of all workers that a cluster has.
+    Kubelets(String),
     /// A call of the next run goes wrong.
     Call {
         number: u64,
@@ -51,6 +70,7 @@ pub(crate) enum HostTrouble {
     /// libvirtd is started anew: connections break, domains go on.
     RestartsLibvirtd,
     Slow(u32),
+    DiskSlow(u32),
     Clock(i64),
     /// The image files on it rot.
     Rots,
@@ -68,6 +88,8 @@ pub(crate) enum Verb {
     StripMark,
     /// Another domain of its name is there in its place, with its disk.
     Replace,
+    /// Somebody else's domain is defined with its disk.
+    TakeDisk,
 }
 
 /// Reads one of these commands, if it is one.
@@ -88,12 +110,27 @@ pub(super) fn parse(words: &[&str]) -> Option<Result<Command, String>> {
         ["host", name, "rots"] => Ok(host(name, HostTrouble::Rots)),
         ["host", name, "loses", "filters"] => Ok(host(name, HostTrouble::LosesFilters)),
         ["host", name, "slow", time] => seconds(time).map(|time| host(name, HostTrouble::Slow(time))),
+        ["host", name, "disk", "slow", time] => {
+            seconds(time).map(|time| host(name, HostTrouble::DiskSlow(time)))
+        }
+        ["link", from, to, what] => link(from, to, what, false),
+        ["link", from, "to", to, what] => link(from, to, what, true),
+        ["links", "of", host, what] => {
+            is_cut(what).map(|cut| Trouble::LinksOf { host: (*host).to_owned(), cut })
+        }
         ["host", name, "clock", time] => error_s(time).map(|time| host(name, HostTrouble::Clock(time))),
         ["clock", time] => error_s(time).map(Trouble::Clock),
         ["virsh", "any", verb, domain] => {
             verb_of(verb).map(|verb| Trouble::Virsh { verb, domain: (*domain).to_owned() })
         }
         ["disks", "of", machine, "die"] => Ok(Trouble::DisksDie((*machine).to_owned())),
+        ["kubelet", "of", machine, "dies"] => {
+            Ok(Trouble::Kubelet { machine: (*machine).to_owned(), dead: true })
+        }
+        ["kubelets", "of", cluster, "die"] => Ok(Trouble::Kubelets((*cluster).to_owned())),
+        ["kubelet", "of", machine, "is", "back"] => {
+            Ok(Trouble::Kubelet { machine: (*machine).to_owned(), dead: false })
+        }
         ["call", number, fault @ ..] => call(number, fault),
         ["sleep", "at", "effect", number, "for", time] => super::command::count(number)
             .and_then(|effect| Ok(Trouble::Sleep { effect, time: duration(time)? })),
@@ -110,6 +147,19 @@ fn after(time: &str, command: &[&str]) -> Result<Command, String> {
         return Err("only what people do by hand, and what fails, can come later".to_owned());
     }
     Ok(Command::After(duration(time)?, Box::new(Hand { command, text })))
+}
+
+/// `cut` or `whole`.
+fn is_cut(what: &str) -> Result<bool, String> {
+    match what {
+        "cut" => Ok(true),
+        "whole" => Ok(false),
+        other => Err(format!("a link is cut or whole, and not `{other}`")),
+    }
+}
+
+fn link(from: &str, to: &str, what: &str, one_way: bool) -> Result<Trouble, String> {
+    Ok(Trouble::Link { from: from.to_owned(), to: to.to_owned(), cut: is_cut(what)?, one_way })
 }
 
 fn seconds(text: &str) -> Result<u32, String> {
@@ -137,6 +187,7 @@ fn verb_of(text: &str) -> Result<Verb, String> {
         "rename-back" => Ok(Verb::RenameBack),
         "strip-mark" => Ok(Verb::StripMark),
         "replace" => Ok(Verb::Replace),
+        "take-disk" => Ok(Verb::TakeDisk),
         other => Err(format!("`{other}` is nothing that is done by virsh here")),
     }
 }
@@ -151,9 +202,11 @@ fn call(number: &str, words: &[&str]) -> Result<Trouble, String> {
         ["damaged"] => CallFault::Damaged,
         ["slow", time] => CallFault::Slow(seconds(time)?),
         ["late", time] => CallFault::Late(seconds(time)?),
+        ["answered", "late", time] => CallFault::AnsweredLate(seconds(time)?),
         _ => {
             return Err(
-                "a call goes lost, cut, unanswered, failed, twice, damaged, slow T, late T".to_owned()
+                "a call goes lost, cut, unanswered, failed, twice, damaged, slow T, late T, answered late T"
+                    .to_owned(),
             );
         }
     };
@@ -166,12 +219,36 @@ impl Trouble {
         state.touched();
         match self {
             Trouble::Host { host, what } => on_host(state, host, *what),
+            Trouble::Link { from, to, cut, one_way } => {
+                super::hands::has_host(state, from)?;
+                super::hands::has_host(state, to)?;
+                state.set_link(from, to, *cut, *one_way);
+                Ok(())
+            }
+            Trouble::LinksOf { host, cut } => {
+                super::hands::has_host(state, host)?;
+                state.set_links_of(host, *cut);
+                Ok(())
+            }
             Trouble::Clock(seconds) => {
                 state.clock_error = SignedDuration::from_secs(*seconds);
                 Ok(())
             }
             Trouble::Virsh { verb, domain } => super::hands::virsh_anywhere(state, *verb, domain),
             Trouble::DisksDie(machine) => super::hands::disks_die(state, machine),
+            Trouble::Kubelet { machine, dead: true } => {
+                state.dead_kubelets.insert(machine.clone());
+                Ok(())
+            }
+            Trouble::Kubelets(cluster) => {
+                let workers = workers(state, cluster);
+                state.dead_kubelets.extend(workers);
+                Ok(())
+            }
+            Trouble::Kubelet { machine, dead: false } => {
+                state.dead_kubelets.remove(machine);
+                Ok(())
+            }
             Trouble::Call { number, fault } => {
                 state.processes[0].faults.insert(*number, *fault);
                 Ok(())
@@ -189,7 +266,15 @@ impl Trouble {
     }
 }
 
+/// Workers that a cluster's API knows.
+pub(crate) fn workers(state: &State, cluster: &str) -> Vec<String> {
+    let world = state.clusters.get(&super::command::namespaced(cluster));
+    let nodes = world.into_iter().flat_map(|world| world.nodes.keys());
+    nodes.filter(|node| !node.starts_with(&format!("{cluster}-ctrl-"))).cloned().collect()
+}
+
 fn on_host(state: &mut State, name: &str, what: HostTrouble) -> Result<(), String> {
+    let now = state.now;
     let host = state.hosts.get_mut(name).ok_or_else(|| format!("there is no host {name}"))?;
     match what {
         HostTrouble::Frozen => host.frozen = true,
@@ -204,12 +289,14 @@ fn on_host(state: &mut State, name: &str, what: HostTrouble) -> Result<(), Strin
             host.hung = false;
         }
         HostTrouble::Slow(seconds) => host.slow_s = seconds,
+        HostTrouble::DiskSlow(seconds) => host.disk_slow_s = seconds,
         HostTrouble::Clock(seconds) => host.clock_error_s = seconds,
         HostTrouble::Rots => {
             let files = host.pools.values_mut().flat_map(|pool| pool.volumes.values_mut());
             files.for_each(|file| file.arrived.rot());
         }
         HostTrouble::LosesFilters => {
+            host.filters_lost_at = Some(now);
             for network in host.networks.values_mut() {
                 network.intact = false;
             }
@@ -225,6 +312,7 @@ fn mend(state: &mut State) {
     state.upload_faults.clear();
     state.hanging_boots.clear();
     state.planned.clear();
+    state.broken_links.clear();
     let names: Vec<String> = state.hosts.keys().cloned().collect();
     for name in names {
         if let Some(host) = state.hosts.get_mut(&name) {
@@ -233,7 +321,10 @@ fn mend(state: &mut State) {
             host.frozen = false;
             host.mute = false;
             host.slow_s = 0;
+            host.disk_slow_s = 0;
             host.clock_error_s = 0;
+            host.hides.clear();
+            host.stale = None;
             for pool in host.pools.values_mut() {
                 pool.active = true;
                 pool.hidden = false;

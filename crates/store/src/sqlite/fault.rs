@@ -77,6 +77,16 @@ pub(super) fn corrupt(path: &Path, detail: impl Into<String>, source: Option<Err
     StoreError::Corrupt { path: path.to_owned(), detail: detail.into(), source }
 }
 
+/// `ashlar store migrate` took its objects elsewhere.
+pub(super) fn moved(path: &Path) -> StoreError {
+    StoreError::Moved {
+        place: path.display().to_string(),
+        detail: "its objects were moved to etcd, and it was left as it was then; `store.yaml` beside it says where they \
+                 are: if that is lost, `ashlar store use FILE` writes it anew"
+            .to_owned(),
+    }
+}
+
 /// The value of an object is not JSON.
 pub(super) fn corrupt_value(path: &Path, key: &Key, source: serde_json::Error) -> StoreError {
     let detail = format!("the value of {key} is not JSON");

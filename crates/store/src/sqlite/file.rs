@@ -72,8 +72,10 @@ pub(super) fn open_reader(path: &Path, busy_timeout: Duration) -> Result<Connect
 /// Refuses what is not a store, and what only a newer program can read.
 fn check_format(connection: &Connection, path: &Path) -> Result<u32, StoreError> {
     let sqlite = |error| fault::from_sqlite(path, error);
-    if schema::read_application_id(connection).map_err(sqlite)? != schema::APPLICATION_ID {
-        return Err(fault::corrupt(path, "it is not an Ashlar store", None));
+    match schema::read_application_id(connection).map_err(sqlite)? {
+        schema::APPLICATION_ID => {}
+        schema::MOVED_ID => return Err(fault::moved(path)),
+        _ => return Err(fault::corrupt(path, "it is not an Ashlar store", None)),
     }
     let found = schema::read_format(connection).map_err(sqlite)?;
     if found > schema::FORMAT {
@@ -119,7 +121,7 @@ fn create(path: &Path, timeout: Duration) -> Result<(), StoreError> {
     lock.sync_all().map_err(io)
 }
 
-fn fill(draft: &Path) -> rusqlite::Result<()> {
+pub(super) fn fill(draft: &Path) -> rusqlite::Result<()> {
     let mut connection = Connection::open_with_flags(draft, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
     connection.pragma_update(None, "page_size", schema::PAGE_BYTES)?;
     connection.pragma_update(None, "synchronous", "EXTRA")?;

@@ -3,8 +3,10 @@
 //! Write-ahead log, so that readers in any process never wait for the writer; `synchronous = FULL`, so that
 //! what was acknowledged survives a power cut. Commits that arrive while the disk is busy go to it together.
 
+mod copy;
 mod fault;
 mod file;
+mod moved;
 mod read;
 mod schema;
 mod tail;
@@ -21,15 +23,15 @@ use std::{
 use async_trait::async_trait;
 use tokio::sync::Notify;
 
-pub use self::read::Row;
+pub use self::{copy::Restored, read::Row};
 use self::{
     tail::{Poller, SqliteSource},
     threads::{Readers, Writer},
     write::Order,
 };
 use crate::{
-    DEFAULT_RETAINED_REVISIONS, Key, Listing, RawListing, RawStored, RawValue, Revision, Store, StoreError,
-    Stored, Transaction, Watch,
+    DEFAULT_RETAINED_REVISIONS, Key, Listing, RawChanges, RawListing, RawStored, RawValue, Revision, Store,
+    StoreError, Stored, Transaction, Watch,
 };
 
 /// What may be set when opening a [`SqliteStore`].
@@ -173,6 +175,10 @@ impl Store for SqliteStore {
             Ok(RawListing { revision, items })
         };
         self.readers.run(list).await
+    }
+
+    async fn changes(&self, after: Revision) -> Result<Option<RawChanges>, StoreError> {
+        self.readers.run(move |connection| read::changes(connection, after)).await
     }
 
     async fn list(&self, kind: Option<&str>, namespace: Option<&str>) -> Result<Listing, StoreError> {

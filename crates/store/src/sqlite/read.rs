@@ -1,9 +1,11 @@
 //! Reading, each function one consistent snapshot. Runs on the readers' threads.
 
+use std::collections::BTreeMap;
+
 use rusqlite::{Connection, OptionalExtension, ToSql, params};
 
 use super::schema;
-use crate::{Key, RawStored, RawValue, Revision, watch::BATCH_CHANGES};
+use crate::{Key, RawChange, RawChanges, RawStored, RawValue, Revision, watch::BATCH_CHANGES};
 
 /// The one row of `state`.
 #[derive(Clone, Copy)]
@@ -15,7 +17,7 @@ pub(super) struct State {
 }
 
 /// A change as it is in the file, its value unparsed.
-pub(super) struct RawChange {
+pub(super) struct Logged {
     pub(super) revision: Revision,
     pub(super) key: Key,
     pub(super) value: Option<Box<str>>,
@@ -24,7 +26,7 @@ pub(super) struct RawChange {
 /// What a watch reads at once.
 pub(super) struct RawBatch {
     pub(super) state: State,
-    pub(super) changes: Vec<RawChange>,
+    pub(super) changes: Vec<Logged>,
     pub(super) complete_to: Revision,
 }
 
@@ -90,6 +92,31 @@ pub(super) fn scan(
     Ok(head)
 }
 
+/// All changes after `after` with the newest revision, none if some of them are forgotten or it is none of this store's.
+pub(super) fn changes(connection: &Connection, after: Revision) -> rusqlite::Result<Option<RawChanges>> {
+    let snapshot = connection.unchecked_transaction()?;
+    let state = state(&snapshot)?;
+    if after < state.compacted || after > state.head {
+        return Ok(None);
+    }
+    let mut last: BTreeMap<Key, (Revision, Option<Box<str>>)> = BTreeMap::new();
+    if after < state.head {
+        let sql = "SELECT position, kind, namespace, name, value FROM changes WHERE position >= ? ORDER BY position";
+        let mut statement = snapshot.prepare_cached(sql)?;
+        let mut rows = statement.query([schema::first_position(Revision(after.0 + 1))])?;
+        while let Some(row) = rows.next()? {
+            let key = Key { kind: row.get(1)?, namespace: row.get(2)?, name: row.get(3)? };
+            last.insert(key, (schema::revision_at(row.get(0)?), row.get(4)?));
+        }
+    }
+    let change = |(key, (revision, value)): (_, (_, Option<Box<str>>))| RawChange {
+        key,
+        revision,
+        value: value.map(RawValue::Text),
+    };
+    Ok(Some(RawChanges { revision: state.head, items: last.into_iter().map(change).collect() }))
+}
+
 /// Changes after `after`, whole transactions only. Empty, with the state alone, if `after` is not watchable.
 pub(super) fn batch(
     connection: &Connection,
@@ -112,7 +139,7 @@ pub(super) fn batch(
     while let Some(row) = rows.next()? {
         let key = Key { kind: row.get(1)?, namespace: row.get(2)?, name: row.get(3)? };
         let revision = schema::revision_at(row.get(0)?);
-        batch.changes.push(RawChange { revision, key, value: row.get(4)? });
+        batch.changes.push(Logged { revision, key, value: row.get(4)? });
     }
     if let (LIMIT, Some(last)) = (batch.changes.len(), batch.changes.last().map(|change| change.revision)) {
         batch.changes.retain(|change| change.revision < last);

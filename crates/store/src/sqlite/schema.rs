@@ -16,6 +16,9 @@ use crate::{MAX_OPERATIONS, Revision};
 /// Marks a SQLite file as an Ashlar store ("ASHL").
 pub(super) const APPLICATION_ID: i32 = 0x4153_484c;
 
+/// Marks one whose objects went elsewhere ("ASHM"). Nobody takes it for a store any more, not even an older Ashlar.
+pub(super) const MOVED_ID: i32 = 0x4153_484d;
+
 /// Objects are 1 to 4 KB. Smaller pages spread more of them over overflow pages, which makes listing slower;
 /// larger ones make every commit write more (measured with `bench_store`).
 pub(super) const PAGE_BYTES: u32 = 8192;

@@ -120,7 +120,7 @@ impl ChangeSource for SqliteSource {
 }
 
 impl SqliteSource {
-    fn parse(&self, change: read::RawChange) -> Result<Change, StoreError> {
+    fn parse(&self, change: read::Logged) -> Result<Change, StoreError> {
         let value = change.value.map(|text| serde_json::from_str(&text)).transpose();
         let value = value.map_err(|error| fault::corrupt_value(self.readers.path(), &change.key, error))?;
         Ok(Change { revision: change.revision, key: change.key, value })

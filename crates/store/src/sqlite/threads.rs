@@ -14,7 +14,7 @@ use rusqlite::{Connection, ErrorCode};
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use super::{
-    fault, file,
+    fault, file, schema,
     write::{self, Order, Verdict},
 };
 use crate::StoreError;
@@ -161,6 +161,13 @@ impl Writer {
 }
 
 fn serve(path: &Path, connection: &mut Connection, group: Vec<Request>, retained_revisions: u64) {
+    // It may have been moved since it was opened.
+    if let Ok(schema::MOVED_ID) = schema::read_application_id(connection) {
+        for request in group {
+            let _ = request.reply.send(Err(fault::moved(path)));
+        }
+        return;
+    }
     let orders: Vec<&Order> = group.iter().map(|request| &request.order).collect();
     let verdicts = match write::carry_out(connection, &orders, retained_revisions) {
         Ok(verdicts) => verdicts,

@@ -15,11 +15,16 @@ pub(super) fn print(ashlar: &Program) {
         commit,
         ashlar.path().display()
     );
-    println!(
+    println!("{}", libvirt());
+}
+
+/// What Ashlar is compared with on a host.
+pub(super) fn libvirt() -> String {
+    format!(
         "beside    virsh {}, {}",
         first_line(Command::new("virsh").arg("--version")),
         first_line(Command::new("qemu-system-x86_64").arg("--version")),
-    );
+    )
 }
 
 fn commit() -> String {

@@ -75,15 +75,13 @@ fn measure(lab: &Lab, directory: &std::path::Path, manifest: &Value) -> Result<V
     let text = |name: &str| manifest[name].as_str().with_context(|| format!("the image has no {name}"));
     let (name, kubernetes) = (text("name")?, text("kubernetesVersion")?);
     println!("image     {name}");
-    for index in 0..HOSTS {
-        pool::enrol(lab, index)?;
-    }
+    pool::enrol(lab)?;
     lab.ok(&["image", "register", name])?;
     pool::declare(lab, directory)?;
     let mut measured = Vec::new();
     for index in 0..HOSTS {
         cordon_all_but(lab, directory, index)?;
-        let one = first_machine(lab, directory, &format!("h{}", index + 1), kubernetes)?;
+        let one = first_machine(lab, &format!("h{}", index + 1), kubernetes)?;
         println!("{}: a machine was started after {:.1} s", one.host, one.started.as_secs_f64());
         measured.push(one);
     }
@@ -107,18 +105,26 @@ fn cordon_all_but(lab: &Lab, directory: &std::path::Path, chosen: usize) -> Resu
 }
 
 /// Begins a cluster, and ends it as soon as its first machine was started.
-fn first_machine(lab: &Lab, directory: &std::path::Path, host: &str, kubernetes: &str) -> Result<Measured> {
+fn first_machine(lab: &Lab, host: &str, kubernetes: &str) -> Result<Measured> {
     let cluster = format!("image-{host}");
     let before = counters(lab, host)?;
     // The other hosts take nothing: room for the loss of one there is not.
-    let object = serde_json::json!({
-        "apiVersion": "ashlar.dev/v1alpha1", "kind": "Cluster", "metadata": {"name": cluster},
-        "spec": {"kubernetesVersion": kubernetes, "network": "lab", "admission": "none",
-            "controlPlane": {"replicas": 1, "class": "ctrl"}},
-    });
-    let file = directory.join("cluster.json");
-    fs::write(&file, object.to_string())?;
-    let mut command = lab.command(&["-v", "apply", "-f", &file.to_string_lossy()]);
+    let mut command = lab.command(&[
+        "-v",
+        "cluster",
+        "create",
+        &cluster,
+        "--kubernetes",
+        kubernetes,
+        "--control-plane-class",
+        "ctrl",
+        "--workers",
+        "wkr=0:wkr",
+        "--network",
+        "lab",
+        "--admission",
+        "none",
+    ]);
     let begin = Instant::now();
     let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn()?;
     let told = BufReader::new(child.stderr.take().context("no pipe")?);

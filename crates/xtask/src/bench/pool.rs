@@ -30,32 +30,9 @@ pub(super) fn node_image(ashlar: &Program, wanted: Option<&str>) -> Result<Value
     .context("there is no such node image in the cache; `ashlar image build` makes one")
 }
 
-/// Enrols the lab's host of that number, from 0: `h1` and so on.
-pub(super) fn enrol(lab: &Lab, index: usize) -> Result<()> {
-    let fact = |name: &str| lab.text(&format!("/hosts/{index}/{name}"));
-    let line = fact("known_hosts_line")?;
-    let (_, host_key) = line.split_once(' ').context("no host key in lab.json")?;
-    let uri = format!(
-        "qemu+ssh://{}@{}:{}/system",
-        fact("ssh_user")?,
-        fact("ssh_address")?,
-        lab.value(&format!("/hosts/{index}/ssh_port"))?
-    );
-    let (pool, key) = (fact("pool_name")?, lab.text("/client_key")?);
-    lab.ok(&[
-        "host",
-        "add",
-        &format!("h{}", index + 1),
-        "--uri",
-        &uri,
-        "--ssh-host-key",
-        host_key,
-        "--ssh-key",
-        key,
-        "--pool",
-        pool,
-    ])
-    .map(drop)
+/// Enrols the lab's hosts: `h1` and so on.
+pub(super) fn enrol(lab: &Lab) -> Result<()> {
+    lab.ok(&["host", "add-lab"]).map(drop)
 }
 
 /// Declares the network `lab` and the classes `ctrl` and `wkr`.

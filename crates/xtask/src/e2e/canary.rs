@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use anyhow::{Result, bail, ensure};
 use base64::Engine as _;
+use memchr::memmem::Finder;
 
 use super::context::{Context, file_names};
 
@@ -130,11 +131,6 @@ fn forms_of_pem(pem: &str) -> Vec<Vec<u8>> {
     found
 }
 
-fn contains(haystack: &[u8], needle: &[u8]) -> bool {
-    // A needle that short would be found by chance.
-    needle.len() >= 12 && haystack.windows(needle.len()).any(|window| window == needle)
-}
-
 /// Searches everything.
 pub(crate) fn search(context: &mut Context) -> Result<()> {
     let name = context.name.clone();
@@ -197,7 +193,10 @@ pub(crate) fn search(context: &mut Context) -> Result<()> {
 }
 
 fn leaks(places: &[(String, Vec<u8>)], needles: &[Vec<u8>]) -> Vec<String> {
-    let leaky = |content: &[u8]| needles.iter().any(|needle| contains(content, needle));
+    // A shorter needle would be found by chance.
+    let needles: Vec<Finder<'_>> =
+        needles.iter().filter(|needle| needle.len() >= 12).map(Finder::new).collect();
+    let leaky = |content: &[u8]| needles.iter().any(|needle| needle.find(content).is_some());
     places.iter().filter(|(_, content)| leaky(content)).map(|(place, _)| place.clone()).collect()
 }
 

@@ -1,5 +1,6 @@
 //! The smaller checks.
 
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
@@ -80,7 +81,7 @@ pub(crate) fn fixpoint(context: &mut Context) -> Result<()> {
         "planning again is not empty:\n{plan}"
     );
     // The count is kept where libvirt's functions are called, and told with -v.
-    let manifest = super::reboot::manifest_of(context)?;
+    let manifest = manifest_of(context)?;
     let output = context.output(context.command(&["-v", "apply", "-f", &manifest.display().to_string()]))?;
     let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
     ensure!(output.status.success(), "{stderr}");
@@ -142,4 +143,17 @@ pub(crate) fn delete(context: &mut Context) -> Result<()> {
         ensure!(names.is_empty(), "{kind} left in the store: {names:?}");
     }
     Ok(())
+}
+
+/// A file that declares the cluster as it is.
+pub(crate) fn manifest_of(context: &mut Context) -> Result<PathBuf> {
+    let name = context.name.clone();
+    let cluster = context.json(&["get", "cluster", &name])?;
+    let object = serde_json::json!({
+        "apiVersion": cluster["apiVersion"], "kind": "Cluster",
+        "metadata": {"name": name}, "spec": cluster["spec"],
+    });
+    let path = std::env::temp_dir().join(format!("ashlar-e2e-{}-cluster.yaml", std::process::id()));
+    std::fs::write(&path, object.to_string())?;
+    Ok(path)
 }

@@ -175,7 +175,12 @@ impl Context {
 
     /// Names of the domains that libvirt has defined, running or not.
     pub(crate) fn domains(&mut self) -> Result<Vec<String>> {
-        let list = self.on_host(&["virsh", "-q", "-c", "qemu:///system", "list", "--all", "--name"])?;
+        self.domains_on("h1")
+    }
+
+    /// The same, of one of several hosts.
+    pub(crate) fn domains_on(&mut self, host: &str) -> Result<Vec<String>> {
+        let list = self.on(host, &["virsh", "-q", "-c", "qemu:///system", "list", "--all", "--name"])?;
         Ok(list.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned).collect())
     }
 

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 
+use super::checks::manifest_of;
 use super::context::{Context, wait_for};
 
 /// What `ashlar apply` must have said when it gave the machine up.
@@ -23,9 +24,54 @@ impl Report<'_> {
     }
 }
 
-/// A cluster whose Image names an etcd tag that is not inside, and one whose control plane has a little less memory than
-/// kubeadm asks. Both are refused by the node itself, long before its deadline.
-pub(crate) fn of_the_node(context: &mut Context) -> Result<()> {
+/// Three nodes that fail at once: a cluster whose Image names an etcd tag that is not inside, one whose control plane has a
+/// little less memory than kubeadm asks, and one more worker whose tap is taken out of the bridge by hand as soon as its
+/// VM runs. Each is refused by the node itself, long before its deadline.
+pub(crate) fn of_nodes(context: &mut Context) -> Result<()> {
+    let name = context.name.clone();
+    let cut = format!("{name}-cut");
+    let objects = [
+        vec![more_processors(context)?, one_more_worker(context, &cut)?],
+        wrong_tag(context)?,
+        too_little_memory(context)?,
+    ];
+    let manifest = write(context, &objects.concat())?;
+    let log = std::env::temp_dir().join(format!("ashlar-e2e-{}-failures.log", std::process::id()));
+    let _ = std::fs::remove_file(&log);
+    let begin = Instant::now();
+    let mut apply = context.spawn(context.command(&["apply", "-f", &manifest]), &log)?;
+    let meanwhile = cut_tap(context, &format!("{cut}-1"), &mut apply).and_then(|()| second_is_told(context));
+    let status = apply.wait()?;
+    let said = std::fs::read_to_string(&log).unwrap_or_default();
+    context.printed.extend_from_slice(said.as_bytes());
+    meanwhile.with_context(|| said.clone())?;
+    println!("e2e failure: three nodes reported after {:.0} s", begin.elapsed().as_secs_f64());
+    ensure!(status.code() == Some(1), "apply ended with {status}:\n{said}");
+    let cut_machine = format!("{cut}-1");
+    for report in [
+        Report { machine: "broken-ctrl-1", words: &["images", "0.0.0-absent"] },
+        Report { machine: "little-ctrl-1", words: &["preflight", "ERROR Mem", "too little memory"] },
+        Report { machine: &cut_machine, words: &["endpoint", "nobody answers ARP", "no working network"] },
+    ] {
+        report.check(&said)?;
+    }
+    for object in [["cluster", "broken"], ["cluster", "little"], ["workergroup", cut.as_str()]]
+        .into_iter()
+        .chain([["image", "broken"], ["machineclass", "small"]])
+    {
+        context.ok(context.command(&["delete", object[0], object[1], "--yes"]))?;
+    }
+    Ok(())
+}
+
+/// Five machines share two threads here.
+fn more_processors(context: &mut Context) -> Result<Value> {
+    let mut spec = context.json(&["get", "host", "h1"])?["spec"].clone();
+    spec["cpuOvercommit"] = Value::from(16);
+    object(context, "Host", "h1", &spec)
+}
+
+fn wrong_tag(context: &mut Context) -> Result<Vec<Value>> {
     let images = context.json(&["get", "images"])?;
     let image = images["items"]
         .as_array()
@@ -39,11 +85,10 @@ pub(crate) fn of_the_node(context: &mut Context) -> Result<()> {
         spec["image"] = Value::from("broken");
         spec["kubernetesVersion"] = image["spec"]["kubernetesVersion"].clone();
     })?;
-    let report = Report { machine: "broken-ctrl-1", words: &["images", "0.0.0-absent"] };
-    refused(context, "a wrong image tag", &[broken, cluster], &report)?;
-    context.ok(context.command(&["cluster", "delete", "broken", "--yes"]))?;
-    context.ok(context.command(&["delete", "image", "broken", "--yes"]))?;
+    Ok(vec![broken, cluster])
+}
 
+fn too_little_memory(context: &mut Context) -> Result<Vec<Value>> {
     let name = context.name.clone();
     let of_cluster = context.json(&["get", "cluster", &name])?;
     let used = of_cluster["spec"]["controlPlane"]["class"].as_str().unwrap_or_default().to_owned();
@@ -53,36 +98,22 @@ pub(crate) fn of_the_node(context: &mut Context) -> Result<()> {
     let small = object(context, "MachineClass", "small", &class)?;
     let cluster =
         second_cluster(context, "little", |spec| spec["controlPlane"]["class"] = Value::from("small"))?;
-    let report = Report { machine: "little-ctrl-1", words: &["preflight", "ERROR Mem", "too little memory"] };
-    refused(context, "too little memory", &[small, cluster], &report)?;
-    context.ok(context.command(&["cluster", "delete", "little", "--yes"]))?;
-    context.ok(context.command(&["delete", "machineclass", "small", "--yes"])).map(drop)
+    Ok(vec![small, cluster])
 }
 
-/// One more worker, whose tap is taken out of the bridge by hand as soon as its VM runs.
-pub(crate) fn of_the_network(context: &mut Context) -> Result<()> {
+fn one_more_worker(context: &mut Context, group: &str) -> Result<Value> {
     let name = context.name.clone();
     let cluster = context.json(&["get", "cluster", &name])?;
     let class = cluster["spec"]["controlPlane"]["class"].clone();
-    let group = format!("{name}-cut");
-    let machine = format!("{group}-1");
-    let spec = json!({"cluster": name, "replicas": 1, "class": class});
-    let more = object(context, "WorkerGroup", &group, &spec)?;
-    let manifest = write(context, &[more])?;
-    let log = std::env::temp_dir().join(format!("ashlar-e2e-{}-cut.log", std::process::id()));
-    let _ = std::fs::remove_file(&log);
-    let begin = Instant::now();
-    let mut apply = context.spawn(context.command(&["apply", "-f", &manifest]), &log)?;
-    let cut = cut_tap(context, &machine, &mut apply);
-    let status = apply.wait()?;
-    cut?;
-    let said = std::fs::read_to_string(&log).unwrap_or_default();
-    context.printed.extend_from_slice(said.as_bytes());
-    ensure!(status.code() == Some(1), "apply ended with {status}:\n{said}");
-    Report { machine: &machine, words: &["endpoint", "nobody answers ARP", "no working network"] }
-        .check(&said)?;
-    println!("e2e network-failure: reported after {:.0} s", begin.elapsed().as_secs_f64());
-    context.ok(context.command(&["delete", "workergroup", &group, "--yes"])).map(drop)
+    object(context, "WorkerGroup", group, &json!({"cluster": name, "replicas": 1, "class": class}))
+}
+
+/// While one command works, another one that would change the same says who works.
+fn second_is_told(context: &mut Context) -> Result<()> {
+    let path = manifest_of(context)?.display().to_string();
+    let stderr = context.fails(context.command(&["apply", "-f", &path, "--no-wait"]), 1)?;
+    ensure!(stderr.contains("apply -f"), "the second command does not say who works:\n{stderr}");
+    Ok(())
 }
 
 /// Takes the machine's tap out of its bridge, as soon as it is in it: the tap's name is known before.
@@ -95,15 +126,6 @@ fn cut_tap(context: &mut Context, machine: &str, apply: &mut Child) -> Result<()
         ensure!(apply.try_wait()?.is_none(), "apply ended before the domain ran");
         Ok(context.on_host(&["bash", "-c", &script]).is_ok())
     })
-}
-
-/// Applies what must end with the report.
-fn refused(context: &mut Context, what: &str, objects: &[Value], report: &Report<'_>) -> Result<()> {
-    let manifest = write(context, objects)?;
-    let begin = Instant::now();
-    let stderr = context.fails(context.command(&["apply", "-f", &manifest]), 1)?;
-    println!("e2e failure: {what}: reported after {:.0} s", begin.elapsed().as_secs_f64());
-    report.check(&stderr)
 }
 
 /// The test's cluster once more, under another name and without workers.

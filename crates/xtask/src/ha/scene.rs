@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::e2e::context::{Context, wait_for};
 use crate::hosts::{self, NodeImage};
 
-const HOSTS: [&str; 3] = ["h1", "h2", "h3"];
+const HOSTS: usize = 3;
 const CONTROL_PLANES: usize = 3;
 const WORKERS: usize = 1;
 /// By hand it took 13 minutes for the control planes alone.
@@ -36,7 +36,7 @@ impl Scene {
 
     /// A fresh lab of three enrolled hosts, with an image registered and a network and classes declared.
     pub(super) fn lab(&mut self, image: Option<&str>) -> Result<()> {
-        hosts::fresh_lab(&mut self.context, &HOSTS)?;
+        hosts::fresh_lab(&mut self.context, HOSTS)?;
         let description = self.context.description()?;
         let NodeImage { name, kubernetes: version } = hosts::node_image(&mut self.context, image)?;
         self.context.ok(self.context.command(&["image", "register", &name]))?;

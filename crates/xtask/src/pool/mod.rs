@@ -58,7 +58,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 fn play(context: &mut Context, begin: Instant) -> Result<()> {
     let tell =
         |what: &str| println!("test-pool {what} ({:.0} s since the start)", begin.elapsed().as_secs_f64());
-    hosts::fresh_lab(context, &HOSTS)?;
+    hosts::fresh_lab(context, HOSTS.len())?;
     tell("lab: three hosts are enrolled");
     let (newer, older) = two_images(context)?;
     for image in [&newer.name, &older.name] {

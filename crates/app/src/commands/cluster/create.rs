@@ -2,7 +2,8 @@
 
 use ashlar_api::names::worker_group;
 use ashlar_api::{
-    Cluster, ClusterEndpoint, ClusterSpec, Image, InlineWorkerGroup, Kind, MachineClass, Object, Spread,
+    Admission, Cluster, ClusterEndpoint, ClusterSpec, Image, InlineWorkerGroup, Kind, MachineClass, Object,
+    Spread,
 };
 
 use crate::cli::ClusterCreateArgs;
@@ -94,6 +95,9 @@ pub(super) fn from_flags(
     if let Some(spread) = &args.spread {
         spec.control_plane.spread = parse_spread(spread)?;
     }
+    if let Some(admission) = &args.admission {
+        spec.admission = Some(parse_admission(admission)?);
+    }
     if args.endpoint.is_some() {
         spec.endpoint.address = args.endpoint;
     }
@@ -134,6 +138,14 @@ fn parse_spread(text: &str) -> Result<Spread> {
     }
 }
 
+fn parse_admission(text: &str) -> Result<Admission> {
+    match text {
+        "n+1" => Ok(Admission::NPlusOne),
+        "none" => Ok(Admission::None),
+        _ => Err(Failure::new(format!("`{text}` is not an admission: write n+1 or none"))),
+    }
+}
+
 /// `2` (group `wkr` of the only class), `2:big` (of that class), `gpu=2:big`.
 fn parse_workers(stock: &Stock, texts: &[String]) -> Result<Vec<InlineWorkerGroup>> {
     let mut groups: Vec<InlineWorkerGroup> = Vec::new();
@@ -161,6 +173,7 @@ fn parse_workers(stock: &Stock, texts: &[String]) -> Result<Vec<InlineWorkerGrou
             class,
             replicas: Some(replicas),
             labels: Default::default(),
+            rollout: ashlar_api::Rollout::default(),
             taints: Vec::new(),
         });
     }

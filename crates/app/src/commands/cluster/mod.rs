@@ -6,6 +6,7 @@ mod status;
 use ashlar_api::expand::object_map;
 use ashlar_api::{Kind, Object, diff::diff_objects, validate::validate_apply};
 use ashlar_engine::{Goal, Scope, declare as engine_declare};
+use futures::executor::block_on;
 
 use crate::cli::{ClusterCommand, ClusterCreateArgs, ClusterStopArgs, EngineArgs, GetArgs};
 use crate::commands::apply::{declare, existing, report, show_plan};
@@ -14,7 +15,7 @@ use crate::failure::{Exit, Failure, Result};
 use crate::input::{check, read_objects, refused};
 use crate::objects::{Reader, cluster_name, object_ref};
 use crate::settings::Settings;
-use crate::wiring::{Session, node_login_key};
+use crate::wiring::{Session, Worker, node_login_key, open_store, record_wish};
 
 /// Runs a cluster command.
 pub(crate) fn cluster(settings: &Settings, command: ClusterCommand) -> Result {
@@ -37,7 +38,38 @@ pub(crate) fn cluster(settings: &Settings, command: ClusterCommand) -> Result {
         }
         ClusterCommand::Start(args) => power(settings, &args.name, Power::Start, &args.engine),
         ClusterCommand::Stop(args) => stop(settings, &args),
+        ClusterCommand::Pause(args) => pause(settings, &args.name),
+        ClusterCommand::Resume(args) => resume(settings, &args.name, &args.engine),
     }
+}
+
+/// Only a wish: whoever works on the cluster sees it in the next pass.
+fn pause(settings: &Settings, name: &str) -> Result {
+    let object = object_ref(Kind::Cluster, name, &settings.namespace);
+    Reader::open(settings)?.get(&object)?;
+    let store = open_store(settings)?;
+    let cluster = cluster_name(settings, name);
+    record_wish(settings, "pause", [&object])?;
+    block_on(engine_declare::set_paused(store.as_ref(), &cluster, true))?;
+    let prefix = settings.command_prefix();
+    settings.printer.note(format!(
+        "cluster {cluster}: no further machine is replaced; `{prefix} cluster resume {name}` goes on"
+    ));
+    Ok(Exit::Success)
+}
+
+fn resume(settings: &Settings, name: &str, engine: &EngineArgs) -> Result {
+    let object = object_ref(Kind::Cluster, name, &settings.namespace);
+    Reader::open(settings)?.get(&object)?;
+    let cluster = cluster_name(settings, name);
+    let worker = Worker::open(settings, engine)?;
+    record_wish(settings, "resume", [&object])?;
+    block_on(engine_declare::set_paused(worker.store(), &cluster, false))?;
+    let done =
+        worker.run(settings, &Scope::Cluster(cluster.clone()), &Goal::ClusterReady(cluster.clone()))?;
+    report(settings, &done);
+    settings.printer.note(format!("cluster {cluster} is as it should be"));
+    Ok(Exit::Success)
 }
 
 fn create(settings: &Settings, args: &ClusterCreateArgs) -> Result {
@@ -70,17 +102,17 @@ fn create(settings: &Settings, args: &ClusterCreateArgs) -> Result {
         let session = Session::open_to_look(settings)?;
         return show_plan(settings, &session, objects, &Scope::Cluster(cluster_name(settings, &args.name)));
     }
-    let session = Session::open(settings, &args.engine)?;
-    declare(settings, &*session.store, objects, false)?;
-    run_create(settings, &session, &args.name)
+    let worker = Worker::open(settings, &args.engine)?;
+    declare(settings, worker.store(), objects, false)?;
+    run_create(settings, &worker, &args.name)
 }
 
 /// Works until the cluster is ready, and says how to use it.
-pub(crate) fn run_create(settings: &Settings, session: &Session, name: &str) -> Result {
+pub(crate) fn run_create(settings: &Settings, worker: &Worker, name: &str) -> Result {
     let cluster = cluster_name(settings, name);
-    let summary =
-        session.run(settings, &Scope::Cluster(cluster.clone()), &Goal::ClusterReady(cluster.clone()))?;
-    report(settings, &summary);
+    let done =
+        worker.run(settings, &Scope::Cluster(cluster.clone()), &Goal::ClusterReady(cluster.clone()))?;
+    report(settings, &done);
     let prefix = settings.command_prefix();
     settings.printer.note(format!("cluster {cluster} is ready: {prefix} kubectl {name} -- get nodes"));
     Ok(Exit::Success)
@@ -123,21 +155,27 @@ enum Power {
 fn power(settings: &Settings, name: &str, power: Power, engine: &EngineArgs) -> Result {
     Reader::open(settings)?.get(&object_ref(Kind::Cluster, name, &settings.namespace))?;
     let cluster = cluster_name(settings, name);
-    let session = Session::open(settings, engine)?;
-    let (goal, done) = match power {
+    let worker = Worker::open(settings, engine)?;
+    let (goal, word) = match power {
         Power::Start => (Goal::ClusterStarted(cluster.clone()), "started"),
         Power::Stop | Power::ForceStop => (Goal::ClusterStopped(cluster.clone()), "stopped"),
     };
-    session.block_on(async {
-        let store = &*session.store;
-        Ok(match power {
+    let verb = match power {
+        Power::Start => "start",
+        Power::Stop => "stop",
+        Power::ForceStop => "stop by force",
+    };
+    record_wish(settings, verb, [&object_ref(Kind::Cluster, name, &settings.namespace)])?;
+    block_on(async {
+        let store = worker.store();
+        Ok::<_, Failure>(match power {
             Power::Start => engine_declare::start_cluster(store, &cluster).await?,
             Power::Stop => engine_declare::stop_cluster(store, &cluster, false).await?,
             Power::ForceStop => engine_declare::stop_cluster(store, &cluster, true).await?,
         })
     })?;
-    let summary = session.run(settings, &Scope::Cluster(cluster.clone()), &goal)?;
-    report(settings, &summary);
-    settings.printer.note(format!("cluster {cluster} is {done}"));
+    let done = worker.run(settings, &Scope::Cluster(cluster.clone()), &goal)?;
+    report(settings, &done);
+    settings.printer.note(format!("cluster {cluster} is {word}"));
     Ok(Exit::Success)
 }

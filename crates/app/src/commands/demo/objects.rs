@@ -1,11 +1,10 @@
 //! What the demo declares: the lab's network, two small classes, and a cluster.
 
-use ashlar_api::{Cluster, HostSpec, MachineClass, Network, Object, names::worker_group};
-use ashlar_engine::enrol::NewHost;
-use ashlar_lab::{HostDescription, LabDescription};
+use ashlar_api::{Cluster, MachineClass, Network, Object, names::worker_group};
+use ashlar_lab::LabDescription;
 use serde_json::json;
 
-use crate::failure::{Failure, Result};
+use crate::failure::Result;
 
 /// Control planes of the demo. 2 vCPUs are kubeadm's own floor; 3 GiB is what a control plane was measured to need
 /// beside its page cache.
@@ -54,24 +53,6 @@ pub(super) fn cluster(
         "sshAuthorizedKeys": [ssh_key],
     });
     Ok(Cluster::new(name, serde_json::from_value(spec)?))
-}
-
-/// A host of the lab, to enrol.
-pub(super) fn host(lab: &LabDescription, host: &HostDescription, test_image: &str) -> Result<NewHost> {
-    let key = host.known_hosts_line.split_once(' ').map(|(_, key)| key.trim()).ok_or_else(|| {
-        Failure::internal(format!("lab {} has no SSH host key of host {}", lab.name, host.name))
-    })?;
-    let spec: HostSpec = serde_json::from_value(json!({
-        "uri": format!("qemu+ssh://{}@{}:{}/system", host.ssh_user, host.ssh_address, host.ssh_port),
-        "sshHostKey": key,
-        "sshKeyPath": lab.client_key,
-    }))?;
-    Ok(NewHost {
-        name: host.name.clone(),
-        spec,
-        pools: vec![host.pool_name.clone()],
-        test_image: Some(test_image.to_owned()),
-    })
 }
 
 /// The WorkerGroup object of the demo.

@@ -5,23 +5,23 @@
 use std::ffi::OsString;
 use std::time::{Duration, Instant};
 
-use ashlar_api::{Kind, Object};
+use ashlar_api::Object;
 use ashlar_engine::{Goal, Scope};
-use ashlar_lab::{Lab, LabDescription, Place};
+use ashlar_lab::{Lab, Place};
 use ashlar_plan::{ClusterSeen, Snapshot};
 use jiff::Timestamp;
 
 use super::objects;
 use crate::cli::{DemoClusterArgs, DemoUpArgs, EngineArgs, ImageBuildArgs, ImageSource};
 use crate::commands::apply::declare;
-use crate::commands::host::{enrol, test_image};
+use crate::commands::host::enrol_lab;
 use crate::commands::image::{DEFAULT_KUBERNETES, build, to_object};
 use crate::commands::{lab as lab_commands, reach, setup};
 use crate::failure::{Context, Exit, Failure, Result};
-use crate::objects::{Reader, cluster_name, object_ref};
+use crate::objects::cluster_name;
 use crate::output::{Printer, Table, elapsed};
 use crate::settings::Settings;
-use crate::wiring::{Session, node_login_key};
+use crate::wiring::{Worker, node_login_key};
 
 /// Says which stage runs, and how long each took.
 struct Stages<'a> {
@@ -114,25 +114,25 @@ pub(crate) fn cluster(settings: &Settings, args: &DemoClusterArgs) -> Result {
     let image = ashlar_image::inspect(&settings.cache_dir, &args.image)?;
     let version = image.manifest.kubernetes_version.clone().unwrap_or_default();
     let (_, ssh_key) = node_login_key(settings)?;
-    let session = Session::open(settings, &EngineArgs::default())?;
-    let mut changed = stages.run("host", || hosts(settings, &session, &description))?;
+    let worker = Worker::open(settings, &EngineArgs::default())?;
+    let mut changed = stages.run("host", || enrol_lab(settings, &worker, &description))?;
     changed |= stages.run("objects", || {
         let mut all = vec![Object::from(to_object(&image)?)];
         all.extend(objects::pool(&description)?);
         all.push(
             objects::cluster(&args.name, &version, &image.manifest.name, args.workers, &ssh_key)?.into(),
         );
-        let declared = declare(settings, &*session.store, all, false)?;
+        let declared = declare(settings, worker.store(), all, false)?;
         let unchanged = ashlar_engine::declare::Outcome::Unchanged;
         Ok(declared.applied.iter().any(|one| one.outcome != unchanged))
     })?;
     let name = cluster_name(settings, &args.name);
-    let summary = stages.run("cluster", || {
-        session.run(settings, &Scope::Cluster(name.clone()), &Goal::ClusterReady(name.clone()))
+    let (done, snapshot) = stages.run("cluster", || {
+        worker.run_and_look(settings, &Scope::Cluster(name.clone()), &Goal::ClusterReady(name.clone()))
     })?;
-    changed |= !summary.is_unchanged();
-    print_nodes(settings, &summary.snapshot, &args.name)?;
-    drop(session);
+    changed |= !done.is_unchanged();
+    print_nodes(settings, &snapshot, &args.name)?;
+    drop(worker);
     if !changed {
         settings.printer.note(format!(
             "nothing to do: cluster {} is as it should be ({})",
@@ -145,26 +145,6 @@ pub(crate) fn cluster(settings: &Settings, args: &DemoClusterArgs) -> Result {
     how_to(settings, &args.name);
     settings.printer.note(format!("cluster {} is ready after {}", args.name, elapsed(stages.total())));
     Ok(Exit::Success)
-}
-
-/// Enrols the lab's hosts that are not yet. Says whether anything was done.
-fn hosts(settings: &Settings, session: &Session, lab: &LabDescription) -> Result<bool> {
-    let mut changed = false;
-    for host in &lab.hosts {
-        let reader = Reader::open(settings)?;
-        let test_image_object = match reader.find(&object_ref(Kind::Host, &host.name, ""))? {
-            Some(stored) => match crate::objects::typed(stored)? {
-                Object::Host(known) if known.record.accelerator.is_some() => continue,
-                _ => test_image(settings)?,
-            },
-            None => test_image(settings)?,
-        };
-        let image = test_image_object.metadata().name.clone();
-        declare(settings, &*session.store, vec![test_image_object], false)?;
-        enrol(settings, session, &objects::host(lab, host, &image)?)?;
-        changed = true;
-    }
-    Ok(changed)
 }
 
 fn print_nodes(settings: &Settings, snapshot: &Snapshot, name: &str) -> Result {

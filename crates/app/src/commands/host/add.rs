@@ -5,7 +5,7 @@ use std::process::Command;
 
 use ashlar_api::host_uri::HostUri;
 use ashlar_api::{Accelerator, HostSpec, Kind, Object};
-use ashlar_engine::enrol::{self, Enrolled, NewHost};
+use ashlar_engine::enrol::{Enrolled, NewHost};
 use ashlar_image::Purpose;
 
 use crate::cli::{HostAddArgs, ImageBuildArgs, ImageSource, ReleaseArgs};
@@ -15,7 +15,7 @@ use crate::failure::{Context, Exit, Failure, Result};
 use crate::objects::Reader;
 use crate::output::plural;
 use crate::settings::{Settings, home_dir};
-use crate::wiring::Session;
+use crate::wiring::Worker;
 
 /// Enrols a host.
 pub(crate) fn add(settings: &Settings, args: &HostAddArgs) -> Result {
@@ -39,22 +39,25 @@ pub(crate) fn add(settings: &Settings, args: &HostAddArgs) -> Result {
         spec.cpu_overcommit = overcommit;
     }
     let image = test_image(settings)?;
-    let session = Session::open(settings, &args.engine)?;
-    declare(settings, &*session.store, vec![image.clone()], false)?;
+    let worker = Worker::open(settings, &args.engine)?;
+    declare(settings, worker.store(), vec![image.clone()], false)?;
     let new = NewHost {
         name: args.name.clone(),
         spec,
         pools: args.pools.clone(),
         test_image: Some(image.metadata().name.clone()),
     };
-    enrol(settings, &session, &new)?;
+    enrol(settings, &worker, &new)?;
     Ok(Exit::Success)
 }
 
 /// Enrols, and says what was found.
-pub(crate) fn enrol(settings: &Settings, session: &Session, new: &NewHost) -> Result<Enrolled> {
-    let enrolled = session.block_on(async { Ok(enrol::add(&session.engine, new).await?) })?;
-    session.progress.finish();
+pub(super) fn enrol(settings: &Settings, worker: &Worker, new: &NewHost) -> Result<()> {
+    say_enrolled(settings, new, &worker.add_host(new)?);
+    Ok(())
+}
+
+fn say_enrolled(settings: &Settings, new: &NewHost, enrolled: &Enrolled) {
     let record = &enrolled.host.record;
     let capacity = record.capacity.clone().unwrap_or_default();
     let printer = &settings.printer;
@@ -83,7 +86,6 @@ pub(crate) fn enrol(settings: &Settings, session: &Session, new: &NewHost) -> Re
             )),
         }
     }
-    Ok(enrolled)
 }
 
 /// The image that a probe VM boots: one of the store, else one of the cache, else a new one.

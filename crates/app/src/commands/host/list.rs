@@ -65,7 +65,9 @@ fn status(host: &Host) -> String {
     if host.metadata.is_deleting() {
         text = "Removing".to_owned();
     }
-    if host.spec.cordoned {
+    if host.spec.draining {
+        text.push_str(",Draining");
+    } else if host.spec.cordoned {
         text.push_str(",Cordoned");
     }
     text

@@ -1,13 +1,14 @@
 //! `ashlar host`
 
 mod add;
+mod add_lab;
 mod check;
 mod list;
+mod maintenance;
 
-pub(crate) use add::{enrol, test_image};
+pub(crate) use add_lab::enrol_lab;
 
 use ashlar_api::Kind;
-use ashlar_engine::enrol as engine_enrol;
 
 use crate::cli::{DescribeArgs, HostCommand, HostRemoveArgs};
 use crate::commands::describe;
@@ -15,15 +16,19 @@ use crate::confirm::confirm;
 use crate::failure::{Exit, Result};
 use crate::objects::{Reader, object_ref};
 use crate::settings::Settings;
-use crate::wiring::Session;
+use crate::wiring::Worker;
 
 /// Runs a host command.
 pub(crate) fn host(settings: &Settings, command: HostCommand) -> Result {
     match command {
         HostCommand::Add(args) => add::add(settings, &args),
+        HostCommand::AddLab(args) => add_lab::add_lab(settings, &args),
         HostCommand::Check(args) => check::check(settings, &args),
         HostCommand::Remove(args) => remove(settings, &args),
         HostCommand::List => list::list(settings),
+        HostCommand::Cordon(args) => maintenance::cordon(settings, &args.name),
+        HostCommand::Uncordon(args) => maintenance::uncordon(settings, &args.name),
+        HostCommand::Drain(args) => maintenance::drain(settings, &args),
         HostCommand::Show(args) => {
             let args = DescribeArgs { kind: "host".to_owned(), names: vec![args.name] };
             describe::describe(settings, &args)
@@ -34,9 +39,7 @@ pub(crate) fn host(settings: &Settings, command: HostCommand) -> Result {
 fn remove(settings: &Settings, args: &HostRemoveArgs) -> Result {
     Reader::open(settings)?.get(&object_ref(Kind::Host, &args.name, ""))?;
     confirm(settings, args.yes, &[format!("host {}: the image files on it, and its enrolment", args.name)])?;
-    let session = Session::open(settings, &args.engine)?;
-    session.block_on(async { Ok(engine_enrol::remove(&session.engine, &args.name).await?) })?;
-    session.progress.finish();
+    Worker::open(settings, &args.engine)?.remove_host(&args.name)?;
     settings.printer.note(format!("host/{} removed", args.name));
     Ok(Exit::Success)
 }

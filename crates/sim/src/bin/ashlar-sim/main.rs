@@ -1,8 +1,11 @@
 //! Runs seeds of the simulated world: `cargo xtask sim`.
 
+mod measure;
 mod run;
 mod search;
 mod seeds;
+
+use std::process::ExitCode;
 
 use ashlar_sim::adversary::{Broken, Options, Size};
 use clap::{Parser, Subcommand, ValueEnum};
@@ -21,6 +24,9 @@ enum Command {
     Run(run::Arguments),
     /// Many seeds: goes on where an earlier search ended
     Search(search::Arguments),
+    /// What it costs, as JSON: see `cargo xtask bench fleet`
+    #[command(subcommand)]
+    Measure(measure::Measure),
 }
 
 /// Size of all worlds.
@@ -65,9 +71,18 @@ fn tell_broken(broken: &Broken) {
     println!("--- {}", broken.what);
 }
 
-fn main() -> anyhow::Result<()> {
-    match Cli::parse().command {
+fn main() -> ExitCode {
+    let done = match Cli::parse().command {
         Command::Run(arguments) => run::run(&arguments),
         Command::Search(arguments) => search::search(&arguments),
+        Command::Measure(measure) => measure::measure(&measure),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        // Not by `Debug`: a backtrace of this program says nothing about the seed.
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
     }
 }

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::bail;
 use ashlar_sim::adversary::{Broken, Coverage, Options, run_seed, shrink};
+use ashlar_sim::fleet::thread_processor_s;
 use clap::Args;
 
 use crate::seeds::{BrokenSeed, Done};
@@ -57,7 +58,7 @@ struct Tally {
     kills: u64,
     idle_ticks: u64,
     idle_passes: u64,
-    busy: Duration,
+    busy_s: f64,
     most_hosts: usize,
     most_machines: usize,
     coverage: Coverage,
@@ -83,10 +84,11 @@ pub(crate) fn search(arguments: &Arguments) -> anyhow::Result<()> {
             if before.has(seed) {
                 continue;
             }
-            let started = Instant::now();
+            let started_s = thread_processor_s();
             let told = run_seed(seed, &options);
+            let took_s = thread_processor_s() - started_s;
             let mut tally = tally.lock().unwrap_or_else(PoisonError::into_inner);
-            tally.note(seed, told, started.elapsed());
+            tally.note(seed, told, took_s);
             if tally.broken.len() >= ENOUGH {
                 stop.store(true, Ordering::Relaxed);
             }
@@ -122,10 +124,10 @@ pub(crate) fn search(arguments: &Arguments) -> anyhow::Result<()> {
 }
 
 impl Tally {
-    fn note(&mut self, seed: u64, told: Result<ashlar_sim::adversary::Story, Box<Broken>>, took: Duration) {
+    fn note(&mut self, seed: u64, told: Result<ashlar_sim::adversary::Story, Box<Broken>>, took_s: f64) {
         self.seeds += 1;
-        self.busy += took;
-        self.done.core_s += took.as_secs_f64();
+        self.busy_s += took_s;
+        self.done.core_s += took_s;
         match told {
             Ok(story) => {
                 let virtual_s = u64::try_from(story.virtual_s).unwrap_or_default();
@@ -150,13 +152,17 @@ impl Tally {
     }
 
     fn report(&self, took: Duration, jobs: usize, state: Option<&PathBuf>) {
-        let busy = self.busy.as_secs_f64().max(0.001);
+        let busy = self.busy_s.max(0.001);
         let good = self.seeds - self.broken.len() as u64;
         println!("{}", self.coverage);
         let holes = self.coverage.holes();
         match holes.as_slice() {
             [] => println!("no holes: Ashlar was killed before and after every action"),
             holes => println!("holes: {}", holes.join("; ")),
+        }
+        match self.coverage.untried().as_slice() {
+            [] => println!("every fault met every action"),
+            untried => println!("never met: {}", untried.join("; ")),
         }
         println!(
             "{} seeds on {jobs} cores in {:.1} s: {good} kept every promise, {} broke one",

@@ -96,13 +96,13 @@ pub(crate) fn numbered(n: u64) -> Value {
 
 /// Makes one `#[test]` of each promise for one implementation.
 macro_rules! conformance {
-    ($module:ident, $fixture:ty) => {
+    ($module:ident, $fixture:ty $(, #[$attribute:meta])?) => {
         mod $module {
             #[allow(unused_imports, reason = "a fixture may live in either place")]
             use super::*;
-            $crate::suite::conformance!(@tests $fixture,
+            $crate::suite::conformance!(@tests [$(#[$attribute])?] $fixture,
                 reads: get_of_nothing, objects_keep_every_json_shape, listing_is_ordered_and_filtered,
-                    listing_is_a_snapshot, raw_listing_decodes;
+                    changes_lead_from_one_listing_to_the_next, listing_is_a_snapshot, raw_listing_decodes;
                 writes: revisions_grow_by_one_history, preconditions_hold, failed_transaction_writes_nothing,
                     conflict_names_the_first_key, preconditions_see_the_state_before,
                     checks_guard_without_changing, deleting_nothing_is_no_change, limits_are_enforced,
@@ -118,15 +118,19 @@ macro_rules! conformance {
             );
         }
     };
-    (@tests $fixture:ty, $($topic:ident: $($name:ident),+;)+) => {
+    (@tests $attributes:tt $fixture:ty, $($topic:ident: $($name:ident),+;)+) => {
         $($(
+            $crate::suite::conformance!(@test $attributes $fixture, $topic, $name);
+        )+)+
+    };
+    (@test [$(#[$attribute:meta])?] $fixture:ty, $topic:ident, $name:ident) => {
             #[test]
+            $(#[$attribute])?
             fn $name() {
                 let fixture = <$fixture as $crate::suite::Fixture>::create();
                 let store = $crate::suite::Fixture::open(&fixture);
                 $crate::suite::run($crate::suite::$topic::$name(std::sync::Arc::new(store)));
             }
-        )+)+
     };
 }
 pub(crate) use conformance;

@@ -1,12 +1,13 @@
 //! What reading promises.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use ashlar_store::{Key, Precondition, Store, Transaction};
+use ashlar_store::{Key, Precondition, RawChange, Revision, Store, Stored, Transaction};
 use serde::Deserialize;
 use serde_json::json;
 
-use super::{key, numbered, put, value_of};
+use super::{delete, key, numbered, put, value_of};
 
 pub(crate) async fn get_of_nothing(store: Arc<dyn Store>) {
     assert!(store.get(&key("absent")).await.expect("get").is_none());
@@ -106,4 +107,45 @@ pub(crate) async fn raw_listing_decodes(store: Arc<dyn Store>) {
     let parsed = raw.items[0].clone().parse().expect("parse");
     assert_eq!(Some(parsed), store.get(&key("a")).await.expect("get"));
     assert_eq!(raw.revision, super::head(&*store).await);
+}
+
+/// Who reads on from a revision has what a new listing has, or is told to list anew.
+pub(crate) async fn changes_lead_from_one_listing_to_the_next(store: Arc<dyn Store>) {
+    for name in ["kept", "changed", "removed", "made anew"] {
+        put(&*store, &key(name), numbered(1)).await;
+    }
+    let before = store.list(None, None).await.expect("list");
+    let nothing = store.changes(before.revision).await.expect("changes");
+    assert!(nothing.is_none_or(|nothing| nothing.items.is_empty() && nothing.revision == before.revision));
+    for number in 2..5 {
+        put(&*store, &key("changed"), numbered(number)).await;
+    }
+    for name in ["removed", "made anew", "short-lived"] {
+        put(&*store, &key(name), numbered(5)).await;
+        delete(&*store, &key(name)).await;
+    }
+    put(&*store, &key("made anew"), numbered(6)).await;
+    put(&*store, &key("new"), numbered(7)).await;
+    let after = store.list(None, None).await.expect("list");
+    let Some(changes) = store.changes(before.revision).await.expect("changes") else { return };
+    assert_eq!(changes.revision, after.revision);
+    let names: Vec<&str> = changes.items.iter().map(|change| change.key.name.as_str()).collect();
+    assert_eq!(names, ["changed", "made anew", "new", "removed", "short-lived"], "each once, in order");
+    let mut objects: BTreeMap<Key, Stored> =
+        before.items.into_iter().map(|stored| (stored.key.clone(), stored)).collect();
+    for RawChange { key, revision, value } in changes.items {
+        match value {
+            None => drop(objects.remove(&key)),
+            Some(value) => {
+                let value = value.into_value().expect("JSON");
+                objects.insert(key.clone(), Stored { key, revision, value });
+            }
+        }
+    }
+    assert_eq!(objects.into_values().collect::<Vec<_>>(), after.items);
+    // What it does not know, it does not answer.
+    store.compact(after.revision).await.expect("compact");
+    assert!(store.changes(before.revision).await.expect("changes").is_none());
+    let future = Revision(after.revision.0 + 1);
+    assert!(store.changes(future).await.expect("changes").is_none());
 }

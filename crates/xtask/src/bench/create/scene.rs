@@ -64,7 +64,7 @@ impl Scene {
         };
         let (name, kubernetes) = (text("/name")?, text("/kubernetesVersion")?);
         println!("image     {name}");
-        pool::enrol(&lab, 0)?;
+        pool::enrol(&lab)?;
         lab.ok(&["image", "register", &name])?;
         pool::declare(&lab, directory.path())?;
         let host_dir = lab.path("/hosts/0/state_dir")?;

@@ -1,0 +1,32 @@
+//! `ashlar machine`
+
+use clap::{Args, Subcommand};
+
+use super::EngineArgs;
+
+/// `ashlar machine …`
+#[derive(Debug, Subcommand)]
+pub(crate) enum MachineCommand {
+    /// Put another machine in a machine's place: drained first, out of etcd before it goes
+    Replace(MachineReplaceArgs),
+}
+
+/// `ashlar machine replace`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+The new machine gets a new name and new disks, on the host that placement chooses. A healthy control plane goes when
+the new one has joined. Pods are evicted as PodDisruptionBudgets allow; who blocks is named, and Ctrl-C loses nothing:
+the same command goes on.
+
+Examples:
+  ashlar machine replace prod-wkr-2
+  ashlar machine replace prod-ctrl-1 --yes")]
+pub(crate) struct MachineReplaceArgs {
+    /// Name
+    pub(crate) name: String,
+    /// Do not ask
+    #[arg(short, long)]
+    pub(crate) yes: bool,
+    #[command(flatten)]
+    pub(crate) engine: EngineArgs,
+}

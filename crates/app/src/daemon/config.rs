@@ -1,0 +1,104 @@
+//! What can be changed while the daemon runs: a file, read at the start and again at SIGHUP.
+
+use std::path::Path;
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use crate::cli::parse_duration;
+use crate::failure::{Context as _, Failure, Result};
+
+/// `--config FILE`; every field may be left out.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
+pub(super) struct Config {
+    /// What is logged: a level, or levels by module as in `warn,ashlar=debug`.
+    pub(super) log: String,
+    /// How often a world in which nothing moves is looked at.
+    #[serde(deserialize_with = "duration")]
+    pub(super) period: Duration,
+    /// Pause before what blocked is tried again.
+    #[serde(deserialize_with = "duration")]
+    pub(super) retry_blocked_after: Duration,
+    /// How long calls under way may go on after a stop was asked for.
+    #[serde(deserialize_with = "duration")]
+    pub(super) stop_grace: Duration,
+    /// Hosts that get image files at the same time.
+    pub(super) upload_hosts: u16,
+}
+
+/// The other crates' info is about each connection.
+const LOG: &str = "warn,ashlar=info";
+
+impl Default for Config {
+    fn default() -> Self {
+        let engine = ashlar_engine::Settings::new(uuid::Uuid::nil());
+        Config {
+            log: LOG.to_owned(),
+            period: engine.resync_period,
+            retry_blocked_after: engine.blocked_rest,
+            stop_grace: engine.stop_grace,
+            upload_hosts: u16::try_from(engine.upload_hosts).unwrap_or(u16::MAX),
+        }
+    }
+}
+
+impl Config {
+    /// Reads and checks the file; none is all defaults.
+    pub(super) fn read(path: Option<&Path>) -> Result<Config> {
+        let Some(path) = path else { return Ok(Config::default()) };
+        let doing = || format!("cannot use {}", path.display());
+        let text = std::fs::read_to_string(path).context(doing())?;
+        Config::parse(&text).map_err(|failure| failure.because_of(doing()))
+    }
+
+    fn parse(text: &str) -> Result<Config> {
+        let config: Config = if text.trim().is_empty() {
+            Config::default()
+        } else {
+            serde_saphyr::from_str(text).map_err(|error| Failure::new(error.to_string().trim_end()))?
+        };
+        for (name, value, least) in
+            [("period", config.period, 1), ("retryBlockedAfter", config.retry_blocked_after, 1)]
+        {
+            if value < Duration::from_secs(least) {
+                return Err(Failure::new(format!("{name} is shorter than {least} s")));
+            }
+        }
+        if config.upload_hosts == 0 {
+            return Err(Failure::new("uploadHosts is 0: no host would ever get an image"));
+        }
+        if let Err(error) = config.log.parse::<tracing_subscriber::EnvFilter>() {
+            return Err(Failure::new(format!("log: {error}")));
+        }
+        Ok(config)
+    }
+}
+
+fn duration<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    parse_duration(&text).map_err(serde::de::Error::custom)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_read_and_what_is_wrong_with_it_is_said() {
+        let parse = |text: &str| Config::parse(text).map_err(|failure| failure.chain.join(": "));
+        assert_eq!(parse(""), Ok(Config::default()));
+        let some = parse("period: 5s\nlog: debug\nuploadHosts: 2\n").unwrap();
+        assert_eq!((some.period, some.log.as_str(), some.upload_hosts), (Duration::from_secs(5), "debug", 2));
+        assert_eq!(some.stop_grace, Config::default().stop_grace);
+        for (text, said) in [
+            ("period: soon", "`soon` is not a time"),
+            ("period: 0s", "period is shorter than 1 s"),
+            ("uploadHosts: 0", "no host would ever"),
+            ("periods: 5s", "periods"),
+            ("log: ashlar=loud", "log: "),
+        ] {
+            assert!(parse(text).is_err_and(|error| error.contains(said)), "{text}: {:?}", parse(text));
+        }
+    }
+}

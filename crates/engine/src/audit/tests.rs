@@ -1,0 +1,182 @@
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+use std::fs;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use zeroize::Zeroizing;
+
+use super::*;
+use crate::effects::Entropy;
+use crate::vault::Vault;
+
+struct Counter;
+
+impl Entropy for Counter {
+    fn fill(&self, bytes: &mut [u8]) {
+        bytes.fill(7);
+    }
+}
+
+struct Place {
+    directory: tempfile::TempDir,
+    vault: Arc<Vault>,
+}
+
+impl Place {
+    fn new() -> Self {
+        let vault = Arc::new(Vault::from_key(Zeroizing::new([1; 32])));
+        Place { directory: tempfile::tempdir().unwrap(), vault }
+    }
+
+    fn path(&self) -> PathBuf {
+        self.directory.path().join("audit.jsonl")
+    }
+
+    fn open(&self) -> AuditFile {
+        AuditFile::open(
+            &self.path(),
+            Author("root@bastion".to_owned()),
+            self.vault.clone(),
+            Arc::new(Counter),
+        )
+        .unwrap()
+    }
+
+    fn verify(&self) -> Result<Verified, Broken> {
+        verify(&self.path(), &self.vault).unwrap()
+    }
+
+    /// A record of so many lines, closed.
+    fn with_lines(lines: u64) -> Self {
+        let place = Place::new();
+        let log = place.open();
+        (0..lines).for_each(|number| record(&log, number));
+        drop(log);
+        place
+    }
+
+    fn lines(&self) -> Vec<String> {
+        fs::read_to_string(self.path()).unwrap().lines().map(str::to_owned).collect()
+    }
+
+    fn put(&self, lines: &[String]) {
+        fs::write(self.path(), lines.iter().map(|line| format!("{line}\n")).collect::<String>()).unwrap();
+    }
+}
+
+fn record(log: &AuditFile, number: u64) {
+    let deed = Deed::Done { action: "startDomain".to_owned(), object: format!("machine default/m{number}") };
+    log.record(Timestamp::from_second(number.cast_signed()).unwrap(), &deed).unwrap();
+}
+
+fn line_of(broken: &Result<Verified, Broken>) -> Option<u64> {
+    broken.as_ref().unwrap_err().line
+}
+
+#[test]
+fn lines_are_as_documented() {
+    let place = Place::with_lines(2);
+    insta::assert_snapshot!(place.lines().join("\n"));
+}
+
+#[test]
+fn a_record_goes_on_in_the_next_process_and_beside_another() {
+    let place = Place::with_lines(3);
+    let (one, other) = (place.open(), place.open());
+    for number in 0..4 {
+        record(&one, number);
+        record(&other, number);
+    }
+    drop((one, other));
+    assert_eq!(place.verify().unwrap().lines, 11);
+}
+
+#[test]
+fn an_empty_record_is_whole() {
+    assert_eq!(Place::new().verify().unwrap().lines, 0);
+    assert_eq!(Place::with_lines(0).verify().unwrap().lines, 0);
+}
+
+#[test]
+fn what_is_changed_removed_added_or_moved_is_noticed() {
+    let place = Place::with_lines(6);
+    let whole = place.lines();
+    for at in 0..6_usize {
+        let number = Some(at as u64 + 1);
+        let mut lines = whole.clone();
+        lines[at] = lines[at].replace("startDomain", "stopsDomain");
+        place.put(&lines);
+        assert_eq!(line_of(&place.verify()), number, "changed");
+        let mut lines = whole.clone();
+        lines.remove(at);
+        place.put(&lines);
+        assert_eq!(line_of(&place.verify()), number.filter(|_| at < 5), "removed");
+        let mut lines = whole.clone();
+        lines.insert(at, lines[at].clone());
+        place.put(&lines);
+        assert_eq!(line_of(&place.verify()), number.map(|number| number + 1), "added");
+        if at > 0 {
+            let mut lines = whole.clone();
+            lines.swap(at - 1, at);
+            place.put(&lines);
+            assert_eq!(line_of(&place.verify()), Some(at as u64), "moved");
+        }
+    }
+    place.put(&whole);
+    assert!(place.verify().is_ok());
+}
+
+#[test]
+fn a_record_that_is_written_anew_is_noticed_by_an_older_note() {
+    let place = Place::with_lines(6);
+    let lines = place.lines();
+    let head = fs::read(place.path().with_extension("head")).unwrap();
+    place.put(&lines[..3]);
+    assert_eq!(line_of(&place.verify()), None);
+    let author = Author("root@bastion".to_owned());
+    let again = AuditFile::open(&place.path(), author, place.vault.clone(), Arc::new(Counter));
+    assert!(again.is_err_and(|error| format!("{:?}", error.source).contains("had 6 lines once and has 3")));
+    fs::remove_file(place.path()).unwrap();
+    fs::remove_file(place.path().with_extension("head")).unwrap();
+    let log = place.open();
+    (10..20).for_each(|number| record(&log, number));
+    drop(log);
+    // Whole by itself; but there is an older note, in a backup.
+    assert!(place.verify().is_ok());
+    fs::write(place.path().with_extension("head"), head).unwrap();
+    assert_eq!(line_of(&place.verify()), Some(6));
+}
+
+#[test]
+fn a_note_that_is_gone_or_forged_is_noticed() {
+    let place = Place::with_lines(2);
+    let head = place.path().with_extension("head");
+    fs::remove_file(&head).unwrap();
+    assert_eq!(line_of(&place.verify()), None);
+    fs::write(&head, "bm90IG91cnM=").unwrap();
+    assert!(place.verify().unwrap_err().why.contains("not written by Ashlar"), "{:?}", place.verify());
+}
+
+#[test]
+fn a_torn_last_line_goes_and_the_record_goes_on() {
+    let place = Place::with_lines(3);
+    let torn = format!("{}\n{}", place.lines().join("\n"), &place.lines()[0][..40]);
+    fs::write(place.path(), torn).unwrap();
+    assert_eq!(line_of(&place.verify()), Some(4));
+    let log = place.open();
+    record(&log, 9);
+    drop(log);
+    assert_eq!(place.verify().unwrap().lines, 4);
+}
+
+#[test]
+fn what_cannot_be_recorded_is_an_error() {
+    let place = Place::new();
+    std::os::unix::fs::symlink("/dev/full", place.path()).unwrap();
+    let log = place.open();
+    let deed = Deed::Conflicted { plan: Timestamp::UNIX_EPOCH };
+    let told = log.record(Timestamp::UNIX_EPOCH, &deed).unwrap_err().to_string();
+    assert!(told.starts_with("cannot write the audit log"), "{told}");
+}

@@ -1,0 +1,137 @@
+//! Whether a machine is well, by what was seen of it.
+//!
+//! Only answers count: a host or an API that says nothing, an empty listing, a domain that is not ours make nobody sick.
+//! A domain that is off is brought back first, and so is no ailment either.
+
+use ashlar_api::*;
+
+use crate::{ClusterSeen, ClusterWorld, DomainState, EtcdSeen, HostSeen, HostWorld, Snapshot};
+
+/// What was seen of a machine's health.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Health {
+    /// It works.
+    Well,
+    /// Its VM is off: it is started first, and what its node says counts from then on.
+    Off,
+    /// Nobody can tell, or something else comes first.
+    Unknown,
+    /// It does not work, and why.
+    Sick(AilmentKind, String),
+}
+
+/// Judges a machine of a cluster that was initialized and is not stopped.
+pub(crate) fn judge(snapshot: &Snapshot, machine: &Machine) -> Health {
+    let record = &machine.record;
+    if record.joined_at.is_none() {
+        // A control plane that failed has rules of its own; and where nobody has joined, the fault may be the cluster's.
+        return match &record.failure {
+            Some(failure) if machine.spec.role == MachineRole::Worker && others_joined(snapshot, machine) => {
+                Health::Sick(
+                    AilmentKind::FirstBootFailed,
+                    format!("its first boot failed in phase {}", failure.phase),
+                )
+            }
+            _ => Health::Unknown,
+        };
+    }
+    let Some(HostSeen::Seen(host)) = snapshot.observed.hosts.get(&machine.spec.host) else {
+        return Health::Unknown;
+    };
+    let domain = host.domains.get(&machine.spec.domain.uuid);
+    let is_ours = domain.is_none_or(|domain| {
+        domain.name == machine.spec.domain.name
+            && domain.mark.as_ref().is_some_and(|mark| {
+                mark.installation == snapshot.installation && Some(mark.machine_uid) == machine.metadata.uid
+            })
+    });
+    if !is_ours || domain.is_none() && is_elsewhere(snapshot, machine) {
+        return Health::Unknown;
+    }
+    if let Some(path) = lost_disk(snapshot, host, machine) {
+        return Health::Sick(AilmentKind::DiskLost, format!("its disk {path} is gone"));
+    }
+    match domain.map(|domain| domain.state) {
+        Some(DomainState::Running) => {}
+        None | Some(DomainState::ShutOff | DomainState::Crashed) => return Health::Off,
+        Some(DomainState::Paused | DomainState::ShuttingDown) => return Health::Unknown,
+    }
+    let cluster = NamespacedName::new(&machine.metadata.namespace, &machine.spec.cluster);
+    let Some(ClusterSeen::Seen(api)) = snapshot.observed.clusters.get(&cluster) else {
+        return Health::Unknown;
+    };
+    let config = &machine.spec.node;
+    match api.nodes.get(&config.name) {
+        None if shows_others(snapshot, api) => Health::Sick(
+            AilmentKind::NodeMissing,
+            format!("its VM runs, and node {} is gone from the API", config.name),
+        ),
+        None => Health::Unknown,
+        Some(node) if node.provider_id != config.provider_id => Health::Unknown,
+        Some(node) if !node.ready && config.cni != Cni::None => Health::Sick(
+            AilmentKind::NodeNotReady,
+            format!("its VM runs, and its node is not Ready: {}", node.message.trim_end_matches('.')),
+        ),
+        Some(_) => etcd(snapshot, &cluster, machine),
+    }
+}
+
+/// Whether another worker of its cluster has joined, so that workers can.
+fn others_joined(snapshot: &Snapshot, machine: &Machine) -> bool {
+    snapshot.machines.values().any(|other| {
+        other.metadata.namespace == machine.metadata.namespace
+            && other.spec.cluster == machine.spec.cluster
+            && other.spec.role == MachineRole::Worker
+            && other.record.joined_at.is_some()
+            && !other.metadata.is_deleting()
+    })
+}
+
+/// Whether its cluster has health to speak of.
+pub(crate) fn is_judged(cluster: &Cluster) -> bool {
+    cluster.record.initialized && !cluster.record.stopped && !cluster.metadata.is_deleting()
+}
+
+/// Whether the API shows a Ready node of ours: one that shows none is not believed.
+fn shows_others(snapshot: &Snapshot, api: &ClusterWorld) -> bool {
+    let prefix = format!("ashlar://{}/", snapshot.installation);
+    api.nodes.values().any(|node| node.ready && node.provider_id.starts_with(&prefix))
+}
+
+fn is_elsewhere(snapshot: &Snapshot, machine: &Machine) -> bool {
+    snapshot.observed.hosts.values().any(
+        |seen| matches!(seen, HostSeen::Seen(world) if world.domains.contains_key(&machine.spec.domain.uuid)),
+    )
+}
+
+/// The path of a disk that it used and that a pool which is believed does not show.
+fn lost_disk(snapshot: &Snapshot, host: &HostWorld, machine: &Machine) -> Option<String> {
+    [MachineVolumeRole::Root, MachineVolumeRole::Etcd].into_iter().find_map(|role| {
+        let name = machine.spec.volume(role)?;
+        let volume = snapshot.volumes.get(&NamespacedName::new(&machine.metadata.namespace, name))?;
+        let pool = host.pools.get(&volume.spec.pool_uuid)?;
+        (!pool.volumes.contains_key(&volume.spec.file_name)).then(|| volume.spec.path())
+    })
+}
+
+fn etcd(snapshot: &Snapshot, cluster: &NamespacedName, machine: &Machine) -> Health {
+    if machine.spec.role != MachineRole::ControlPlane {
+        return Health::Well;
+    }
+    let Some(EtcdSeen::Seen(etcd)) = snapshot.observed.etcd.get(cluster) else { return Health::Unknown };
+    let sick = |message: String| Health::Sick(AilmentKind::EtcdNotHealthy, message);
+    let Some(member) = etcd.members.values().find(|member| member.is_of(machine)) else {
+        return sick("it is no member of etcd any more".to_owned());
+    };
+    match etcd.nodes.get(&member.name) {
+        _ if member.is_learner => Health::Unknown,
+        None => Health::Unknown,
+        Some(Err(reason)) => sick(format!("its etcd does not answer, and those of others do: {reason}")),
+        // Another disk would be as full.
+        Some(Ok(status)) if status.errors.iter().any(|error| error.contains("NOSPACE")) => Health::Unknown,
+        Some(Ok(status)) => match status.ailment_as(member) {
+            None => Health::Well,
+            Some(ailment) => sick(format!("its etcd: {ailment}")),
+        },
+    }
+}

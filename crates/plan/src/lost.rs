@@ -1,0 +1,189 @@
+//! Rows that the store should have and has not: somebody edited it, or an old copy came back.
+//!
+//! Objects that exist go on as they are. What they lack is told, on the object that needs it and before it is needed:
+//! nobody should find out on the day on which a machine has to be replaced.
+
+use std::collections::BTreeSet;
+
+use ashlar_api::*;
+use uuid::Uuid;
+
+use crate::{HostSeen, Note, NoteKind, Snapshot};
+
+/// What an object lacks, or has too much of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Lost {
+    /// One CamelCase word.
+    pub(crate) reason: &'static str,
+    /// Object, cause and next step.
+    pub(crate) message: String,
+}
+
+/// Domains that are named one by one.
+const SHOWN: usize = 8;
+
+const HOW: &str = "was an old copy of the store restored, or were rows lost?";
+
+/// What a machine refers to and the store has not. Only hosts and pools are needed by what runs; groups by who counts.
+/// `has_all_pools` says that no volume's pool is missing, as [`has_all_pools`] found once for all machines.
+pub(crate) fn of_machine(snapshot: &Snapshot, has_all_pools: bool, machine: &Machine) -> Option<Lost> {
+    if machine.metadata.is_deleting() {
+        return None;
+    }
+    let (spec, name) = (&machine.spec, &machine.metadata.name);
+    if !snapshot.hosts.contains_key(&spec.host) {
+        return Some(host(&spec.host));
+    }
+    let volumes = if has_all_pools { &[] } else { spec.volumes.as_slice() };
+    let pool = volumes
+        .iter()
+        .filter_map(|volume| {
+            let key = NamespacedName::new(&machine.metadata.namespace, &volume.name);
+            Some(&snapshot.volumes.get(&key)?.spec.pool)
+        })
+        .find(|pool| !snapshot.pools.contains_key(*pool));
+    if let Some(pool) = pool {
+        let host = &spec.host;
+        return Some(Lost {
+            reason: "StoragePoolMissing",
+            message: format!(
+                "storage pool {pool}, in which its disks lie on {host}, is not in the store: {HOW} It runs on; no disk \
+                 is made in that pool. Bring it back with `ashlar host add {host} --pool {pool}`, or restore the store"
+            ),
+        });
+    }
+    let group = NamespacedName::new(&machine.metadata.namespace, &spec.group);
+    if spec.role == MachineRole::Worker && !snapshot.groups.contains_key(&group) {
+        return Some(Lost {
+            reason: "WorkerGroupMissing",
+            message: format!(
+                "worker group {}, whose machine it is, is not in the store: {HOW} It runs on, and nobody scales or \
+                 replaces it. Bring the group back with `ashlar apply`: it takes its machines back; or \
+                 `ashlar delete machine {name}`",
+                group.name
+            ),
+        });
+    }
+    None
+}
+
+/// Whether the store has the pools of all volumes.
+pub(crate) fn has_all_pools(snapshot: &Snapshot) -> bool {
+    let mut known = "";
+    snapshot.volumes.values().all(|volume| {
+        let pool = volume.spec.pool.as_str();
+        let is_there = pool == known || snapshot.pools.contains_key(pool);
+        known = if is_there { pool } else { known };
+        is_there
+    })
+}
+
+/// A host that machines are on and nobody knows how to ask.
+pub(crate) fn host(host: &str) -> Lost {
+    Lost {
+        reason: "HostMissing",
+        message: format!(
+            "host {host} is not in the store: {HOW} Nobody can ask what runs there, and nothing is concluded about it. \
+             Bring it back with `ashlar host add {host}`, or restore the store"
+        ),
+    }
+}
+
+/// A machine class that some of the machines are made of. Where there are none, the class is wanted and was never there.
+fn class(snapshot: &Snapshot, name: &str, is_of: impl Fn(&Machine) -> bool) -> Option<Lost> {
+    let is_lost = !snapshot.classes.contains_key(name)
+        && snapshot.machines.values().any(|machine| machine.spec.class == name && is_of(machine));
+    is_lost.then(|| Lost {
+        reason: "NoSuchClass",
+        message: format!(
+            "machine class {name} is not in the store: {HOW} Machines of it run on, and no other is made. Bring it back \
+             with `ashlar apply`, or name another one"
+        ),
+    })
+}
+
+pub(crate) fn of_group(snapshot: &Snapshot, group: &WorkerGroup) -> Option<Lost> {
+    let is_of = |machine: &Machine| {
+        machine.metadata.namespace == group.metadata.namespace && machine.spec.group == group.metadata.name
+    };
+    if group.metadata.is_deleting() { None } else { class(snapshot, &group.spec.class, is_of) }
+}
+
+pub(crate) fn of_cluster(snapshot: &Snapshot, cluster: &Cluster) -> Option<Lost> {
+    let is_of = |machine: &Machine| {
+        machine.metadata.namespace == cluster.metadata.namespace
+            && machine.spec.cluster == cluster.metadata.name
+            && machine.spec.role == MachineRole::ControlPlane
+    };
+    if cluster.metadata.is_deleting() {
+        None
+    } else {
+        class(snapshot, &cluster.spec.control_plane.class, is_of)
+    }
+}
+
+/// Domains' UUIDs that the store knows.
+pub(crate) fn recorded_domains(snapshot: &Snapshot) -> BTreeSet<Uuid> {
+    snapshot.machines.values().map(|machine| machine.spec.domain.uuid).collect()
+}
+
+/// Domains of ours on the host that the store knows nothing of.
+pub(crate) fn of_host(snapshot: &Snapshot, recorded: &BTreeSet<Uuid>, host: &str) -> Option<Lost> {
+    let Some(HostSeen::Seen(world)) = snapshot.observed.hosts.get(host) else { return None };
+    let mut names: Vec<&str> = world
+        .domains
+        .values()
+        .filter(|domain| domain.mark.as_ref().is_some_and(|mark| mark.installation == snapshot.installation))
+        .filter(|domain| !recorded.contains(&domain.uuid))
+        .map(|domain| domain.name.as_str())
+        .collect();
+    names.sort_unstable();
+    let domains = match names.as_slice() {
+        [] => return None,
+        [one] => format!("domain {one} carries"),
+        more if more.len() > SHOWN => {
+            format!("domains {} and {} more carry", more[..SHOWN].join(", "), more.len() - SHOWN)
+        }
+        more => format!("domains {} carry", more.join(", ")),
+    };
+    Some(Lost {
+        reason: "UnrecordedDomain",
+        message: format!(
+            "{domains} the mark of this installation on host {host}, and no machine in the store is it: {HOW} Or \
+             somebody cloned a machine. Ashlar leaves it alone; undefine it if nobody needs it"
+        ),
+    })
+}
+
+/// All of it, for people.
+pub(crate) fn notes(snapshot: &Snapshot) -> Vec<Note> {
+    let mut notes = Vec::new();
+    let mut warn = |object: ObjectRef, lost: Option<Lost>| {
+        let note = |Lost { reason, message }| Note {
+            object,
+            kind: NoteKind::Warning,
+            reason: reason.to_owned(),
+            message,
+        };
+        notes.extend(lost.map(note));
+    };
+    let recorded = recorded_domains(snapshot);
+    for host in snapshot.hosts.values() {
+        warn(host.object_ref(), of_host(snapshot, &recorded, &host.metadata.name));
+    }
+    for cluster in snapshot.clusters.values() {
+        warn(cluster.object_ref(), of_cluster(snapshot, cluster));
+    }
+    for group in snapshot.groups.values() {
+        warn(group.object_ref(), of_group(snapshot, group));
+    }
+    let has_all_pools = has_all_pools(snapshot);
+    for machine in snapshot.machines.values() {
+        // That its host is lost stands at its step.
+        let lost = of_machine(snapshot, has_all_pools, machine);
+        if lost.as_ref().is_some_and(|lost| lost.reason != "HostMissing") {
+            warn(machine.object_ref(), lost);
+        }
+    }
+    notes
+}

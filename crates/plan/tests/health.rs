@@ -1,0 +1,220 @@
+//! Machines that are not well: who is replaced, who is not, and what the checker says to a plan that replaces too many.
+#![allow(clippy::unwrap_used, reason = "a failure here is a failed test")]
+
+mod common;
+
+use ashlar_api::*;
+use ashlar_plan::check::check;
+use ashlar_plan::*;
+use common::*;
+use jiff::SignedDuration;
+
+fn key(name: &str) -> NamespacedName {
+    NamespacedName::new("default", name)
+}
+
+fn living(control_planes: u32, workers: u32) -> World {
+    let mut snapshot = six_machines();
+    for host in ["host-d", "host-e"] {
+        add_host(&mut snapshot, host, 64, 512, Accelerator::Kvm);
+    }
+    snapshot.clusters = Objects::default();
+    add_cluster(&mut snapshot, "prod", control_planes, workers);
+    let mut world = World::new(snapshot, 1);
+    assert!(world.settle().is_empty());
+    world
+}
+
+/// The node says that it is not Ready.
+fn fall_ill(world: &mut World, machine: &str) {
+    let Some(ClusterSeen::Seen(api)) = world.snapshot.observed.clusters.get_mut(&key("prod")) else {
+        unreachable!("the API answers")
+    };
+    let node = api.nodes.get_mut(machine).unwrap();
+    (node.ready, node.message) = (false, "Kubelet stopped posting node status.".to_owned());
+}
+
+/// Passes that only record, each a quarter of the patience after the last, until nothing is to be recorded.
+fn be_patient(world: &mut World) {
+    for _ in 0..=Ailment::PATIENCE_SIGHTINGS {
+        let plan = world.plan();
+        world.commit(plan.decisions);
+        world.snapshot.now += SignedDuration::from_secs(75);
+    }
+}
+
+/// Who goes by the plan, and why others wait.
+fn fates(plan: &Plan) -> String {
+    let mut lines: Vec<String> = plan
+        .decisions
+        .iter()
+        .flatten()
+        .filter_map(|decision| match decision {
+            Decision::Update(Object::Machine(machine)) if machine.metadata.is_deleting() => Some(format!(
+                "{} goes: {}",
+                machine.metadata.name,
+                machine.record.remediation.as_ref()?.message
+            )),
+            _ => None,
+        })
+        .collect();
+    lines.extend(plan.steps.iter().filter(|step| step.why.ends_with(" is well")).map(
+        |step| match &step.state {
+            StepState::Waiting(wait) => {
+                format!("{} waits, {}: {}", step.object.name, wait.reason, wait.message)
+            }
+            StepState::Blocked(block) => {
+                format!("{} BLOCKED, {}: {}", step.object.name, block.reason, block.message)
+            }
+            StepState::Ready => unreachable!("nothing is done by that step"),
+        },
+    ));
+    lines.join("\n")
+}
+
+#[test]
+fn one_of_three_workers_is_replaced() {
+    let mut world = living(1, 3);
+    fall_ill(&mut world, "prod-wkr-2");
+    insta::assert_snapshot!("one_patience", fates(&world.plan()));
+    be_patient(&mut world);
+    insta::assert_snapshot!("one_goes", fates(&world.plan()));
+}
+
+#[test]
+fn of_two_sick_workers_of_three_one_goes() {
+    let mut world = living(1, 3);
+    fall_ill(&mut world, "prod-wkr-1");
+    fall_ill(&mut world, "prod-wkr-3");
+    be_patient(&mut world);
+    insta::assert_snapshot!("two_of_three", fates(&world.plan()));
+}
+
+#[test]
+fn of_three_sick_workers_of_five_one_goes_first() {
+    let mut world = living(1, 5);
+    for number in 1..=3 {
+        fall_ill(&mut world, &format!("prod-wkr-{number}"));
+    }
+    be_patient(&mut world);
+    insta::assert_snapshot!("three_of_five", fates(&world.plan()));
+}
+
+#[test]
+fn nobody_goes_where_all_are_sick() {
+    let mut world = living(3, 2);
+    for machine in ["prod-wkr-1", "prod-wkr-2", "prod-ctrl-1", "prod-ctrl-2", "prod-ctrl-3"] {
+        fall_ill(&mut world, machine);
+    }
+    be_patient(&mut world);
+    insta::assert_snapshot!("all_sick", fates(&world.plan()));
+}
+
+#[test]
+fn a_control_plane_goes_while_the_others_are_well_and_the_only_one_never() {
+    let mut world = living(3, 1);
+    fall_ill(&mut world, "prod-ctrl-1");
+    be_patient(&mut world);
+    insta::assert_snapshot!("control_plane", fates(&world.plan()));
+    let mut world = living(1, 1);
+    fall_ill(&mut world, "prod-ctrl-1");
+    be_patient(&mut world);
+    insta::assert_snapshot!("only_control_plane", fates(&world.plan()));
+}
+
+#[test]
+fn a_missing_answer_makes_nobody_sick_and_stops_the_patience() {
+    let mut world = living(1, 3);
+    fall_ill(&mut world, "prod-wkr-2");
+    let plan = world.plan();
+    world.commit(plan.decisions);
+    let seen = world.snapshot.clone();
+    let host = world.snapshot.machines[&key("prod-wkr-2")].spec.host.clone();
+    let reason = "no route to host".to_owned();
+    let silent = |world: &mut World, what: &str| match what {
+        "host" => drop(
+            world
+                .snapshot
+                .observed
+                .hosts
+                .insert(host.clone(), HostSeen::Unreachable { reason: reason.clone() }),
+        ),
+        _ => drop(
+            world
+                .snapshot
+                .observed
+                .clusters
+                .insert(key("prod"), ClusterSeen::Unreachable { reason: reason.clone() }),
+        ),
+    };
+    for what in ["host", "API"] {
+        world.snapshot = seen.clone();
+        silent(&mut world, what);
+        for _ in 0..10 {
+            world.snapshot.now += SignedDuration::from_mins(5);
+            let plan = world.plan();
+            assert!(plan.decisions.is_empty(), "{what}: {:?}", plan.decisions);
+        }
+    }
+}
+
+/// A plan that replaces machines for their health although that is too much, or too early.
+fn forced(world: &World, machines: &[&str]) -> Vec<String> {
+    let now = world.snapshot.now;
+    let mut writes: Vec<Decision> = Vec::new();
+    for name in machines {
+        let mut machine = Machine::clone(&world.snapshot.machines[&key(name)]);
+        machine.metadata.deletion_timestamp = Some(now);
+        machine.record.remediation =
+            Some(Remediation { kind: AilmentKind::NodeNotReady, message: "forced".to_owned() });
+        writes.push(Decision::Update(machine.into()));
+    }
+    let incident = Some(Incident { replaced: 1, last_at: now });
+    let mut group = WorkerGroup::clone(&world.snapshot.groups[&key("prod-wkr")]);
+    group.record.incident = incident.clone();
+    writes.push(Decision::Update(group.into()));
+    let mut cluster = Cluster::clone(&world.snapshot.clusters[&key("prod")]);
+    cluster.record.incident = incident;
+    writes.push(Decision::Update(cluster.into()));
+    let plan = Plan { decisions: vec![writes], steps: Vec::new(), report: Report::default() };
+    let found = check(&world.snapshot, &plan);
+    found
+        .into_iter()
+        .filter(|violation| violation.rule == "Remediation")
+        .map(|violation| violation.to_string())
+        .collect()
+}
+
+#[test]
+fn the_checker_refuses_what_the_planner_would_not_do() {
+    let mut world = living(3, 3);
+    let mut text = String::new();
+    let mut tell = |what: &str, found: Vec<String>| {
+        assert!(!found.is_empty(), "{what}");
+        text += &format!("{what}\n  {}\n", found.join("\n  "));
+    };
+    tell("a healthy one", forced(&world, &["prod-wkr-1"]));
+    fall_ill(&mut world, "prod-wkr-1");
+    let plan = world.plan();
+    world.commit(plan.decisions);
+    tell("before its patience is over", forced(&world, &["prod-wkr-1"]));
+    be_patient(&mut world);
+    assert_eq!(forced(&world, &["prod-wkr-1"]), Vec::<String>::new());
+    fall_ill(&mut world, "prod-wkr-2");
+    be_patient_with(&mut world, "prod-wkr-1");
+    tell("two at once", forced(&world, &["prod-wkr-1", "prod-wkr-2"]));
+    let paused = |world: &mut World, paused| {
+        world.snapshot.clusters.get_mut(&key("prod")).unwrap().spec.paused = paused;
+    };
+    paused(&mut world, true);
+    tell("of a cluster that rests", forced(&world, &["prod-wkr-1"]));
+    paused(&mut world, false);
+    tell("a healthy control plane", forced(&world, &["prod-ctrl-1"]));
+    insta::assert_snapshot!("checker", text);
+}
+
+/// The second worker is as far as the first.
+fn be_patient_with(world: &mut World, first: &str) {
+    let ailment = world.snapshot.machines[&key(first)].record.ailment.clone();
+    world.snapshot.machines.get_mut(&key("prod-wkr-2")).unwrap().record.ailment = ailment;
+}

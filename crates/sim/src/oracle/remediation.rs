@@ -1,0 +1,79 @@
+//! How many machines are given up for their health at a time, counted when that is recorded.
+
+use ashlar_api::NamespacedName;
+use ashlar_store::{Transaction, Write};
+use serde_json::Value;
+
+use super::{field, is_deleting};
+use crate::State;
+
+/// Of a group at most so many percent, unless its cluster says otherwise.
+const PERCENT: u64 = 40;
+
+impl State {
+    /// Machines that a commit gives up for their health.
+    pub(crate) fn newly_given_up(&self, transaction: &Transaction) -> Vec<NamespacedName> {
+        if self.oracle.is_off {
+            return Vec::new();
+        }
+        let put = transaction.writes.iter().filter_map(|write| match write {
+            Write::Put { key, value, .. } if key.kind == "Machine" && is_given_up(value) => {
+                Some(NamespacedName::new(&key.namespace, &key.name))
+            }
+            _ => None,
+        });
+        put.filter(|name| {
+            let before = self.stored_object("Machine", name);
+            before.is_some_and(|before| !is_deleting(&before))
+        })
+        .collect()
+    }
+
+    /// Judges one of them, once it is recorded.
+    pub(crate) fn judge_given_up(&mut self, name: &NamespacedName) {
+        let Some(machine) = self.stored_object("Machine", name) else { return };
+        let is_beside = |other: &Value| {
+            ["/spec/cluster", "/spec/role", "/spec/group"]
+                .iter()
+                .all(|pointer| field(other, pointer) == field(&machine, pointer))
+        };
+        let going = self
+            .oracle
+            .stored("Machine")
+            .iter()
+            .filter(|(key, other)| key.namespace == name.namespace && is_beside(other) && is_given_up(other))
+            .count() as u64;
+        let object = |kind, pointer| {
+            self.stored_object(kind, &NamespacedName::new(&name.namespace, field(&machine, pointer)))
+        };
+        let number = |value: Option<&Value>, pointer: &str| {
+            value.and_then(|value| value.pointer(pointer)).and_then(Value::as_u64)
+        };
+        let cluster = object("Cluster", "/spec/cluster");
+        if field(&machine, "/spec/role") == "control-plane" {
+            let asked = number(cluster.as_deref(), "/spec/controlPlane/replicas").unwrap_or(0);
+            if going > 1 || asked < 3 {
+                self.blame(
+                    "remediation",
+                    format!("control plane {name} of {asked} is given up for its health, {going} at once"),
+                );
+            }
+            return;
+        }
+        let asked = number(object("WorkerGroup", "/spec/group").as_deref(), "/spec/replicas").unwrap_or(0);
+        let percent = number(cluster.as_deref(), "/spec/health/maxPercent").unwrap_or(PERCENT);
+        let allowed = (asked * percent / 100).max(1);
+        if going > allowed {
+            self.blame(
+                "remediation",
+                format!(
+                    "{name} is given up for its health: {going} of {asked} workers at once, and {allowed} may"
+                ),
+            );
+        }
+    }
+}
+
+fn is_given_up(machine: &Value) -> bool {
+    is_deleting(machine) && machine.pointer("/record/remediation").is_some_and(|why| !why.is_null())
+}

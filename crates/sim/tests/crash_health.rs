@@ -1,0 +1,58 @@
+//! Ashlar is killed at every outside call and every commit while it replaces a machine that is not well, or empties a host: the
+//! next run ends where it would have ended.
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+mod common;
+
+use std::time::Duration;
+
+use ashlar_engine::Goal;
+use ashlar_sim::{Record, Simulation, fixtures};
+use common::{demo, each, must_run};
+
+/// A cluster that is up, to which something happens; a crash at every `every`-th point until all is well again.
+fn crash_on_the_way(control_planes: u32, workers: u32, every: usize, happens: impl Fn(&Simulation)) {
+    let mut simulation = Simulation::with_pool(1, 4).unwrap();
+    // There are minutes of patience between the actions.
+    simulation.settings_mut().poll_interval = Duration::from_secs(10);
+    simulation.apply(&fixtures::cluster("demo", control_planes, workers)).unwrap();
+    must_run(&simulation, Goal::ClusterReady(demo()));
+    happens(&simulation);
+    simulation.record();
+    must_run(&simulation, Goal::Settled);
+    let records = simulation.take_records();
+    let end = simulation.canonical().unwrap();
+    println!("{} copies on the way", records.len());
+    assert!(records.len() > 20, "nothing changed");
+    let records: Vec<&Record> = records.iter().step_by(every).collect();
+    each(&records, |record| {
+        let next = simulation.resume(record).unwrap();
+        must_run(&next, Goal::Settled);
+        let at = format!("{:?}", record.point);
+        let state = next.world.state();
+        let machines = (control_planes + workers) as usize;
+        assert_eq!(state.clusters[&demo()].nodes.len(), machines, "{at}");
+        assert_eq!(state.etcd_votes(&demo()), (control_planes as usize, control_planes as usize), "{at}");
+        assert_eq!(state.leftover_secrets(&demo()), Vec::<String>::new(), "{at}");
+        drop(state);
+        assert_eq!(next.canonical().unwrap(), end, "{at}");
+    });
+}
+
+fn kubelet_dies(machine: &'static str) -> impl Fn(&Simulation) {
+    move |simulation| {
+        let mut state = simulation.world.state();
+        state.dead_kubelets.insert(machine.to_owned());
+        state.touched();
+    }
+}
+
+#[test]
+fn a_crash_while_a_sick_worker_is_replaced_changes_nothing() {
+    crash_on_the_way(1, 3, 1, kubelet_dies("demo-wkr-2"));
+}
+
+#[test]
+fn a_crash_while_a_sick_control_plane_is_replaced_changes_nothing() {
+    crash_on_the_way(3, 1, 3, kubelet_dies("demo-ctrl-1"));
+}

@@ -1,0 +1,131 @@
+//! The daemon on real libvirt: what goes off or away is brought back, and commands watch it work.
+
+use std::path::Path;
+use std::process::Child;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use super::context::{Context, wait_for};
+use super::identity::{boot_ids, identity};
+
+/// A boot under software emulation, with everything around it.
+const HEAL_DEADLINE: Duration = Duration::from_secs(10 * 60);
+
+/// A daemon that is ended with the check, however that ends.
+struct Daemon(Child);
+
+impl Daemon {
+    fn start(context: &Context, log: &Path) -> Result<Daemon> {
+        let _ = std::fs::remove_file(log);
+        let daemon = Daemon(context.spawn(context.command(&["serve", "--log-format", "json"]), log)?);
+        wait_for("the daemon's first pass", Duration::from_secs(120), || {
+            Ok(std::fs::read_to_string(log)?.contains("the first pass is over"))
+        })?;
+        Ok(daemon)
+    }
+
+    fn signal(&self, signal: Signal) -> Result<()> {
+        Ok(kill(Pid::from_raw(self.0.id().try_into()?), signal)?)
+    }
+
+    /// Asks it to stop, and waits until it has.
+    fn stop(mut self) -> Result<Duration> {
+        let began = Instant::now();
+        self.signal(Signal::SIGTERM)?;
+        let status = self.0.wait()?;
+        ensure!(status.success(), "SIGTERM: the daemon ended with {status}");
+        Ok(began.elapsed())
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        // It may have ended.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+pub(crate) fn heals(context: &mut Context) -> Result<()> {
+    let log = std::env::temp_dir().join(format!("ashlar-e2e-{}-serve.log", std::process::id()));
+    let daemon = Daemon::start(context, &log)?;
+    let evidence = || std::fs::read_to_string(&log).unwrap_or_default();
+    undefined_is_defined(context).with_context(evidence)?;
+    let daemon = cold_reboot(context, daemon, &log).with_context(evidence)?;
+    let took = daemon.stop()?;
+    println!("e2e daemon: ended {:.1} s after SIGTERM", took.as_secs_f64());
+    ensure!(took < Duration::from_secs(60), "it took {took:?} to stop");
+    Ok(())
+}
+
+fn undefined_is_defined(context: &mut Context) -> Result<()> {
+    let worker = format!("{}-wkr-1", context.name);
+    let began = Instant::now();
+    let before = boot_id(context, &worker)?;
+    let uuid = context.on_host(&["virsh", "-q", "-c", "qemu:///system", "domuuid", &worker])?;
+    context.on_host(&["virsh", "-q", "-c", "qemu:///system", "destroy", &worker])?;
+    context.on_host(&["virsh", "-q", "-c", "qemu:///system", "undefine", &worker])?;
+    wait_for("the undefined worker to be defined, started and Ready", HEAL_DEADLINE, || {
+        Ok(boot_id(context, &worker).is_ok_and(|boot| boot != before) && is_ready(context, &worker))
+    })?;
+    let after = context.on_host(&["virsh", "-q", "-c", "qemu:///system", "domuuid", &worker])?;
+    ensure!(uuid == after, "another machine has the worker's name: {uuid} {after}");
+    println!("e2e daemon: undefined by virsh, Ready again after {:.0} s", began.elapsed().as_secs_f64());
+    Ok(())
+}
+
+/// Commands declare and watch: the cluster is stopped and started, and the daemon is killed in the middle of the start.
+fn cold_reboot(context: &mut Context, daemon: Daemon, log: &Path) -> Result<Daemon> {
+    let name = context.name.clone();
+    let (before, boots_before) = (identity(context)?, boot_ids(context)?);
+    ensure!(before.len() == 2, "expected two nodes, got {before:?}");
+    ensure!(before.values().all(|(_, machine_id, key)| !machine_id.is_empty() && key.starts_with("ssh-")));
+    let stopped = context.output(context.command(&["cluster", "stop", &name]))?;
+    let said = String::from_utf8_lossy(&stopped.stderr).into_owned();
+    ensure!(
+        stopped.status.success() && said.contains("the daemon (process"),
+        "cluster stop: {}\n{said}",
+        stopped.status
+    );
+    ensure!(!any_runs(context)?, "domains still run after `cluster stop`");
+
+    let start = std::env::temp_dir().join(format!("ashlar-e2e-{}-watch.log", std::process::id()));
+    let mut watcher = context.spawn(context.command(&["cluster", "start", &name]), &start)?;
+    wait_for("a domain that the daemon started", Duration::from_secs(120), || any_runs(context))?;
+    daemon.signal(Signal::SIGKILL)?;
+    drop(daemon);
+    ensure!(watcher.wait()?.code() == Some(1), "a command whose daemon was killed does not say so");
+    let daemon = Daemon::start(context, log)?;
+    let started = context.output(context.command(&["cluster", "start", &name]))?;
+    let said = String::from_utf8_lossy(&started.stderr).into_owned();
+    ensure!(started.status.success(), "cluster start: {}\n{said}", started.status);
+    for node in before.keys() {
+        wait_for("node Ready after the reboot", HEAL_DEADLINE, || Ok(is_ready(context, node)))?;
+    }
+    let (after, boots_after) = (identity(context)?, boot_ids(context)?);
+    ensure!(before == after, "not the same after a cold reboot:\nbefore {before:?}\nafter  {after:?}");
+    ensure!(
+        boots_before.iter().all(|boot| !boots_after.contains(boot)),
+        "a node was not rebooted: {boots_before:?} {boots_after:?}"
+    );
+    let domains = context.domains()?;
+    ensure!(domains.len() == 2, "something was doubled: {domains:?}");
+    Ok(daemon)
+}
+
+fn any_runs(context: &mut Context) -> Result<bool> {
+    let running = context.on_host(&["virsh", "-q", "-c", "qemu:///system", "list", "--name"])?;
+    Ok(!running.trim().is_empty())
+}
+
+fn boot_id(context: &mut Context, machine: &str) -> Result<String> {
+    context.ok(context.command(&["ssh", machine, "--", "cat", "/proc/sys/kernel/random/boot_id"]))
+}
+
+fn is_ready(context: &mut Context, node: &str) -> bool {
+    let path = r#"jsonpath={.status.conditions[?(@.type=="Ready")].status}"#;
+    context.kubectl(&["get", "node", node, "-o", path]).is_ok_and(|ready| ready.trim() == "True")
+}
