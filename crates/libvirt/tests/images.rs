@@ -151,7 +151,9 @@ fn an_upload_that_was_cut_goes_on_and_a_damaged_chunk_comes_anew() {
         assert!(upload.is_whole().await);
         let allocated = upload.allocated().await;
         println!("{} MiB of {} MiB are allocated on the host", allocated >> 20, SIZE >> 20);
-        assert!(allocated <= SIZE - CHUNK, "the hole was filled: {allocated}");
+        // Chunks 0, 1 and 3, and what the file system needs to say where they lie: ext4 counts a block of extents, if
+        // the file is in more than four pieces, as the file's.
+        assert!(allocated <= SIZE - CHUNK + CHUNK / 16, "the hole was filled: {allocated}");
 
         // Damage is found in its chunk, and only that one comes anew.
         let damage = format!("printf damaged | dd of={path} bs=1 seek=1000 conv=notrunc status=none");
