@@ -33,16 +33,18 @@ impl<'a> Belongings<'a> {
         }
     }
 
-    /// Whether the step takes away an image file that nobody needs: done along the way by every run that changes
-    /// hosts, though no run waits for it.
+    /// Whether the step takes away an image file that nobody needs, or a leftover: done along the way by every run that
+    /// changes hosts, though no run waits for it.
     pub(crate) fn is_tidying(&self, step: &Step) -> bool {
         matches!(self.scope, Scope::Cluster(_))
-            && matches!(&step.action, Some(Action::DeleteVolume { volume }) if self.is_image_file(volume))
+            && matches!(&step.action, Some(Action::DeleteVolume { volume }) if self.is_nobodys(volume))
     }
 
-    fn is_image_file(&self, volume: &NamespacedName) -> bool {
-        let volume = self.snapshot.volumes.get(volume);
-        volume.is_some_and(|volume| matches!(volume.spec.content, VolumeContent::ImageFile { .. }))
+    fn is_nobodys(&self, volume: &NamespacedName) -> bool {
+        self.snapshot.volumes.get(volume).is_some_and(|volume| match volume.spec.content {
+            VolumeContent::ImageFile { .. } | VolumeContent::Leftover { .. } => true,
+            VolumeContent::MachineDisk { .. } => false,
+        })
     }
 
     fn concerns(&self, network: &str) -> bool {
@@ -77,12 +79,17 @@ impl<'a> Belongings<'a> {
             Scope::Cluster(wanted) => wanted,
             Scope::Hosts | Scope::StoreOnly => return false,
         };
-        let is_about_image_file = |decision: &Decision| {
-            let object = decision.object_ref();
-            object.kind == Kind::Volume && self.is_image_file(&object.key())
+        let is_about_nobodys = |decision: &Decision| match decision {
+            Decision::Create(Object::Volume(volume)) => {
+                matches!(volume.spec.content, VolumeContent::Leftover { .. })
+            }
+            other => {
+                let object = other.object_ref();
+                object.kind == Kind::Volume && self.is_nobodys(&object.key())
+            }
         };
-        // What came of the use of image files, and nothing else.
-        if decisions.iter().all(is_about_image_file) {
+        // What came of the use of image files, and of leftovers, and nothing else.
+        if decisions.iter().all(is_about_nobodys) {
             return true;
         }
         let is_wanted = |namespace: &str, name: &str| wanted.namespace == namespace && wanted.name == name;
@@ -124,7 +131,7 @@ impl<'a> Belongings<'a> {
             .filter_map(|decision| match decision {
                 Decision::Create(Object::Volume(volume)) => match volume.spec.content {
                     VolumeContent::ImageFile { .. } => Some((volume.metadata.name.as_str(), decision)),
-                    VolumeContent::MachineDisk { .. } => None,
+                    VolumeContent::MachineDisk { .. } | VolumeContent::Leftover { .. } => None,
                 },
                 _ => None,
             })
@@ -190,7 +197,7 @@ impl<'a> Belongings<'a> {
         let machine = match object.kind {
             Kind::Volume => match &self.snapshot.volumes.get(&object.key())?.spec.content {
                 VolumeContent::MachineDisk { machine, .. } => machine,
-                VolumeContent::ImageFile { .. } => return None,
+                VolumeContent::ImageFile { .. } | VolumeContent::Leftover { .. } => return None,
             },
             Kind::Secret => match &self.snapshot.secrets.get(&object.key())?.purpose {
                 SecretPurpose::JoinToken { machine } | SecretPurpose::MachineSshHostKey { machine } => {
@@ -226,6 +233,7 @@ impl<'a> Belongings<'a> {
                     VolumeContent::MachineDisk { machine, .. } => {
                         self.cluster_of_machine(&in_namespace(machine)).map(|cluster| vec![cluster])
                     }
+                    VolumeContent::Leftover { .. } => Some(Vec::new()),
                 }
             }
             Kind::Secret => match &self.snapshot.secrets.get(&key)?.purpose {

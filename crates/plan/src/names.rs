@@ -50,6 +50,18 @@ pub fn machine_volume_file(machine: &str, role: MachineVolumeRole, uuid: Uuid) -
     format!("ashlar-{machine}-{}-{uuid}.{ending}", role.serial())
 }
 
+/// The name of a file that takes the place of another one: the same with another UUID.
+pub fn another_file(file: &str, uuid: Uuid) -> String {
+    let (stem, ending) = file.rsplit_once('.').unwrap_or((file, "raw"));
+    let stem = stem.len().checked_sub(uuid.hyphenated().to_string().len() + 1).map_or(stem, |at| &stem[..at]);
+    format!("{stem}-{uuid}.{ending}")
+}
+
+/// Volume object of a file that a call without an answer may still make.
+pub fn leftover(file: &str) -> NamespacedName {
+    NamespacedName::new(SYSTEM_NAMESPACE, format!("left-{}", file.replace('.', "-")))
+}
+
 fn part_name(part: ImagePart) -> &'static str {
     match part {
         ImagePart::Disk => "disk",

@@ -27,6 +27,9 @@ const LEARNER_S: i64 = 10;
 const VOTER_S: i64 = 16;
 /// The phase of first boot in which that happens.
 const ETCD_JOIN: &str = "kubeadm-etcd-join";
+/// The phase of a kernel that panics, and the reason of one that does so only once.
+const KERNEL: &str = "kernel";
+const ONCE: &str = "once";
 /// On a slow disk everything takes so many times as long.
 const SLOW_DISK: i64 = 4;
 /// Seconds that a guest takes to power off.
@@ -287,7 +290,11 @@ fn run_guest(state: &mut State, host: &str, uuid: Uuid) {
     let mut guest = domain.guest.clone();
     let mut said = Vec::new();
     let mut event = None;
+    let panics = guest.stage == Stage::Kernel && failing.as_ref().is_some_and(|(phase, _)| phase == KERNEL);
     match guest.stage {
+        Stage::Kernel if panics => {
+            said.push("[    1.665999] Kernel panic - not syncing: it was made to".to_owned());
+        }
         Stage::Firmware if up_s >= 1 => {
             guest.stage = Stage::Kernel;
             said.push("[    0.000000] Linux version 6.12 (simulated)".to_owned());
@@ -383,9 +390,24 @@ fn run_guest(state: &mut State, host: &str, uuid: Uuid) {
         domain.guest = guest;
         domain.console.extend(said.iter().flat_map(|line| format!("{line}\r\n").into_bytes()));
     }
+    if panics {
+        panic(state, host, uuid, &machine.metadata.name);
+    }
     if let Some(reached) = event {
         reach(state, &machine, &cluster, seed.as_ref(), reached);
     }
+}
+
+/// What libvirt does with a domain whose panic device was told of a panic: `on_crash` says `destroy`.
+fn panic(state: &mut State, host: &str, uuid: Uuid, machine: &str) {
+    if state.failing_boots.get(machine).is_some_and(|(_, reason)| reason == ONCE) {
+        state.failing_boots.remove(machine);
+    }
+    if let Some(domain) = state.hosts.get_mut(host).and_then(|host| host.domains.get_mut(&uuid)) {
+        domain.power_off();
+    }
+    state.touched_by_hand(host, uuid);
+    state.note(format!("{host}: the kernel of {machine} panicked"));
 }
 
 /// kubeadm joins only clusters of its own minor version.

@@ -74,6 +74,12 @@ pub enum VolumeContent {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         backing: Option<String>,
     },
+    /// A file that a call without an answer may still make, or that was half made under a name that is not used any
+    /// more. It is deleted whenever it is seen, and forgotten a day after.
+    Leftover {
+        /// The volume whose file it was or might have been, as `namespace/name`.
+        of: String,
+    },
 }
 
 /// Files of an image.
@@ -114,6 +120,13 @@ pub struct VolumeRecord {
     /// A seed's content was overwritten.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub wiped: bool,
+    /// A call that makes its file had no answer: it may still take effect, when nobody waits for it any more.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unanswered: bool,
+    /// Its file was found half made, before its first use: it gets another name, since a late call may still make or
+    /// delete what has this one.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub half_made: bool,
 }
 
 /// What was last seen.

@@ -35,7 +35,7 @@ pub(super) async fn fill(job: Job<'_>, name: &NamespacedName) -> Outcome {
             job.call_within(limit, &what, call).await?;
             record(job, volume, |volume| !std::mem::replace(&mut volume.record.filled, true)).await
         }
-        VolumeContent::MachineDisk { .. } => {
+        VolumeContent::MachineDisk { .. } | VolumeContent::Leftover { .. } => {
             Err(Failure::NotNow(format!("volume {name} is no seed and no image: nothing fills it")))
         }
     }

@@ -70,7 +70,7 @@ async fn check_length(job: Job<'_>, host: &HostTarget, path: &Path, size_bytes: 
     })
 }
 
-/// What the volume holds. A file that has another size than its content is no half of an upload: it is made anew.
+/// What the volume holds. A file that has another size than its content is no half of an upload: another one is made.
 async fn on_host(
     job: Job<'_>,
     host: &HostTarget,
@@ -89,9 +89,9 @@ async fn on_host(
     if chunks.size_bytes == size_bytes {
         return Ok(OnHost::Written(chunks));
     }
-    volume::remove_file(job, host, volume).await?;
+    volume::give_up_file(job, volume).await?;
     Err(Failure::NotNow(format!(
-        "{path} on {} has {} bytes and should have {size_bytes}: it is made anew",
+        "{path} on {} has {} bytes and should have {size_bytes}: another file is made in its place",
         host.name, chunks.size_bytes
     )))
 }

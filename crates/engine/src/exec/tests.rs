@@ -150,7 +150,7 @@ fn a_local_image_that_is_short_or_gone_is_named() {
 #[test]
 fn a_volume_that_is_there_is_taken_as_made_unless_it_is_half_made() {
     let fake = Fake::default();
-    let (_, engine) = fake.engine();
+    let (store, engine) = fake.engine();
     put(&engine, everything("/images", b"kernel"));
     let create = || Action::CreateVolume { volume: name("demo-ctrl-1-etcd") };
     let file = "demo-ctrl-1-etcd.raw".to_owned();
@@ -162,7 +162,10 @@ fn a_volume_that_is_there_is_taken_as_made_unless_it_is_half_made() {
     fake.state().volumes.insert(file.clone(), (17, String::new()));
     let told = reason(take(&engine, create()));
     assert!(told.contains("half made"), "{told}");
-    assert_eq!(fake.state().calls, ["delete demo-ctrl-1-etcd.raw"]);
+    // Not under the same name: the plan gives it another one. Whatever is late finds the old file, or none.
+    assert!(fake.state().calls.is_empty(), "{:?}", fake.state().calls);
+    let volume = stored(&store, Kind::Volume, "default", "demo-ctrl-1-etcd");
+    assert_eq!(volume["record"], serde_json::json!({"halfMade": true}));
 
     // Once its machine was started it may hold data.
     let mut started = machine();

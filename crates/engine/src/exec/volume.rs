@@ -23,12 +23,18 @@ pub(super) async fn create(job: Job<'_>, name: &NamespacedName) -> Outcome {
         Err(Failure::Effect(EffectError { kind: EffectErrorKind::AlreadyExists, .. })) => {
             settle_existing(job, &host, volume, &wanted).await
         }
+        Err(failure @ Failure::Effect(EffectError { kind: EffectErrorKind::Unreachable, .. })) => {
+            // It may take effect when nobody waits for it any more, even after the volume is gone.
+            record(job, volume, |volume| !std::mem::replace(&mut volume.record.unanswered, true)).await?;
+            Err(failure)
+        }
         other => other,
     }
 }
 
 /// A file of our random name is ours: a call of an earlier run took effect after all. It stays if it has the size that
-/// it should have; if not, that call was cut off in the middle, and it is made anew, unless its content counts already.
+/// it should have; if not, that call was cut off in the middle, and another file is made in its place, unless its
+/// content counts already. Not under the same name: a call that deletes it and is late would delete the new one.
 async fn settle_existing(job: Job<'_>, host: &HostTarget, volume: &Volume, wanted: &VolumeCreate) -> Outcome {
     let Some(seen) = owned::volume(job, host, volume).await? else {
         return Err(Failure::NotNow(format!("volume {} comes and goes", volume.key())));
@@ -48,14 +54,14 @@ async fn settle_existing(job: Job<'_>, host: &HostTarget, volume: &Volume, wante
             ),
         });
     }
-    remove_file(job, host, volume).await?;
-    Err(Failure::NotNow(format!("volume {} was half made and is made anew", volume.key())))
+    give_up_file(job, volume).await?;
+    Err(Failure::NotNow(format!("volume {} was half made: another file is made in its place", volume.key())))
 }
 
 /// Whether the volume's machine ever ran.
 fn was_started(job: Job<'_>, volume: &Volume) -> bool {
     match &volume.spec.content {
-        VolumeContent::ImageFile { .. } => false,
+        VolumeContent::ImageFile { .. } | VolumeContent::Leftover { .. } => false,
         VolumeContent::MachineDisk { machine, .. } => job
             .snapshot
             .machines
@@ -70,6 +76,9 @@ fn wanted(job: Job<'_>, volume: &Volume) -> Result<VolumeCreate, Failure> {
         // Whatever its format, the file arrives as it is, by upload: it is made raw and of exactly its size.
         VolumeContent::ImageFile { size_bytes, .. } => (VolumeFormat::Raw, *size_bytes, None),
         VolumeContent::MachineDisk { backing, .. } => (spec.format, spec.capacity.bytes(), backing.as_ref()),
+        VolumeContent::Leftover { .. } => {
+            return Err(Failure::NotNow(format!("volume {} is only to be deleted", volume.key())));
+        }
     };
     let backing_path = match backing {
         None => None,
@@ -127,15 +136,20 @@ async fn refuse_wanted_again(job: Job<'_>, volume: &Volume) -> Outcome {
     refuse_used(&snapshot, volume, None)
 }
 
-pub(super) async fn remove_file(job: Job<'_>, host: &HostTarget, volume: &Volume) -> Outcome {
+/// Records that another file is to be made in the place of this one, which is not used yet and never will be.
+pub(super) async fn give_up_file(job: Job<'_>, volume: &Volume) -> Outcome {
+    record(job, volume, |volume| !std::mem::replace(&mut volume.record.half_made, true)).await
+}
+
+async fn remove_file(job: Job<'_>, host: &HostTarget, volume: &Volume) -> Outcome {
     let what = format!("deleting volume {} on {}", volume.spec.file_name, host.name);
     let spec = &volume.spec;
     let call = job.engine.world.hypervisor.delete_volume(host, spec.pool_uuid, &spec.file_name);
     fine_if_gone(job.call(&what, call).await)
 }
 
-/// Before its first use: a file whose making was cut off has another size than it should have, and is taken away, so
-/// that the next pass makes it anew.
+/// Before its first use: a file whose making was cut off has another size than it should have, and another one takes its
+/// place.
 pub(super) async fn refuse_half_made(job: Job<'_>, host: &HostTarget, volume: &Volume) -> Outcome {
     let wanted = wanted(job, volume)?;
     match owned::volume(job, host, volume).await? {

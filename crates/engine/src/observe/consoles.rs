@@ -95,7 +95,10 @@ impl Engine {
                 break;
             }
         }
-        let phase = console.progress.phase().to_string();
+        let mut phase = console.progress.phase().to_string();
+        if console.progress.kernel_panics() > 0 && !console.progress.is_ready() {
+            phase.push_str(", after a kernel panic");
+        }
         if phase != console.phase_told {
             console.phase_told.clone_from(&phase);
             self.sink.event(&EngineEvent::MachinePhase { machine: machine.key(), phase: phase.clone() });

@@ -217,13 +217,27 @@ fn a_failed_phase_keeps_its_log_and_says_what_to_do() {
 }
 
 #[test]
-fn a_kernel_panic_is_a_failure_with_the_last_lines() {
-    let progress = fed(
-        "VFS: Unable to mount root\n[    9.1] Kernel panic - not syncing: VFS: no root\nASHLAR-BOOT initrd\n",
-    );
+fn a_second_kernel_panic_is_a_failure_with_the_last_lines() {
+    let panic =
+        "VFS: Unable to mount root\n[    9.1] Kernel panic - not syncing: VFS: no root\nASHLAR-BOOT initrd\n";
+    let mut progress = fed(panic);
+    assert_eq!(progress.failure(), None, "it is started again");
+    assert_eq!(progress.kernel_panics(), 1);
+    progress.feed(panic.as_bytes());
     let failure = progress.failure().unwrap();
     assert_eq!(failure.reason, "kernel-panic");
-    assert_eq!(failure.log_lines.len(), 2);
+    assert!(failure.log_lines.last().unwrap().contains("Kernel panic"));
+    assert!(progress.advice().unwrap().contains("started anew"));
+}
+
+#[test]
+fn a_node_that_panicked_once_becomes_ready() {
+    let progress = fed(
+        "[    1.6] Kernel panic - not syncing: Fatal exception in interrupt\n[    0.0] Linux version 6.12\n\
+         ASHLAR-PHASE ready ok 20\n",
+    );
+    assert!(progress.is_ready());
+    assert_eq!((progress.failure(), progress.kernel_panics()), (None, 1));
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use ashlar_api::*;
 
-use super::Findings;
+use super::{Findings, leftovers};
 use crate::{Decision, MAX_COMMIT_WRITES, Plan, Snapshot};
 
 pub(super) fn check(snapshot: &Snapshot, plan: &Plan, findings: &mut Findings) {
@@ -52,6 +52,7 @@ pub(super) fn check(snapshot: &Snapshot, plan: &Plan, findings: &mut Findings) {
                 Decision::Update(Object::Volume(changed)) => {
                     if let Some(read) = snapshot.volumes.get(&changed.key())
                         && read.spec != changed.spec
+                        && !leftovers::is_made_anew(read, changed)
                     {
                         findings.add(
                             "VolumeIsFixed",

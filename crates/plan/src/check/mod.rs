@@ -6,6 +6,7 @@ mod commits;
 mod destruction;
 mod drain;
 mod image_files;
+mod leftovers;
 mod preconditions;
 mod projected;
 mod quorum;
@@ -52,6 +53,7 @@ pub fn check(snapshot: &Snapshot, plan: &Plan) -> Vec<Violation> {
     destruction::check(snapshot, plan, &projected, &mut findings);
     drain::check(snapshot, plan, &projected, &mut findings);
     image_files::check(plan, &projected, &mut findings);
+    leftovers::check(snapshot, plan, &projected, &mut findings);
     preconditions::check(snapshot, plan, &projected, &mut findings);
     quorum::check(snapshot, plan, &projected, &mut findings);
     remediation::check(snapshot, plan, &projected, &mut findings);

@@ -92,7 +92,7 @@ impl<'p> Projected<'p> {
             VolumeContent::MachineDisk { machine, .. } => {
                 self.machines.get(&NamespacedName::new(&volume.metadata.namespace, machine))
             }
-            VolumeContent::ImageFile { .. } => None,
+            VolumeContent::ImageFile { .. } | VolumeContent::Leftover { .. } => None,
         }
     }
 }

@@ -70,7 +70,8 @@ fn machine_of(action: &Action, projected: &Projected<'_>) -> Option<NamespacedNa
         Action::MoveEtcdLeader { to, .. } => Some(to.clone()),
         Action::DeleteVolume { volume } => match &projected.volumes.get(volume)?.spec.content {
             VolumeContent::MachineDisk { role: MachineVolumeRole::Seed, .. }
-            | VolumeContent::ImageFile { .. } => None,
+            | VolumeContent::ImageFile { .. }
+            | VolumeContent::Leftover { .. } => None,
             VolumeContent::MachineDisk { machine, .. } => {
                 Some(NamespacedName::new(&volume.namespace, machine))
             }

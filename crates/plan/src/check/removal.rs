@@ -183,7 +183,10 @@ fn remove(snapshot: &Snapshot, projected: &Projected<'_>, object: &ObjectRef, fi
                     .is_some_and(|pool| !pool.volumes.contains_key(&volume.spec.file_name)),
                 _ => false,
             };
-            if !absent && Guard::SeenGone.stands() {
+            // A host that is not ours any more shows nothing.
+            let given_up = matches!(volume.spec.content, VolumeContent::Leftover { .. })
+                && !snapshot.hosts.contains_key(&volume.spec.host);
+            if !absent && !given_up && Guard::SeenGone.stands() {
                 findings.add("Removal", object, "its file was not seen to be gone");
             }
         }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use ashlar_api::*;
 
-use super::Findings;
+use super::{Findings, leftovers};
 use crate::{Decision, Guard, Plan, Snapshot};
 
 #[derive(Default)]
@@ -48,7 +48,11 @@ pub(super) fn check(snapshot: &Snapshot, plan: &Plan, findings: &mut Findings) {
                     findings.add("ProviderId", &new.object_ref(), "its provider id does not name it");
                 }
             }
-            Decision::Create(Object::Volume(new)) => volume(new, &mut holders, findings),
+            // The volume that gives its file up is in the snapshot: rule `Leftover`.
+            Decision::Create(Object::Volume(new)) if leftovers::is_leftover(new) => {}
+            Decision::Create(Object::Volume(volume)) | Decision::Update(Object::Volume(volume)) => {
+                self::volume(volume, &mut holders, findings);
+            }
             Decision::Update(Object::Cluster(changed)) => {
                 cluster(snapshot, changed, &mut holders, findings);
                 endpoint(snapshot, changed, findings);

@@ -215,6 +215,7 @@ pub(super) fn forget_lost_files(draft: &mut Draft<'_>) {
         .filter(|volume| volume.record.filled && !volume.record.wiped && !volume.metadata.is_deleting())
         .filter(|volume| match &volume.spec.content {
             VolumeContent::ImageFile { .. } => true,
+            VolumeContent::Leftover { .. } => false,
             VolumeContent::MachineDisk { machine, role, .. } => {
                 let key = NamespacedName::new(&volume.metadata.namespace, machine);
                 *role == MachineVolumeRole::Seed

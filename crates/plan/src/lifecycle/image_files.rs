@@ -6,6 +6,7 @@ use ashlar_api::*;
 use jiff::SignedDuration;
 
 use super::facts::is_seen_absent;
+use super::leftovers;
 use crate::Snapshot;
 use crate::draft::{Draft, Unit};
 
@@ -102,8 +103,7 @@ pub(super) fn remove(draft: &mut Draft<'_>) {
     draft.end_commit();
     for volume in gone {
         let mut unit = Unit::default();
-        unit.remove(volume.object_ref(), &volume.metadata.resource_version);
-        draft.volumes.remove(&volume.key());
+        leftovers::remove(draft, &mut unit, volume);
         draft.commit(unit);
     }
     draft.end_commit();

@@ -8,6 +8,7 @@ mod facts;
 mod groups;
 mod image_files;
 mod in_place;
+mod leftovers;
 mod notices;
 mod remediation;
 mod removal;
@@ -26,6 +27,7 @@ use crate::{Ids, PlanError};
 
 pub use create::CLUSTER_LABEL;
 pub(crate) use image_files::in_use as image_files_in_use;
+pub(crate) use leftovers::REMEMBERED as LEFTOVERS_REMEMBERED;
 pub(crate) use removal::node_may_be_left;
 
 /// What has been given out, with the claims of this plan.
@@ -48,6 +50,8 @@ pub(crate) fn decide(draft: &mut Draft<'_>, ids: &mut dyn Ids) -> Result<(), Pla
     facts::record(draft);
     ailments::record(draft);
     facts::forget_lost_files(draft);
+    leftovers::rename_half_made(draft, ids);
+    leftovers::forget(draft);
     removal::cascade(draft);
     removal::remove(draft);
     groups::note_orphans(draft);

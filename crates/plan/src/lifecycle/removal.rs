@@ -7,7 +7,7 @@ use ashlar_api::own_network::is_network_of;
 use ashlar_api::*;
 
 use super::facts::is_seen_absent;
-use super::image_files;
+use super::{image_files, leftovers};
 use crate::draft::{Draft, Unit, cluster_of};
 use crate::etcd::{self, Etcd};
 use crate::{ClusterSeen, Guard, HostSeen, names, network};
@@ -161,8 +161,7 @@ fn remove_machine(draft: &mut Draft<'_>, machine: &Machine) {
             continue;
         }
         if volume.metadata.is_deleting() && is_seen_absent(draft, volume) {
-            unit.remove(volume.object_ref(), &volume.metadata.resource_version);
-            draft.volumes.remove(&key);
+            leftovers::remove(draft, &mut unit, volume);
         } else {
             left = true;
         }
@@ -232,8 +231,7 @@ fn remove_first_boot(draft: &mut Draft<'_>, machine: &Machine) {
             && is_seen_absent(draft, volume)
             && !is_medium(draft, machine, volume)
         {
-            unit.remove(volume.object_ref(), &volume.metadata.resource_version);
-            draft.volumes.remove(&key);
+            leftovers::remove(draft, &mut unit, volume);
         }
     }
     let secret = names::join_secret(&machine.key());
@@ -265,7 +263,7 @@ fn remove_orphan_volumes(draft: &mut Draft<'_>) {
         .values()
         .filter(|volume| volume.metadata.is_deleting())
         .filter(|volume| match &volume.spec.content {
-            VolumeContent::ImageFile { .. } => false,
+            VolumeContent::ImageFile { .. } | VolumeContent::Leftover { .. } => false,
             VolumeContent::MachineDisk { machine, .. } => !draft
                 .snapshot
                 .machines
@@ -275,8 +273,7 @@ fn remove_orphan_volumes(draft: &mut Draft<'_>) {
         .collect();
     for volume in gone {
         let mut unit = Unit::default();
-        unit.remove(volume.object_ref(), &volume.metadata.resource_version);
-        draft.volumes.remove(&volume.key());
+        leftovers::remove(draft, &mut unit, volume);
         draft.commit(unit);
     }
 }

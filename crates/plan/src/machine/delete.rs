@@ -131,7 +131,7 @@ fn disk(view: &HostView<'_>, volume: &Volume, machine: &Machine, chain: &mut Cha
     }
     let role = match &volume.spec.content {
         VolumeContent::MachineDisk { role, .. } => *role,
-        VolumeContent::ImageFile { .. } => return,
+        VolumeContent::ImageFile { .. } | VolumeContent::Leftover { .. } => return,
     };
     delete_volume(volume, role, chain);
 }

@@ -79,10 +79,23 @@ fn machine_steps(context: &ClusterContext<'_>, hosts: &HostViews<'_>, machine: &
 fn orphan_volumes(draft: &Draft<'_>, hosts: &HostViews<'_>) -> Vec<Step> {
     let mut steps = Vec::new();
     for volume in draft.volumes.values().filter(|volume| volume.metadata.is_deleting()) {
-        let VolumeContent::MachineDisk { machine, .. } = &volume.spec.content else { continue };
-        if draft.machines.contains(&NamespacedName::new(&volume.metadata.namespace, machine)) {
-            continue;
-        }
+        let why = match &volume.spec.content {
+            VolumeContent::ImageFile { .. } => continue,
+            VolumeContent::MachineDisk { machine, .. } => {
+                if draft.machines.contains(&NamespacedName::new(&volume.metadata.namespace, machine)) {
+                    continue;
+                }
+                "its machine is gone".to_owned()
+            }
+            // Nothing waits for what may never be there.
+            VolumeContent::Leftover { of } => {
+                if !hosts.get(&volume.spec.host).is_ok_and(|view| matches!(view.volume(volume), Ok(Some(_))))
+                {
+                    continue;
+                }
+                format!("a call about volume {of} took effect after nobody waited for it any more")
+            }
+        };
         let mut chain = Chain::new(volume.object_ref(), &volume.spec.host);
         match hosts.get(&volume.spec.host).and_then(|view| {
             view.unused_by_others(volume, uuid::Uuid::nil())?;
@@ -94,7 +107,7 @@ fn orphan_volumes(draft: &Draft<'_>, hosts: &HostViews<'_>) -> Vec<Step> {
         }
         chain.push(
             Action::DeleteVolume { volume: volume.key() },
-            format!("delete {}: its machine is gone", volume.spec.path()),
+            format!("delete {}: {why}", volume.spec.path()),
         );
         steps.extend(chain.finish());
     }

@@ -14,7 +14,9 @@ const POLL: &str = "poll 10s";
 pub(super) const MEND: &str = "mend";
 
 /// Phases in which a first boot may end badly, with what the console calls the reason.
-const PHASES: [(&str, &str); 8] = [
+const PHASES: [(&str, &str); 10] = [
+    ("kernel", "once"),
+    ("kernel", "always"),
     ("node-setup", "disk"),
     ("keepalived", "script"),
     ("kubeadm-preflight", "kubeadm"),

@@ -337,8 +337,10 @@ impl<'a> Row<'a> for VolumeRow<'a> {
                 format!("machine/{machine} ({})", role.serial()),
                 *role == ashlar_api::MachineVolumeRole::Seed,
             ),
+            VolumeContent::Leftover { of } => (format!("left by {of}"), false),
         };
         let state = match () {
+            () if matches!(self.spec.content, VolumeContent::Leftover { .. }) => "Watched",
             () if self.metadata.deletion_timestamp.is_some() => "Deleting",
             () if self.record.wiped => "Wiped",
             () if self.record.filled => "Filled",

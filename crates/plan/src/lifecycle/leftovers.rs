@@ -1,0 +1,94 @@
+//! Files that may be left by calls without an answer.
+//!
+//! A call that got no answer may take effect minutes later: on a hung storage pool, or on a host that was frozen. Until
+//! then its file name is not free. What is made anew gets another name, and a name that such a call may still make a
+//! file of is remembered for a day after its volume is gone: a file that is seen under it is deleted.
+
+use ashlar_api::*;
+use jiff::SignedDuration;
+
+use super::facts::is_seen_absent;
+use crate::draft::{Draft, Unit};
+use crate::{Ids, names};
+
+/// How long a leftover is remembered after it was recorded: no call is under way for so long.
+pub(crate) const REMEMBERED: SignedDuration = SignedDuration::from_hours(24);
+
+/// Gives volumes whose file was found half made another file.
+pub(super) fn rename_half_made(draft: &mut Draft<'_>, ids: &mut dyn Ids) {
+    let half_made: Vec<Volume> = draft
+        .snapshot
+        .volumes
+        .values()
+        .filter(|volume| volume.record.half_made && !volume.metadata.is_deleting())
+        .cloned()
+        .collect();
+    for mut volume in half_made {
+        let mut unit = Unit::default();
+        let left = leftover(draft, &volume, ids.uuid(&format!("leftover/{}", volume.spec.file_name)));
+        let id = ids.uuid(&format!("volume/{}/{}/again", volume.key(), volume.spec.file_name));
+        volume.spec.file_name = names::another_file(&volume.spec.file_name, id);
+        volume.record = VolumeRecord { unused_since: volume.record.unused_since, ..VolumeRecord::default() };
+        unit.create(left.clone());
+        draft.volumes.insert(left.key(), left);
+        unit.update(volume.clone());
+        draft.volumes.insert(volume.key(), volume);
+        draft.commit(unit);
+    }
+}
+
+/// Takes a volume out of the store. What a call may still make of it is remembered.
+pub(super) fn remove(draft: &mut Draft<'_>, unit: &mut Unit, volume: &Volume) {
+    unit.remove(volume.object_ref(), &volume.metadata.resource_version);
+    draft.volumes.remove(&volume.key());
+    if volume.record.unanswered
+        && let Some(uid) = volume.metadata.uid
+    {
+        // The same file, and for who looks the same thing: it keeps the identity of what it was.
+        let left = leftover(draft, volume, uid);
+        unit.create(left.clone());
+        draft.volumes.insert(left.key(), left);
+    }
+}
+
+fn leftover(draft: &Draft<'_>, volume: &Volume, uid: uuid::Uuid) -> Volume {
+    let key = names::leftover(&volume.spec.file_name);
+    let spec = VolumeSpec {
+        // It is given no room: what is not there takes none, and what is seen goes.
+        capacity: Mebibytes(0),
+        content: VolumeContent::Leftover { of: volume.key().to_string() },
+        reclaim: ReclaimPolicy::Delete,
+        ..volume.spec.clone()
+    };
+    let mut left = Volume::new(&key.name, spec);
+    left.metadata = crate::draft::new_metadata(&key, uid, draft.snapshot.now, None);
+    left.metadata.deletion_timestamp = Some(draft.snapshot.now);
+    left
+}
+
+/// Forgets leftovers that no call can make any more, and those of hosts that are not ours any more.
+pub(super) fn forget(draft: &mut Draft<'_>) {
+    let snapshot = draft.snapshot;
+    let over: Vec<&Volume> = snapshot
+        .volumes
+        .values()
+        .filter(|volume| matches!(volume.spec.content, VolumeContent::Leftover { .. }))
+        .filter(|volume| {
+            let since = volume.metadata.deletion_timestamp;
+            let is_old = since.is_none_or(|since| snapshot.now.duration_since(since) >= REMEMBERED);
+            !snapshot.hosts.contains_key(&volume.spec.host) || is_old && is_seen_absent(draft, volume)
+        })
+        .collect();
+    if over.is_empty() {
+        return;
+    }
+    // Nobody's: committed by itself, whichever cluster a run is for.
+    draft.end_commit();
+    for volume in over {
+        let mut unit = Unit::default();
+        unit.remove(volume.object_ref(), &volume.metadata.resource_version);
+        draft.volumes.remove(&volume.key());
+        draft.commit(unit);
+    }
+    draft.end_commit();
+}
