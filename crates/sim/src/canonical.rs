@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use crate::{SimHost, Simulation, SimulationError};
 
 /// Fields that differ from run to run: random, times, or counters of attempts.
-const VOLATILE: [&str; 19] = [
+const VOLATILE: [&str; 20] = [
     "uid",
     "uuid",
     "creationTimestamp",
@@ -27,18 +27,19 @@ const VOLATILE: [&str; 19] = [
     "mac",
     "bridge",
     "annotations",
+    "unanswered",
 ];
 
 impl Simulation {
     /// World and store, comparable between runs: UUIDs, times, MAC addresses and counters of attempts are taken out,
-    /// and Events, which tell the story and not the end.
+    /// and Events, which tell the story and not the end; so does what is remembered of calls without an answer.
     ///
     /// # Errors
     /// The store cannot be read.
     pub fn canonical(&self) -> Result<String, SimulationError> {
         let mut store = Map::new();
         for (key, value) in self.stored()? {
-            if !key.starts_with("Event/") {
+            if !key.starts_with("Event/") && !is_leftover(&value) {
                 store.insert(key, scrub(value));
             }
         }
@@ -62,6 +63,10 @@ impl Simulation {
         let all = json!({"store": store, "hosts": hosts, "clusters": clusters});
         serde_json::to_string_pretty(&all).map_err(|error| SimulationError(error.to_string()))
     }
+}
+
+fn is_leftover(object: &Value) -> bool {
+    object["spec"]["content"]["type"] == "leftover"
 }
 
 fn host_value(host: &SimHost) -> Value {
@@ -121,6 +126,8 @@ fn scrub(value: Value) -> Value {
                 .into_iter()
                 .filter(|(name, _)| !VOLATILE.contains(&name.as_str()))
                 .map(|(name, value)| (name, scrub(value)))
+                // A record that held nothing else is as good as none.
+                .filter(|(name, value)| name != "record" || value.as_object().is_none_or(|it| !it.is_empty()))
                 .collect();
             sorted.into_iter().collect()
         }
