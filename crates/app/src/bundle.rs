@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::Write as _;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use ashlar_api::{Kind, NamespacedName, Object};
 use ashlar_engine::Scope;
@@ -20,6 +20,36 @@ use crate::wiring::{Reach, Session};
 /// Pieces of a console that are kept: 8 MiB, more than a first boot writes.
 const CONSOLE_CHUNKS: u32 = 8;
 
+/// A tar file that only its owner reads, with all files in one directory.
+pub(crate) struct Bundle {
+    tar: tar::Builder<fs::File>,
+    stem: String,
+}
+
+impl Bundle {
+    /// Makes the file; one that is there is left alone.
+    pub(crate) fn create(path: &Path, stem: &str) -> Result<Bundle> {
+        let what = || format!("cannot write {}", path.display());
+        let file = fs::File::options().write(true).create_new(true).mode(0o600).open(path).context(what())?;
+        Ok(Bundle { tar: tar::Builder::new(file), stem: stem.to_owned() })
+    }
+
+    /// Adds a file.
+    pub(crate) fn add(&mut self, name: &str, text: &[u8]) -> Result<()> {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(text.len() as u64);
+        header.set_mode(0o600);
+        header.set_mtime(u64::try_from(Timestamp::now().as_second()).unwrap_or(0));
+        let path = format!("{}/{name}", self.stem);
+        self.tar.append_data(&mut header, path, text).context(format!("cannot write {name}"))
+    }
+
+    /// Ends it.
+    pub(crate) fn finish(self) -> Result<()> {
+        self.tar.into_inner().and_then(|mut file| file.flush()).context("cannot write the bundle")
+    }
+}
+
 /// Writes `logs/failure-MACHINE-TIME.tar` with console, objects (no secrets), plan, progress and events.
 pub(crate) fn write(
     settings: &Settings,
@@ -33,23 +63,15 @@ pub(crate) fn write(
     let stamp = Timestamp::now().strftime("%Y%m%dT%H%M%SZ");
     let stem = format!("failure-{}-{stamp}", machine.to_string().replace('/', "-"));
     let path = dir.join(format!("{stem}.tar"));
-    let file = fs::File::options().write(true).create_new(true).mode(0o600).open(&path)?;
-    let mut tar = tar::Builder::new(file);
-    let mut add = |name: &str, text: &[u8]| -> Result<()> {
-        let mut header = tar::Header::new_gnu();
-        header.set_size(text.len() as u64);
-        header.set_mode(0o600);
-        header.set_mtime(u64::try_from(Timestamp::now().as_second()).unwrap_or(0));
-        tar.append_data(&mut header, format!("{stem}/{name}"), text).context(format!("cannot write {name}"))
-    };
+    let mut bundle = Bundle::create(&path, &stem)?;
     let report: Vec<&str> = failure.chain.iter().map(String::as_str).collect();
-    add("failure.txt", report.join("\n").as_bytes())?;
-    add("progress.txt", told.join("\n").as_bytes())?;
+    bundle.add("failure.txt", report.join("\n").as_bytes())?;
+    bundle.add("progress.txt", told.join("\n").as_bytes())?;
     // What follows is had or not: a bundle with less in it is better than none, and says what is missing.
-    add("console.log", &console(settings, session, machine).unwrap_or_else(missing))?;
-    add("objects.yaml", &objects(settings).unwrap_or_else(missing))?;
-    add("plan.txt", &plan(session).unwrap_or_else(missing))?;
-    tar.into_inner().and_then(|mut file| file.flush()).context("cannot write the bundle")?;
+    bundle.add("console.log", &console(settings, session, machine).unwrap_or_else(missing))?;
+    bundle.add("objects.yaml", &objects(settings).unwrap_or_else(missing))?;
+    bundle.add("plan.txt", &plan(session).unwrap_or_else(missing))?;
+    bundle.finish()?;
     Ok(path)
 }
 

@@ -1,7 +1,7 @@
 //! Asking whether an address is somebody else's before it is given out.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     net::Ipv4Addr,
     sync::{Mutex, PoisonError},
 };
@@ -104,14 +104,14 @@ impl Engine {
 /// about from a host of one of its cluster's new machines.
 fn candidates(snapshot: &Snapshot, plan: &Plan) -> BTreeSet<Candidate> {
     let mut candidates = BTreeSet::new();
-    let mut clusters: Vec<(NamespacedName, NetworkAddress)> = Vec::new();
+    let mut clusters: BTreeMap<NamespacedName, NetworkAddress> = BTreeMap::new();
     for decision in plan.decisions.iter().flatten() {
         match decision {
             Decision::Create(Object::Cluster(cluster)) | Decision::Update(Object::Cluster(cluster)) => {
                 let known =
                     snapshot.clusters.get(&cluster.key()).and_then(|old| old.record.endpoint.as_ref());
                 if let (None, Some(endpoint)) = (known, &cluster.record.endpoint) {
-                    clusters.push((cluster.key(), (cluster.spec.network.clone(), endpoint.address)));
+                    clusters.insert(cluster.key(), (cluster.spec.network.clone(), endpoint.address));
                 }
             }
             _ => {}
@@ -127,9 +127,8 @@ fn candidates(snapshot: &Snapshot, plan: &Plan) -> BTreeSet<Candidate> {
                 host: machine.spec.host.clone(),
             };
             candidates.insert(candidate(&nic.network, nic.address.addr()));
-            let endpoints =
-                clusters.iter().filter(|(name, (network, _))| *name == cluster && *network == nic.network);
-            candidates.extend(endpoints.map(|(_, (network, address))| candidate(network, *address)));
+            let endpoint = clusters.get(&cluster).filter(|(network, _)| *network == nic.network);
+            candidates.extend(endpoint.map(|(network, address)| candidate(network, *address)));
         }
     }
     candidates

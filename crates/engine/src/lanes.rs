@@ -14,7 +14,7 @@ use std::{
 };
 
 use ashlar_api::{EventType, MachineRole, ObjectRef};
-use ashlar_plan::{Action, Block, Plan, Snapshot, Step, StepState, Wait};
+use ashlar_plan::{Action, Block, Plan, Snapshot, Step, StepState, Wait, network};
 use futures::{
     FutureExt, StreamExt,
     future::{BoxFuture, Either, select},
@@ -27,7 +27,7 @@ use crate::{
     Engine, EngineError, EngineEvent,
     audit::Deed,
     effects::{EffectError, EffectErrorKind},
-    exec::{Failure, Job},
+    exec::{Failure, Job, Networks},
     history::Told,
     retry::Retries,
 };
@@ -141,9 +141,10 @@ impl<'a> Lanes<'a> {
             }
         }
         let seen_at = self.engine.world.clock.now();
+        let networks = Arc::new(networks_of(snapshot, lanes.iter().flat_map(|(_, steps)| steps)));
         for (object, steps) in lanes {
             self.busy.insert(object.clone());
-            let view = LaneView { snapshot: snapshot.clone(), seen_at };
+            let view = LaneView { snapshot: snapshot.clone(), networks: Arc::clone(&networks), seen_at };
             let lane = run_lane(self.engine, self.memory, view, object, steps);
             self.running.push(lane.boxed());
         }
@@ -165,18 +166,33 @@ impl<'a> Lanes<'a> {
 
     /// Waits until a lane ends, or the given future does.
     pub(crate) async fn wait(&mut self, other: impl Future<Output = ()>) -> Result<(), EngineError> {
-        if !self.ended.is_empty() {
+        if self.ended.is_empty() {
+            if self.running.is_empty() {
+                other.await;
+                return Ok(());
+            }
+            match select(self.running.next(), pin!(other)).await {
+                Either::Left((end, _)) => self.note(end)?,
+                Either::Right(((), _)) => return Ok(()),
+            }
+        }
+        self.gather().await
+    }
+
+    /// What ends at about the same time is looked at together: a pass over a large pool costs more than a moment.
+    async fn gather(&mut self) -> Result<(), EngineError> {
+        let moment = self.engine.settings.gather;
+        if moment.is_zero() {
             return Ok(());
         }
-        if self.running.is_empty() {
-            other.await;
-            return Ok(());
+        let mut over = pin!(self.engine.world.clock.sleep(moment));
+        while !self.running.is_empty() {
+            match select(self.running.next(), over.as_mut()).await {
+                Either::Left((end, _)) => self.note(end)?,
+                Either::Right(((), _)) => break,
+            }
         }
-        let end = match select(self.running.next(), pin!(other)).await {
-            Either::Left((end, _)) => end,
-            Either::Right(((), _)) => None,
-        };
-        self.note(end)
+        Ok(())
     }
 
     /// Waits until all lanes have ended, or the given future has. How they end matters no more.
@@ -206,9 +222,23 @@ impl<'a> Lanes<'a> {
     }
 }
 
+/// What the steps make of networks on hosts.
+fn networks_of<'s>(snapshot: &Snapshot, steps: impl Iterator<Item = &'s Step>) -> Networks {
+    let mut networks = Networks::new();
+    let mut committed = None;
+    for step in steps {
+        if let Some(Action::EnsureNetwork { network, host }) = &step.action {
+            let committed = committed.get_or_insert_with(|| network::committed(snapshot));
+            networks.insert((network.clone(), host.clone()), committed.desired(network, host));
+        }
+    }
+    networks
+}
+
 /// What a lane's steps follow from.
 struct LaneView {
     snapshot: Arc<Snapshot>,
+    networks: Arc<Networks>,
     /// When the pass ended that saw it.
     seen_at: Timestamp,
 }
@@ -259,7 +289,7 @@ async fn take_step(
     if let Some(deed) = Deed::started(step, snapshot.now) {
         engine.audit.record(started, &deed)?;
     }
-    let outcome = Job { engine, snapshot, step }.run().await;
+    let outcome = Job { engine, snapshot, networks: &view.networks, step }.run().await;
     let now = clock.now();
     if let Some(deed) = Deed::ended(step, outcome.as_ref().err().map(Failure::told)) {
         engine.audit.record(now, &deed)?;

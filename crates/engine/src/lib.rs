@@ -52,6 +52,7 @@ mod statuses;
 mod stuck;
 #[cfg(test)]
 mod testing;
+mod upkeep;
 mod uploads;
 mod wish;
 
@@ -63,4 +64,5 @@ pub use goal::{Goal, RunSummary};
 pub use scope::Scope;
 pub use serve::{Control, PassReport, ServeObserver};
 pub use settings::Settings;
+pub use upkeep::{Chore, ChoreDeed, CopyPolicy, Upkeep};
 pub use wish::Wish;

@@ -18,6 +18,9 @@ pub struct Settings {
     pub bulk_bytes_per_s: u64,
     /// How often the world is looked at while something is being waited for.
     pub poll_interval: Duration,
+    /// After one object's steps have ended, how long others that end at about the same time are waited for before the world
+    /// is looked at again.
+    pub gather: Duration,
     /// Calls that change a host at the same time, on one host. Ending a domain takes libvirt two seconds of waiting, so that
     /// many at a time decide how long many take; libvirtd serves 20 workers by default, of which 5 are kept for priority
     /// calls. Transfers have one connection, and go one after the other whatever stands here.
@@ -61,6 +64,7 @@ impl Settings {
             call_deadline: Duration::from_secs(60),
             bulk_bytes_per_s: 4 * 1024 * 1024,
             poll_interval: Duration::from_secs(2),
+            gather: Duration::from_millis(20),
             calls_per_host: 16,
             upload_chunk_bytes: 32 << 20,
             upload_hosts: 4,

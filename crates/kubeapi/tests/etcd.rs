@@ -167,6 +167,22 @@ impl Scene<'_> {
         }
     }
 
+    /// What etcdctl says, spoken to the first member.
+    fn ctl(&self, arguments: &[&str]) -> String {
+        let output = Command::new(self.binaries.join("etcdctl"))
+            .args(["--endpoints", &format!("https://{}:2379", address(1)), "--cacert"])
+            .arg(self.path("ca.crt"))
+            .arg("--cert")
+            .arg(self.path("n1.crt"))
+            .arg("--key")
+            .arg(self.path("n1.key"))
+            .args(arguments)
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
     fn target(&self, number: u8) -> EtcdTarget {
         let now = jiff::Timestamp::now();
         let identity = pki::client_identity(&self.pki, Identity::EngineAtEtcd, now).unwrap();
@@ -268,6 +284,9 @@ async fn inside(binaries: &Path) {
     let all = ["n1", "n2", "n3"].map(|name| (name.to_owned(), false));
     until("all know all", || async { (scene.members(3).await == all).then_some(()) }).await;
 
+    room_comes_back(&scene).await;
+    a_copy_can_be_put_back(&scene).await;
+
     // Leadership moves from the leader only, and then the former leader can go.
     let not_leader = api.move_leader(&scene.target(2), third_id).await.unwrap_err();
     assert_eq!(not_leader.kind, EffectErrorKind::Busy, "{not_leader}");
@@ -301,4 +320,62 @@ async fn inside(binaries: &Path) {
     .await;
     let lost = api.members(&scene.target(2)).await.unwrap_err();
     assert_eq!(lost.kind, EffectErrorKind::Unreachable, "{lost}");
+}
+
+/// What was deleted and compacted is room in the file, until the member is defragmented.
+async fn room_comes_back(scene: &Scene<'_>) {
+    scene.ctl(&["put", "/kept", "this"]);
+    let large = "x".repeat(100_000);
+    for number in 0..60 {
+        scene.ctl(&["put", &format!("/large/{number}"), &large]);
+    }
+    scene.ctl(&["del", "/large", "--prefix"]);
+    let fields = scene.ctl(&["get", "/kept", "-w", "fields"]);
+    let revision = fields.lines().find_map(|line| line.strip_prefix("\"Revision\" : ")).expect("a revision");
+    scene.ctl(&["compaction", revision, "--physical"]);
+    let target = scene.target(1);
+    let before = until("there is room", || async {
+        let status = scene.api.status(&target).await.ok()?;
+        (status.db_used_bytes * 2 < status.db_size_bytes).then_some(status)
+    })
+    .await;
+    scene.api.defragment(&target).await.expect("it is defragmented");
+    let after = scene.api.status(&target).await.expect("it answers again");
+    assert!(
+        after.db_size_bytes < before.db_size_bytes / 2 && after.db_used_bytes > 0,
+        "before {before:?}, after {after:?}"
+    );
+}
+
+/// etcd's own tool takes the copy for what it is, and a member that starts from it has what was written.
+async fn a_copy_can_be_put_back(scene: &Scene<'_>) {
+    let copy = scene.path("copy.db");
+    let mut file = std::fs::File::create(&copy).unwrap();
+    scene.api.snapshot(&scene.target(2), &mut file).await.expect("a copy");
+    let restored = Command::new(scene.binaries.join("etcdutl"))
+        .args(["snapshot", "restore"])
+        .arg(&copy)
+        .arg("--data-dir")
+        .arg(scene.path("restored"))
+        .output()
+        .unwrap();
+    assert!(restored.status.success(), "{}", String::from_utf8_lossy(&restored.stderr));
+    let (client, peer) = (format!("http://{}:2379", address(9)), format!("http://{}:2380", address(9)));
+    let member = Command::new(scene.binaries.join("etcd"))
+        .args(["--listen-client-urls", &client, "--advertise-client-urls", &client])
+        .args(["--listen-peer-urls", &peer, "--data-dir"])
+        .arg(scene.path("restored"))
+        .stdout(Stdio::null())
+        .stderr(std::fs::File::create(scene.path("restored.log")).unwrap())
+        .spawn();
+    let _member = Member(member.unwrap());
+    let kept = until("the restored member answers", || async {
+        let output = Command::new(scene.binaries.join("etcdctl"))
+            .args(["--endpoints", &client, "--command-timeout", "2s", "get", "/kept", "--print-value-only"])
+            .output()
+            .unwrap();
+        output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
+    })
+    .await;
+    assert_eq!(kept.trim(), "this");
 }

@@ -310,8 +310,11 @@ pub struct EtcdStatus {
     pub errors: Vec<String>,
     /// etcd's version.
     pub version: String,
-    /// Bytes of its database.
+    /// Bytes of its database's file.
     pub db_size_bytes: u64,
+    /// Bytes of it that hold something: the rest comes back by defragmentation.
+    #[serde(default)]
+    pub db_used_bytes: u64,
 }
 
 impl EtcdStatus {

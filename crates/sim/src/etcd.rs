@@ -11,6 +11,7 @@ use ashlar_api::{Machine, NamespacedName};
 use ashlar_engine::effects::{EffectError, EffectErrorKind, EtcdApi, EtcdTarget};
 use ashlar_plan::{EtcdMember, EtcdStatus};
 use async_trait::async_trait;
+use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
 use crate::raft::{MemberLog, Raft};
@@ -374,6 +375,7 @@ impl EtcdApi for SimWorld {
                 errors,
                 version: "3.7.0".to_owned(),
                 db_size_bytes: 1 << 20,
+                db_used_bytes: 1 << 20,
             })
         })
         .await
@@ -418,6 +420,34 @@ impl EtcdApi for SimWorld {
             }
             state.count_mutation("move_leader");
             state.follow(&target.cluster, to);
+            Ok(())
+        })
+        .await
+    }
+
+    /// What is acknowledged in the cluster, as text; the digest at its end is right.
+    async fn snapshot(
+        &self,
+        target: &EtcdTarget,
+        into: &mut (dyn std::io::Write + Send),
+    ) -> Result<(), EffectError> {
+        let database = self
+            .look_at_api(|state| {
+                member_at(state, target)?;
+                let objects = state.clusters.get(&target.cluster).map(|world| world.objects.keys().cloned());
+                Ok(objects.into_iter().flatten().collect::<Vec<String>>().join("\n"))
+            })
+            .await?;
+        let digest = Sha256::digest(database.as_bytes());
+        into.write_all(&[database.as_bytes(), &digest].concat())
+            .map_err(|error| EffectError::new(EffectErrorKind::Exhausted, error.to_string()))
+    }
+
+    async fn defragment(&self, target: &EtcdTarget) -> Result<(), EffectError> {
+        let to_whom = target.clone();
+        self.effect("defragment", "etcd", move |state| {
+            member_at(state, &to_whom)?;
+            state.count_mutation("defragment");
             Ok(())
         })
         .await

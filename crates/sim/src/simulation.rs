@@ -98,7 +98,12 @@ impl Simulation {
         let vault = Vault::from_key(Zeroizing::new([7; 32]));
         let installation = Uuid::from_u128(0xA5_41A2);
         // Most scenarios are about something else: they see one call for each file.
-        let settings = Settings { upload_chunk_bytes: 1 << 40, ..Settings::new(installation) };
+        // A story tells the end of each step by itself: what would be gathered is looked at one after the other.
+        let settings = Settings {
+            upload_chunk_bytes: 1 << 40,
+            gather: std::time::Duration::ZERO,
+            ..Settings::new(installation)
+        };
         Simulation { world, store, vault: Arc::new(vault), settings, kept: Vec::new() }
     }
 

@@ -13,6 +13,7 @@ mod objects;
 mod reach;
 mod serve;
 mod store;
+mod support;
 
 pub(crate) use audit::*;
 pub(crate) use cluster::*;
@@ -27,6 +28,7 @@ pub(crate) use objects::*;
 pub(crate) use reach::*;
 pub(crate) use serve::*;
 pub(crate) use store::*;
+pub(crate) use support::*;
 
 use clap::{Parser, Subcommand};
 
@@ -100,6 +102,8 @@ pub(crate) enum Command {
     /// Show who changed what, and prove that the record is whole
     #[command(subcommand)]
     Audit(AuditCommand),
+    /// Gather what somebody who helps would ask for about a cluster, in one file, without secrets
+    SupportBundle(SupportBundleArgs),
     /// Copy the store, and put a copy in its place
     #[command(subcommand)]
     Store(StoreCommand),
@@ -143,6 +147,7 @@ impl Command {
             | Command::Proxy(_)
             | Command::Console(_)
             | Command::Ssh(_)
+            | Command::SupportBundle(_)
             | Command::Serve(_)
             | Command::Internal(_) => true,
             _ => false,

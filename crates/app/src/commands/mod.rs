@@ -16,6 +16,7 @@ mod network;
 mod reach;
 mod setup;
 mod store;
+mod support_bundle;
 mod wait;
 
 pub(crate) use lab::no_such_lab;
@@ -93,6 +94,7 @@ fn command(settings: &Settings, command: Command) -> Result {
         Command::Explain(args) => explain::explain(settings, &args),
         Command::Wait(args) => wait::wait(settings, &args),
         Command::Events(args) => wait::events(settings, &args),
+        Command::SupportBundle(args) => support_bundle::support_bundle(settings, &args),
         Command::Audit(command) => audit::audit(settings, &command),
         Command::Network(command) => network::network(settings, command),
         Command::Lab(command) => lab::lab(settings, command),

@@ -1,8 +1,9 @@
 //! What can be changed while the daemon runs: a file, read at the start and again at SIGHUP.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use ashlar_engine::CopyPolicy;
 use serde::Deserialize;
 
 use crate::cli::parse_duration;
@@ -25,6 +26,38 @@ pub(super) struct Config {
     pub(super) stop_grace: Duration,
     /// Hosts that get image files at the same time.
     pub(super) upload_hosts: u16,
+    /// Copies of the clusters' etcd.
+    pub(super) etcd_snapshots: EtcdSnapshots,
+}
+
+/// Copies of the clusters' etcd: how often, how many, and where.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
+pub(super) struct EtcdSnapshots {
+    /// Time between two of a cluster; `0s` takes none.
+    #[serde(deserialize_with = "duration")]
+    pub(super) every: Duration,
+    /// So many of a cluster are kept.
+    pub(super) keep: usize,
+    /// None is kept longer, but the newest of a cluster; `0s` keeps them by count alone.
+    #[serde(deserialize_with = "duration")]
+    pub(super) keep_for: Duration,
+    /// Where they are written; by default `etcd-snapshots` in the state directory.
+    pub(super) directory: Option<PathBuf>,
+}
+
+impl Default for EtcdSnapshots {
+    fn default() -> Self {
+        const HOUR: Duration = Duration::from_secs(60 * 60);
+        EtcdSnapshots { every: 6 * HOUR, keep: 28, keep_for: 14 * 24 * HOUR, directory: None }
+    }
+}
+
+impl EtcdSnapshots {
+    pub(super) fn policy(&self) -> CopyPolicy {
+        let keep_for = Some(self.keep_for).filter(|limit| !limit.is_zero());
+        CopyPolicy { every: self.every, keep: self.keep, keep_for }
+    }
 }
 
 /// The other crates' info is about each connection.
@@ -39,6 +72,7 @@ impl Default for Config {
             retry_blocked_after: engine.blocked_rest,
             stop_grace: engine.stop_grace,
             upload_hosts: u16::try_from(engine.upload_hosts).unwrap_or(u16::MAX),
+            etcd_snapshots: EtcdSnapshots::default(),
         }
     }
 }
@@ -67,6 +101,13 @@ impl Config {
         }
         if config.upload_hosts == 0 {
             return Err(Failure::new("uploadHosts is 0: no host would ever get an image"));
+        }
+        let copies = &config.etcd_snapshots;
+        if copies.keep == 0 {
+            return Err(Failure::new("etcdSnapshots.keep is 0: `every: 0s` takes none"));
+        }
+        if copies.directory.as_ref().is_some_and(|directory| !directory.is_absolute()) {
+            return Err(Failure::new("etcdSnapshots.directory is not an absolute path"));
         }
         if let Err(error) = config.log.parse::<tracing_subscriber::EnvFilter>() {
             return Err(Failure::new(format!("log: {error}")));
@@ -97,6 +138,9 @@ mod tests {
             ("uploadHosts: 0", "no host would ever"),
             ("periods: 5s", "periods"),
             ("log: ashlar=loud", "log: "),
+            ("etcdSnapshots: {keep: 0}", "takes none"),
+            ("etcdSnapshots: {directory: copies}", "not an absolute path"),
+            ("etcdSnapshots: {often: 1h}", "often"),
         ] {
             assert!(parse(text).is_err_and(|error| error.contains(said)), "{text}: {:?}", parse(text));
         }

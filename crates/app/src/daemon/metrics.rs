@@ -4,9 +4,10 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use ashlar_api::condition::find_condition;
-use ashlar_api::{Condition, ConditionStatus};
+use ashlar_api::{Condition, ConditionStatus, NamespacedName};
 use ashlar_engine::{EngineEvent, PassReport};
 use ashlar_plan::{Action, HostSeen, StepState};
+use jiff::Timestamp;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
@@ -61,6 +62,8 @@ pub(super) struct Metrics {
     leading: Gauge,
     leader: Family<DaemonName, Gauge>,
     calls: Family<Call, Counter>,
+    etcd_copy: Family<ClusterName, Gauge<f64, std::sync::atomic::AtomicU64>>,
+    etcd_failures: Family<ClusterName, Counter>,
 }
 
 impl Metrics {
@@ -109,6 +112,12 @@ impl Metrics {
         registry.register("leader", help, leader.clone());
         let calls = Family::default();
         registry.register("libvirt_calls", "Calls of libvirt; from 0 again after a reload", calls.clone());
+        let etcd_copy = Family::default();
+        let help = "When this daemon copied a cluster's etcd last, since 1970";
+        registry.register_with_unit("etcd_snapshot_timestamp", help, Unit::Seconds, etcd_copy.clone());
+        let etcd_failures = Family::default();
+        let help = "Copies and defragmentations of a cluster's etcd that failed";
+        registry.register("etcd_upkeep_failures", help, etcd_failures.clone());
         Metrics {
             registry: Mutex::new(all),
             passes,
@@ -127,7 +136,22 @@ impl Metrics {
             leading,
             leader,
             calls,
+            etcd_copy,
+            etcd_failures,
         }
+    }
+
+    /// A cluster's etcd was copied.
+    pub(super) fn etcd_copied(&self, cluster: &NamespacedName, at: Timestamp) {
+        let _together = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
+        #[expect(clippy::cast_precision_loss, reason = "seconds")]
+        self.etcd_copy.get_or_create(&named(cluster)).set(at.as_second() as f64);
+    }
+
+    /// A cluster's etcd could not be looked after.
+    pub(super) fn etcd_failed(&self, cluster: &NamespacedName) {
+        let _together = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
+        self.etcd_failures.get_or_create(&named(cluster)).inc();
     }
 
     /// Who works now: this daemon, or another of that name; of an installation with one daemon there is no name.
@@ -216,7 +240,7 @@ impl Metrics {
         }
         self.clusters.clear();
         for (name, cluster) in &report.snapshot.clusters {
-            let labels = ClusterName { namespace: name.namespace.clone(), cluster: name.name.clone() };
+            let labels = named(name);
             self.clusters.get_or_create(&labels).set(i64::from(is_ready(&cluster.status.conditions)));
         }
         self.machines.clear();
@@ -240,6 +264,10 @@ fn number(count: u64) -> i64 {
 fn name(action: &Action) -> String {
     let value = serde_json::to_value(action).unwrap_or_default();
     value["action"].as_str().unwrap_or_default().to_owned()
+}
+
+fn named(cluster: &NamespacedName) -> ClusterName {
+    ClusterName { namespace: cluster.namespace.clone(), cluster: cluster.name.clone() }
 }
 
 #[cfg(test)]
@@ -303,6 +331,9 @@ mod tests {
         let demo = ClusterName { namespace: "default".to_owned(), cluster: "demo".to_owned() };
         metrics.clusters.get_or_create(&demo).set(1);
         metrics.machines.get_or_create(&Phase { phase: "Ready".to_owned() }).set(1);
+        let demo = NamespacedName::new("default", "demo");
+        metrics.etcd_copied(&demo, Timestamp::from_second(1_767_225_600).unwrap());
+        metrics.etcd_failed(&demo);
         metrics
     }
 
@@ -334,6 +365,8 @@ mod tests {
             r#"ashlar_leader{daemon="bastion-2"} 1"#,
             r#"ashlar_image_sent_bytes_total{host="h1"} 33554432"#,
             r#"ashlar_libvirt_calls_total{call="read"} 7"#,
+            r#"ashlar_etcd_upkeep_failures_total{namespace="default",cluster="demo"} 1"#,
+            "# UNIT ashlar_etcd_snapshot_timestamp_seconds seconds",
         ] {
             assert!(text.lines().any(|found| found == line), "{line} is not in:\n{text}");
         }

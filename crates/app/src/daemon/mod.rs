@@ -7,6 +7,7 @@
 
 mod client;
 mod config;
+mod copies;
 mod health;
 mod lead;
 mod listener;
@@ -17,6 +18,7 @@ mod protocol;
 mod run;
 mod server;
 mod telling;
+mod upkeep;
 
 pub(crate) use client::Client;
 pub(crate) use protocol::{Done, ErrorReport};

@@ -5,7 +5,7 @@ use std::os::unix::fs::DirBuilderExt as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use ashlar_engine::{Control, Engine, EventSink, enrol};
+use ashlar_engine::{Control, Engine, EventSink, Upkeep, enrol};
 use ashlar_libvirt::Hosts;
 use ashlar_store::{EngineLock, EtcdTerm, SqliteStore, Store, Tenure as _};
 use tokio::runtime::Builder;
@@ -13,6 +13,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
 use super::config::Config;
+use super::copies::CopiesDirectory;
 use super::health::Health;
 use super::lead::{Letters, Part, Stood};
 use super::listener::Listener;
@@ -21,6 +22,7 @@ use super::metrics::Metrics;
 use super::protocol::{Done, Line, Request};
 use super::server;
 use super::telling::Tellings;
+use super::upkeep;
 use crate::cli::ServeArgs;
 use crate::failure::{Context as _, Exit, Failure, Result};
 use crate::settings::Settings;
@@ -45,6 +47,7 @@ struct Current {
     engine: Arc<Engine>,
     control: Arc<Control>,
     hosts: Arc<Hosts>,
+    upkeep: Arc<Upkeep>,
 }
 
 impl Shared {
@@ -277,7 +280,15 @@ impl Daemon<'_> {
             Arc::clone(&self.shared.listener) as Arc<dyn EventSink>,
         )
         .with_audit(open_audit(settings)?);
-        Ok(Current { engine: Arc::new(engine), control: Arc::new(Control::new()), hosts })
+        let copies = &config.etcd_snapshots;
+        let directory = copies.directory.clone().unwrap_or_else(|| settings.state_dir.join("etcd-snapshots"));
+        let upkeep = Upkeep::new(copies.policy(), Arc::new(CopiesDirectory::new(directory)));
+        Ok(Current {
+            engine: Arc::new(engine),
+            control: Arc::new(Control::new()),
+            hosts,
+            upkeep: Arc::new(upkeep),
+        })
     }
 }
 
@@ -288,7 +299,12 @@ async fn one_life(
     signals: &mut Signals,
     term: Option<&EtcdTerm>,
 ) -> Result<Ended> {
-    let mut serving = std::pin::pin!(current.engine.serve(&current.control, shared.listener.as_ref()));
+    let mut serving = std::pin::pin!(async {
+        tokio::select! {
+            () = current.engine.serve(&current.control, shared.listener.as_ref()) => {}
+            () = upkeep::keep(&current.engine, &current.upkeep, &shared.listener) => {}
+        }
+    });
     let mut deposed = std::pin::pin!(async {
         match term {
             Some(term) => term.ended().await,

@@ -18,6 +18,7 @@ mod objects;
 mod seed;
 mod serve;
 mod stores;
+mod support;
 
 /// Set in the process that runs in a network namespace of its own.
 const INSIDE: &str = "ASHLAR_TEST_INSIDE";

@@ -51,4 +51,12 @@ pub trait EtcdApi: Send + Sync {
     async fn remove_member(&self, target: &EtcdTarget, member: u64) -> Result<(), EffectError>;
     /// Gives leadership to another voter. The target is the leader; one that is not says `Busy`.
     async fn move_leader(&self, target: &EtcdTarget, to: u64) -> Result<(), EffectError>;
+    /// Writes the member's database, and after it the 32 bytes of its SHA-256, as `etcdctl snapshot save` does.
+    async fn snapshot(
+        &self,
+        target: &EtcdTarget,
+        into: &mut (dyn std::io::Write + Send),
+    ) -> Result<(), EffectError>;
+    /// Gives the room of what was deleted back to the member's disk. It answers nobody meanwhile.
+    async fn defragment(&self, target: &EtcdTarget) -> Result<(), EffectError>;
 }

@@ -1,6 +1,7 @@
 //! What the engine needs from the world.
 
 mod clock;
+mod copies;
 mod error;
 mod etcd;
 mod files;
@@ -10,6 +11,7 @@ mod kube;
 mod network;
 
 pub use clock::{Clock, Entropy};
+pub use copies::{EtcdCopies, EtcdCopy, EtcdCopyWriter};
 pub use error::{EffectError, EffectErrorKind};
 pub use etcd::{EtcdApi, EtcdTarget};
 pub use files::{LocalFiles, ThisMachine};

@@ -178,7 +178,7 @@ async fn take(engine: &Engine, snapshot: &Snapshot, host: &str, action: Action) 
     };
     let mut attempt = 1;
     loop {
-        let message = match (Job { engine, snapshot, step: &step }).run().await {
+        let message = match Job::alone(engine, snapshot, &step).run().await {
             Ok(()) => return Ok(()),
             Err(Failure::Engine(error)) => return Err(error.into()),
             Err(Failure::Blocked { message, .. }) => return Err(EnrolError::Refused(message)),

@@ -15,10 +15,10 @@ mod secret;
 mod token;
 mod volume;
 
-use std::{future::Future, time::Duration};
+use std::{collections::BTreeMap, future::Future, time::Duration};
 
 use ashlar_api::{Host, Kind, Machine, NamespacedName, Object, ObjectRef, Volume};
-use ashlar_plan::{Action, Snapshot, Step};
+use ashlar_plan::{Action, Snapshot, Step, network::HostNetwork};
 
 use crate::{
     Engine, EngineError,
@@ -69,15 +69,27 @@ impl<E: Into<EngineError>> From<E> for Failure {
 
 pub(crate) type Outcome = Result<(), Failure>;
 
+/// What should be there of networks on hosts, by network and host: found for all steps of a pass at once, since it is
+/// found by looking at all machines.
+pub(crate) type Networks = BTreeMap<(String, String), Result<HostNetwork, String>>;
+
+static NO_NETWORKS: Networks = Networks::new();
+
 /// One step, with what it was planned from.
 #[derive(Clone, Copy)]
 pub(crate) struct Job<'a> {
     pub(crate) engine: &'a Engine,
     pub(crate) snapshot: &'a Snapshot,
+    pub(crate) networks: &'a Networks,
     pub(crate) step: &'a Step,
 }
 
 impl<'a> Job<'a> {
+    /// A step by itself.
+    pub(crate) fn alone(engine: &'a Engine, snapshot: &'a Snapshot, step: &'a Step) -> Self {
+        Job { engine, snapshot, networks: &NO_NETWORKS, step }
+    }
+
     /// Does it.
     pub(crate) async fn run(self) -> Outcome {
         let Some(action) = &self.step.action else { return Ok(()) };

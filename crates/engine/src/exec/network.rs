@@ -5,7 +5,11 @@ use ashlar_plan::network;
 use super::{Failure, Job, Outcome};
 
 pub(super) async fn ensure(job: Job<'_>, name: &str, host: &str) -> Outcome {
-    let wanted = network::desired(job.snapshot, name, host).map_err(Failure::NotNow)?;
+    let wanted = match job.networks.get(&(name.to_owned(), host.to_owned())) {
+        Some(found) => found.clone(),
+        None => network::desired(job.snapshot, name, host),
+    };
+    let wanted = wanted.map_err(Failure::NotNow)?;
     if wanted.taps.is_empty() {
         return Err(Failure::NotNow(format!("no machine on {host} is attached to network {name} any more")));
     }

@@ -21,7 +21,7 @@ fn take(engine: &Engine, action: Action) -> Outcome {
         let changed = step.action.iter().any(Action::changes_host);
         let hosts: Vec<_> = snapshot.hosts.values().filter(|_| changed).collect();
         engine.take_leases(&hosts).await.unwrap();
-        Job { engine, snapshot: &snapshot, step: &step }.run().await
+        Job::alone(engine, &snapshot, &step).run().await
     })
 }
 

@@ -197,25 +197,33 @@ async fn refuse_in_use(job: Job<'_>, host: &HostTarget, volume: &Volume) -> Outc
     refuse_used(job.snapshot, volume, other_user)
 }
 
+/// An overlay that stands on an image's file, or a machine that boots from it.
+fn user_of_image_file(snapshot: &Snapshot, name: &str) -> Option<String> {
+    let overlay = snapshot.volumes.values().find(|other| {
+        matches!(&other.spec.content, VolumeContent::MachineDisk { backing: Some(backing), .. } if backing == name)
+    });
+    let machine = || {
+        snapshot.machines.values().find(|machine| {
+            let image = &machine.spec.image;
+            [&image.disk_volume, &image.kernel_volume, &image.initrd_volume].iter().any(|file| *file == name)
+        })
+    };
+    overlay
+        .map(|overlay| overlay.object_ref().to_string())
+        .or_else(|| machine().map(|machine| machine.object_ref().to_string()))
+}
+
 /// Refuses if an overlay stands on the file, a machine boots from it, or somebody else was found with it.
 fn refuse_used(snapshot: &Snapshot, volume: &Volume, other_user: Option<String>) -> Outcome {
     if !Guard::FileInUse.stands() {
         return Ok(());
     }
     let path = volume.spec.path();
-    let overlay = snapshot.volumes.values().find(|other| {
-        matches!(&other.spec.content, VolumeContent::MachineDisk { backing: Some(backing), .. }
-            if *backing == volume.metadata.name && volume.metadata.namespace == SYSTEM_NAMESPACE)
-    });
-    let machine = snapshot.machines.values().find(|machine| {
-        let image = &machine.spec.image;
-        let files = [&image.disk_volume, &image.kernel_volume, &image.initrd_volume];
-        volume.metadata.namespace == SYSTEM_NAMESPACE && files.contains(&&volume.metadata.name)
-    });
-    let user = other_user
-        .or_else(|| overlay.map(|overlay| overlay.object_ref().to_string()))
-        .or_else(|| machine.map(|machine| machine.object_ref().to_string()));
-    match user {
+    // Nothing stands on a machine's own disk or seed: only files of images are looked for in all that there is.
+    let is_shared = volume.metadata.namespace == SYSTEM_NAMESPACE;
+    match other_user
+        .or_else(|| if is_shared { user_of_image_file(snapshot, &volume.metadata.name) } else { None })
+    {
         None => Ok(()),
         Some(user) => Err(Failure::Blocked {
             reason: "VolumeInUse",

@@ -44,8 +44,11 @@ impl Engine {
         scope: &Scope,
     ) -> BTreeMap<NamespacedName, ClusterSeen> {
         let clusters = snapshot.clusters.values().filter(|cluster| scope.has_cluster(&cluster.key()));
-        let mut asked: FuturesUnordered<_> =
-            clusters.map(|cluster| self.observe_cluster(snapshot, secrets, cluster)).collect();
+        let drained = ashlar_plan::drained_nodes(snapshot);
+        let drained_of = |cluster: &Cluster| drained.get(&cluster.key()).map_or(&[][..], Vec::as_slice);
+        let mut asked: FuturesUnordered<_> = clusters
+            .map(|cluster| self.observe_cluster(snapshot, secrets, cluster, drained_of(cluster)))
+            .collect();
         let mut seen = BTreeMap::new();
         while let Some(answer) = asked.next().await {
             seen.extend(answer);
@@ -58,6 +61,7 @@ impl Engine {
         snapshot: &Snapshot,
         secrets: &Objects<NamespacedName, Secret>,
         cluster: &Cluster,
+        drained: &[String],
     ) -> Option<(NamespacedName, ClusterSeen)> {
         let key = cluster.key();
         // Nobody can answer before a control plane runs, and while kubeadm still starts the first one every question,
@@ -72,8 +76,7 @@ impl Engine {
         let references: Vec<_> =
             addon::of_cluster(snapshot, &key).iter().filter_map(addon::digest_reference).collect();
         let what = format!("observing cluster {key}");
-        let drained = ashlar_plan::drained_nodes(snapshot, cluster);
-        let call = self.world.kube.observe(&target, &references, &drained);
+        let call = self.world.kube.observe(&target, &references, drained);
         match within(self.world.clock.as_ref(), self.settings.observe_deadline, &what, call).await {
             Ok(world) => Some((key, ClusterSeen::Seen(world))),
             Err(error) => unreachable(error.message),
@@ -133,17 +136,17 @@ impl Engine {
                 })
             })
             .filter(|host| matches!(snapshot.observed.hosts.get(*host), Some(HostSeen::Seen(_))));
-        let mut via: Vec<&str> = Vec::new();
-        for host in running.chain(others) {
-            if !via.contains(&host) {
+        let mut via: Vec<&ashlar_api::Host> = Vec::new();
+        // A pool may have hundreds of hosts, and this is asked for each cluster.
+        for host in running.chain(others).filter_map(|host| snapshot.hosts.get(host)) {
+            if via.iter().all(|before| before.metadata.name != host.metadata.name) {
                 via.push(host);
             }
+            if via.len() == VIA_LIMIT {
+                break;
+            }
         }
-        via.into_iter()
-            .filter_map(|host| snapshot.hosts.get(host))
-            .take(VIA_LIMIT)
-            .map(|host| self.leases.target(host, &self.settings))
-            .collect()
+        via.into_iter().map(|host| self.leases.target(host, &self.settings)).collect()
     }
 
     /// The engine's certificates for a cluster: made anew when the PKI is another one, or a quarter of its life is left.

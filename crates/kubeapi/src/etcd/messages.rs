@@ -61,8 +61,19 @@ pub(super) struct StatusResponse {
     pub(super) leader: u64,
     #[prost(string, repeated, tag = "8")]
     pub(super) errors: Vec<String>,
+    #[prost(int64, tag = "9")]
+    pub(super) db_size_in_use: i64,
     #[prost(bool, tag = "10")]
     pub(super) is_learner: bool,
+}
+
+/// `SnapshotResponse`.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct SnapshotResponse {
+    #[prost(uint64, tag = "2")]
+    pub(super) remaining_bytes: u64,
+    #[prost(bytes = "vec", tag = "3")]
+    pub(super) blob: Vec<u8>,
 }
 
 /// `MoveLeaderRequest`.

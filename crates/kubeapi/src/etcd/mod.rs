@@ -4,6 +4,7 @@ mod channel;
 mod messages;
 
 use std::collections::BTreeMap;
+use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -18,11 +19,17 @@ use tonic::{Code, Request, Status};
 use tonic_prost::ProstCodec;
 
 use crate::client::chain;
-use messages::{Empty, MemberId, MemberListRequest, MemberListResponse, MoveLeaderRequest, StatusResponse};
+use messages::{
+    Empty, MemberId, MemberListRequest, MemberListResponse, MoveLeaderRequest, SnapshotResponse,
+    StatusResponse,
+};
 
 /// Longest time for one request. A TLS handshake under software emulation takes seconds on a busy machine; a change of
 /// membership is answered when a majority has it on disk.
 const REQUEST_DEADLINE: Duration = Duration::from_secs(20);
+
+/// Longest time for a defragmentation: etcd writes its database anew, and answers when that is done.
+const DEFRAGMENT_DEADLINE: Duration = Duration::from_secs(300);
 
 /// The clusters' etcd members, one channel for each.
 pub struct EtcdClients {
@@ -71,8 +78,22 @@ impl EtcdClients {
     async fn request<Q, A>(
         &self,
         target: &EtcdTarget,
+        call: (&str, &'static str),
+        question: Q,
+    ) -> Result<A, EffectError>
+    where
+        Q: prost::Message + 'static,
+        A: prost::Message + Default + 'static,
+    {
+        self.request_within(target, call, question, REQUEST_DEADLINE).await
+    }
+
+    async fn request_within<Q, A>(
+        &self,
+        target: &EtcdTarget,
         (what, path): (&str, &'static str),
         question: Q,
+        limit: Duration,
     ) -> Result<A, EffectError>
     where
         Q: prost::Message + 'static,
@@ -82,15 +103,35 @@ impl EtcdClients {
         let call = async {
             grpc.ready().await.map_err(|error| Status::unavailable(chain(&error)))?;
             let path = PathAndQuery::from_static(path);
-            grpc.unary(Request::new(question), path, ProstCodec::<Q, A>::default()).await
+            let answer = grpc.unary(Request::new(question), path, ProstCodec::<Q, A>::default()).await?;
+            Ok(answer.into_inner())
         };
+        self.within(target, what, limit, call).await
+    }
+
+    async fn in_time<A>(
+        &self,
+        target: &EtcdTarget,
+        what: &str,
+        call: impl Future<Output = Result<A, Status>>,
+    ) -> Result<A, EffectError> {
+        self.within(target, what, REQUEST_DEADLINE, call).await
+    }
+
+    async fn within<A>(
+        &self,
+        target: &EtcdTarget,
+        what: &str,
+        limit: Duration,
+        call: impl Future<Output = Result<A, Status>>,
+    ) -> Result<A, EffectError> {
         let failed = |kind, why: String| {
             let message =
                 format!("cluster {}: could not {what} at the etcd of {}: {why}", target.cluster, target.node);
             Err(EffectError::new(kind, message))
         };
-        match tokio::time::timeout(REQUEST_DEADLINE, call).await {
-            Ok(Ok(answer)) => Ok(answer.into_inner()),
+        match tokio::time::timeout(limit, call).await {
+            Ok(Ok(answer)) => Ok(answer),
             Ok(Err(status)) => {
                 let kind = kind_of(&status);
                 if kind == EffectErrorKind::Unreachable {
@@ -102,10 +143,9 @@ impl EtcdClients {
             Err(_) => {
                 self.forget(target);
                 let DialTarget { address, port, .. } = &target.dial;
-                let limit = REQUEST_DEADLINE.as_secs();
                 failed(
                     EffectErrorKind::Unreachable,
-                    format!("no answer from {address}:{port} within {limit} s"),
+                    format!("no answer from {address}:{port} within {} s", limit.as_secs()),
                 )
             }
         }
@@ -138,6 +178,7 @@ impl EtcdApi for EtcdClients {
             errors: answer.errors,
             version: answer.version,
             db_size_bytes: u64::try_from(answer.db_size).unwrap_or_default(),
+            db_used_bytes: u64::try_from(answer.db_size_in_use).unwrap_or_default(),
         })
     }
 
@@ -154,6 +195,39 @@ impl EtcdApi for EtcdClients {
     async fn move_leader(&self, target: &EtcdTarget, to: u64) -> Result<(), EffectError> {
         let call = ("move the leadership", "/etcdserverpb.Maintenance/MoveLeader");
         self.request::<_, Empty>(target, call, MoveLeaderRequest { target_id: to }).await.map(drop)
+    }
+
+    async fn snapshot(
+        &self,
+        target: &EtcdTarget,
+        into: &mut (dyn std::io::Write + Send),
+    ) -> Result<(), EffectError> {
+        let what = "copy the database";
+        let mut grpc = Grpc::new(self.channel(target)?);
+        let begin = async {
+            grpc.ready().await.map_err(|error| Status::unavailable(chain(&error)))?;
+            let path = PathAndQuery::from_static("/etcdserverpb.Maintenance/Snapshot");
+            let codec = ProstCodec::<Empty, SnapshotResponse>::default();
+            Ok(grpc.server_streaming(Request::new(Empty {}), path, codec).await?.into_inner())
+        };
+        let mut pieces = self.in_time(target, what, begin).await?;
+        loop {
+            // The deadline is that of each piece: a database may be gigabytes.
+            match self.in_time(target, what, pieces.message()).await? {
+                None => return Ok(()),
+                Some(piece) => into.write_all(&piece.blob).map_err(|error| {
+                    EffectError::new(
+                        EffectErrorKind::Exhausted,
+                        format!("the copy cannot be written: {error}"),
+                    )
+                })?,
+            }
+        }
+    }
+
+    async fn defragment(&self, target: &EtcdTarget) -> Result<(), EffectError> {
+        let call = ("defragment the database", "/etcdserverpb.Maintenance/Defragment");
+        self.request_within::<_, Empty>(target, call, Empty {}, DEFRAGMENT_DEADLINE).await.map(drop)
     }
 }
 

@@ -141,6 +141,14 @@ impl EtcdApi for Nobody {
     async fn move_leader(&self, _: &EtcdTarget, _: u64) -> Result<(), EffectError> {
         no_etcd()
     }
+
+    async fn snapshot(&self, _: &EtcdTarget, _: &mut (dyn std::io::Write + Send)) -> Result<(), EffectError> {
+        no_etcd()
+    }
+
+    async fn defragment(&self, _: &EtcdTarget) -> Result<(), EffectError> {
+        no_etcd()
+    }
 }
 
 /// Actions that ended well, by kind: how many, and for how long in all, waiting for their turn included.

@@ -53,8 +53,22 @@ pub(super) fn check(snapshot: &Snapshot, plan: &Plan, projected: &Projected<'_>,
             _ => _ = changes.hits.insert(key),
         }
     }
-    for (cluster, changes) in clusters.into_iter().filter(|(_, changes)| !changes.is_empty()) {
-        Judge { snapshot, projected, cluster, findings }.judge(&changes);
+    clusters.retain(|_, changes| !changes.is_empty());
+    if clusters.is_empty() {
+        return;
+    }
+    let mut machines: BTreeMap<NamespacedName, Vec<&Machine>> = BTreeMap::new();
+    for machine in
+        projected.machines.values().filter(|machine| machine.spec.role == MachineRole::ControlPlane)
+    {
+        let cluster = NamespacedName::new(&machine.metadata.namespace, &machine.spec.cluster);
+        if clusters.contains_key(&cluster) {
+            machines.entry(cluster).or_default().push(machine);
+        }
+    }
+    for (cluster, changes) in clusters {
+        let machines = machines.remove(&cluster).unwrap_or_default();
+        Judge { snapshot, projected, cluster, machines, findings }.judge(&changes);
     }
 }
 
@@ -84,13 +98,16 @@ struct Judge<'j, 'p, 'f> {
     snapshot: &'j Snapshot,
     projected: &'j Projected<'p>,
     cluster: NamespacedName,
+    /// Its control planes.
+    machines: Vec<&'p Machine>,
     findings: &'f mut Findings,
 }
 
 impl<'p> Judge<'_, 'p, '_> {
     fn judge(mut self, changes: &Changes) {
         let under_way = self
-            .machines()
+            .machines
+            .iter()
             .filter(|machine| {
                 machine.spec.bootstrap == Bootstrap::Join
                     && machine.record.first_started_at.is_some()
@@ -112,7 +129,7 @@ impl<'p> Judge<'_, 'p, '_> {
                 return self.find("Quorum", "its control plane is changed, and its etcd was not seen");
             }
         };
-        let known = |member: &crate::EtcdMember| self.machines().any(|machine| belongs(member, machine));
+        let known = |member: &crate::EtcdMember| self.machines.iter().any(|machine| belongs(member, machine));
         if !changes.hits.is_empty() && !etcd.members.values().any(known) {
             self.find(
                 "Quorum",
@@ -154,16 +171,6 @@ impl<'p> Judge<'_, 'p, '_> {
         self.findings.add(rule, &object, message);
     }
 
-    /// The cluster's control planes.
-    fn machines(&self) -> impl Iterator<Item = &'p Machine> {
-        let cluster = self.cluster.clone();
-        self.projected.machines.values().filter(move |machine| {
-            machine.spec.role == MachineRole::ControlPlane
-                && machine.metadata.namespace == cluster.namespace
-                && machine.spec.cluster == cluster.name
-        })
-    }
-
     /// How many of the machines vote, or may: where etcd was not seen, all that ran.
     fn votes_of(&self, machines: &BTreeSet<NamespacedName>) -> usize {
         let votes = |machine: &&Machine| match self.snapshot.observed.etcd.get(&self.cluster) {
@@ -189,7 +196,8 @@ impl<'p> Judge<'_, 'p, '_> {
         let works = healthy(etcd, &[own]) == 1 && !failed && machine.record.joined_at.is_some();
         let wanted = self.projected.cluster_of(machine).map(|cluster| cluster.spec.control_plane.replicas);
         let there = self
-            .machines()
+            .machines
+            .iter()
             .filter(|other| other.record.joined_at.is_some() && !other.metadata.is_deleting())
             .count();
         if works && wanted.is_some_and(|wanted| there < wanted as usize) {
@@ -210,7 +218,7 @@ impl<'p> Judge<'_, 'p, '_> {
         if sure * 2 <= now.len() + 1 {
             self.find("Quorum", "a control plane joins, and a bad one would cost etcd its majority");
         }
-        let dead = self.machines().filter(|machine| machine.metadata.is_deleting()).any(|machine| {
+        let dead = self.machines.iter().filter(|machine| machine.metadata.is_deleting()).any(|machine| {
             let own = voters(etcd, Some(machine));
             !own.is_empty() && healthy(etcd, &own) == 0
         });

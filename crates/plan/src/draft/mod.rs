@@ -119,6 +119,13 @@ impl<'a> Draft<'a> {
     }
 
     /// Keys of a cluster's groups, in order.
+    /// Machines of a cluster that this plan takes out of the store.
+    pub(crate) fn removed_of(&self, cluster: &NamespacedName) -> Vec<&'a Arc<Machine>> {
+        let read = self.read_of.get(&(cluster.namespace.as_str(), cluster.name.as_str()));
+        let read = read.into_iter().flatten();
+        read.filter(|(key, _)| !self.machines.contains(key)).map(|(_, machine)| *machine).collect()
+    }
+
     pub(crate) fn groups_of(&self, cluster: &NamespacedName) -> Vec<NamespacedName> {
         let is_of = |group: &WorkerGroup| {
             group.metadata.namespace == cluster.namespace && group.spec.cluster == cluster.name

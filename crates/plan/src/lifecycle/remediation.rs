@@ -164,8 +164,13 @@ impl Scene {
         } else {
             control_plane::members(draft, &key)
         };
-        let (going, present): (Vec<Arc<Machine>>, Vec<Arc<Machine>>) =
+        let (mut going, present): (Vec<Arc<Machine>>, Vec<Arc<Machine>>) =
             beside.into_iter().partition(|machine| machine.metadata.is_deleting());
+        // Those that this very plan sees gone are in the store until that is committed, and another's commit may prevent it.
+        let is_beside = |other: &&Arc<Machine>| {
+            other.spec.role == machine.spec.role && (!is_worker || other.spec.group == machine.spec.group)
+        };
+        going.extend(draft.removed_of(&key).into_iter().filter(is_beside).cloned());
         let class = match &group {
             Some(group) if is_worker => group.spec.class.as_str(),
             _ => cluster.spec.control_plane.class.as_str(),
@@ -219,7 +224,10 @@ impl Scene {
         if !Guard::RemediationLimits.stands() {
             return Ok(());
         }
-        let ill = self.present.iter().filter(|machine| machine.record.ailment.is_some()).count();
+        // One whose first boot failed in this very pass has no ailment on record yet, and is not well either.
+        let is_ill =
+            |machine: &&Arc<Machine>| machine.record.ailment.is_some() || machine.record.failure.is_some();
+        let ill = self.present.iter().filter(is_ill).count();
         if ill == self.present.len() && ill > 1 {
             let message = format!(
                 "all {ill} machines of its group are not well, so that what ails them is not their own: nobody is replaced. Look \

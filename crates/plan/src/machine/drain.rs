@@ -15,24 +15,19 @@ const UNREADY_PATIENCE: SignedDuration = SignedDuration::from_mins(5);
 /// Pods that are named where more are waited for.
 const NAMED_PODS: usize = 5;
 
-/// Nodes of a cluster whose pods matter: their machines go, or are replaced by the next steps.
-pub fn drained_nodes(snapshot: &Snapshot, cluster: &Cluster) -> Vec<String> {
-    let key = cluster.key();
-    if cluster.metadata.is_deleting() || cluster.record.stopped {
-        return Vec::new();
+/// Nodes whose pods matter, by cluster: their machines go, or are replaced by the next steps.
+pub fn drained_nodes(snapshot: &Snapshot) -> BTreeMap<NamespacedName, Vec<String>> {
+    let mut nodes: BTreeMap<NamespacedName, Vec<String>> = BTreeMap::new();
+    for machine in snapshot.machines.values().filter(|machine| machine.record.joined_at.is_some()) {
+        let key = NamespacedName::new(&machine.metadata.namespace, &machine.spec.cluster);
+        let Some(cluster) = snapshot.clusters.get(&key) else { continue };
+        let goes = machine.metadata.is_deleting()
+            || machine.spec.image.kubernetes_version != cluster.spec.kubernetes_version;
+        if goes && !cluster.metadata.is_deleting() && !cluster.record.stopped {
+            nodes.entry(key).or_default().push(machine.spec.node.name.clone());
+        }
     }
-    let goes = |machine: &&Machine| {
-        machine.metadata.is_deleting()
-            || machine.spec.image.kubernetes_version != cluster.spec.kubernetes_version
-    };
-    snapshot
-        .machines
-        .values()
-        .filter(|machine| machine.spec.cluster == key.name && machine.metadata.namespace == key.namespace)
-        .filter(|machine| machine.record.joined_at.is_some())
-        .filter(goes)
-        .map(|machine| machine.spec.node.name.clone())
-        .collect()
+    nodes
 }
 
 /// When a machine goes with the pods that are left on it.

@@ -27,8 +27,8 @@ pub fn desired(snapshot: &Snapshot, network: &str, host: &str) -> Result<HostNet
     committed(snapshot).desired(network, host)
 }
 
-/// What the store says.
-fn committed(snapshot: &Snapshot) -> Population<'_> {
+/// What the store says of all networks: for who asks about many.
+pub fn committed(snapshot: &Snapshot) -> Population<'_> {
     Population::new(
         snapshot.installation,
         snapshot.networks.values(),

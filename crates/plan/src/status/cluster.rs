@@ -210,13 +210,10 @@ fn overall(judged: &Judged<'_>, cluster: &Cluster, ready: usize) -> Judgement {
     if cluster.record.stopped {
         return Judgement::new("Ready", ConditionStatus::False, "Stopped", "");
     }
-    let groups = judged
-        .snapshot
-        .groups
-        .values()
-        .filter(|group| group.metadata.namespace == key.namespace && group.spec.cluster == key.name);
     let machines = judged.machines_of(&key);
-    let workers: usize = groups
+    let workers: usize = judged
+        .groups_of(&key)
+        .iter()
         .map(|group| {
             let there = machines.iter().filter(|machine| machine.spec.group == group.metadata.name).count();
             group.spec.replicas.map_or(there, |replicas| replicas as usize)

@@ -82,6 +82,7 @@ struct Judged<'p> {
     /// Domains that the store knows.
     recorded: BTreeSet<uuid::Uuid>,
     by_cluster: BTreeMap<NamespacedName, Vec<&'p Machine>>,
+    groups: BTreeMap<NamespacedName, Vec<&'p WorkerGroup>>,
     /// Of each cluster's objects the first step that is not simply taken.
     holds: BTreeMap<NamespacedName, Vec<&'p Step>>,
 }
@@ -131,7 +132,12 @@ impl<'p> Judged<'p> {
             }
         }
         let recorded = lost::recorded_domains(snapshot);
-        Judged { snapshot, machines, ready, recorded, by_cluster, holds }
+        let mut groups: BTreeMap<NamespacedName, Vec<&WorkerGroup>> = BTreeMap::new();
+        for group in snapshot.groups.values() {
+            let cluster = NamespacedName::new(&group.metadata.namespace, &group.spec.cluster);
+            groups.entry(cluster).or_default().push(group);
+        }
+        Judged { snapshot, machines, ready, recorded, by_cluster, groups, holds }
     }
 
     fn holds_of(&self, cluster: &NamespacedName) -> &[&'p Step] {
@@ -140,6 +146,10 @@ impl<'p> Judged<'p> {
 
     fn machines_of(&self, cluster: &NamespacedName) -> &[&'p Machine] {
         self.by_cluster.get(cluster).map_or(&[], Vec::as_slice)
+    }
+
+    fn groups_of(&self, cluster: &NamespacedName) -> &[&'p WorkerGroup] {
+        self.groups.get(cluster).map_or(&[], Vec::as_slice)
     }
 
     fn is_ready(&self, machine: &Machine) -> bool {
@@ -153,15 +163,11 @@ fn cluster_of(snapshot: &Snapshot, object: &ObjectRef) -> Option<NamespacedName>
         Kind::Cluster => Some(object.key()),
         Kind::Machine => match snapshot.machines.get(&object.key()) {
             Some(machine) => Some(NamespacedName::new(&object.namespace, &machine.spec.cluster)),
-            None => snapshot
-                .clusters
-                .keys()
-                .filter(|cluster| cluster.namespace == object.namespace)
-                .filter(|cluster| {
-                    object.name.strip_prefix(&cluster.name).is_some_and(|rest| rest.starts_with('-'))
-                })
-                .max_by_key(|cluster| cluster.name.len())
-                .cloned(),
+            None => object
+                .name
+                .rmatch_indices('-')
+                .map(|(at, _)| NamespacedName::new(&object.namespace, &object.name[..at]))
+                .find(|cluster| snapshot.clusters.contains_key(cluster)),
         },
         _ => None,
     }

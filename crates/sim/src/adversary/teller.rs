@@ -89,7 +89,8 @@ impl Teller<'_> {
         }
         if self.is_beyond_help() {
             // Whatever there is to be done with an old store, or beside what is somebody else's: it ends some time, too.
-            for _ in 0..6 {
+            // (A machine that failed is seen to for four such runs before another one takes its place, and that one may fail.)
+            for _ in 0..12 {
                 self.run(&[Scope::All], LIVENESS)?;
                 self.simulation.world.state().advance(SignedDuration::from_mins(30));
             }

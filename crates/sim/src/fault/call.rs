@@ -63,6 +63,8 @@ pub(crate) struct Late {
     /// None: once its host is not frozen any more.
     pub(crate) at: Option<Timestamp>,
     pub(crate) host: String,
+    /// Who made it, and what it is.
+    made: (usize, &'static str),
     call: Call,
 }
 
@@ -83,6 +85,18 @@ impl State {
         }
     }
 
+    /// Uploads of one process to one host have one connection, and go one after the other: the next one begins when the last
+    /// one has arrived.
+    fn deliver_before(&mut self, next: (usize, &'static str), host: &str) {
+        let now = self.now;
+        if next.1 == UPLOAD {
+            for late in self.late.iter_mut().filter(|late| late.made == next && late.host == host) {
+                late.at = late.at.map(|_| now);
+            }
+            self.deliver();
+        }
+    }
+
     /// A host that was frozen goes on: what was sent to it meanwhile arrives now, the last first if so asked.
     pub(crate) fn release_calls(&mut self, host: &str, reversed: bool) {
         let now = self.now;
@@ -94,6 +108,8 @@ impl State {
         }
     }
 }
+
+const UPLOAD: &str = "upload_volume";
 
 /// Who comes without a token changes nothing.
 pub(crate) fn visitor(host: &str) -> EffectError {
@@ -222,8 +238,10 @@ impl SimWorld {
             self.state().note(format!("* the call {name} to {place} goes wrong: {fault:?}"));
         }
         let is_frozen = self.state().hosts.get(place).is_some_and(|host| host.frozen);
+        let made = (self.process, name);
+        self.state().deliver_before(made, place);
         let result = match fault {
-            _ if is_frozen => self.send(None, place, call).await,
+            _ if is_frozen => self.send(None, place, made, call).await,
             Some(CallFault::Lost) => std::future::pending().await,
             Some(CallFault::Cut) => Err(lost_connection(name, place)),
             Some(CallFault::Unanswered) => {
@@ -240,7 +258,7 @@ impl SimWorld {
             }
             Some(CallFault::Late(seconds)) => {
                 let at = self.state().now.saturating_add(SignedDuration::from_secs(seconds.into()));
-                self.send(Some(at.unwrap_or(Timestamp::MAX)), place, call).await
+                self.send(Some(at.unwrap_or(Timestamp::MAX)), place, made, call).await
             }
             Some(CallFault::AnsweredLate(seconds)) => {
                 let result = self.arrive(&mut call, begun.number);
@@ -282,6 +300,7 @@ impl SimWorld {
         &self,
         at: Option<Timestamp>,
         place: &str,
+        made: (usize, &'static str),
         mut call: impl FnMut(&mut State) -> T + Send + 'static,
     ) -> T {
         let answer = Arc::new(Mutex::new(None));
@@ -290,7 +309,7 @@ impl SimWorld {
             let result = call(state);
             *heard.lock().unwrap_or_else(PoisonError::into_inner) = Some(result);
         };
-        self.state().late.push(Late { at, host: place.to_owned(), call: Arc::new(Mutex::new(call)) });
+        self.state().late.push(Late { at, host: place.to_owned(), made, call: Arc::new(Mutex::new(call)) });
         loop {
             self.sleep(Duration::from_secs(1)).await;
             if let Some(result) = answer.lock().unwrap_or_else(PoisonError::into_inner).take() {

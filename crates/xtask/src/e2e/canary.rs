@@ -169,6 +169,11 @@ pub(crate) fn search(context: &mut Context) -> Result<()> {
         let output = context.output(context.command(arguments))?;
         places.push((format!("ashlar {}", arguments.join(" ")), [output.stdout, output.stderr].concat()));
     }
+    let bundle = super::checks::support_bundle(context, &name)?;
+    for part in ["== journalctl --no-pager -b -u kubelet", "Roles:              control-plane"] {
+        ensure!(Finder::new(part).find(&bundle).is_some(), "the support bundle has no «{part}»");
+    }
+    places.push((format!("support bundle of {name}"), bundle));
     for domain in context.domains()? {
         let xml = context.on_host(&["virsh", "-q", "-c", "qemu:///system", "dumpxml", &domain])?;
         places.push((format!("XML of domain {domain}"), xml.into_bytes()));

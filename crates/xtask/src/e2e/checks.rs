@@ -157,3 +157,13 @@ pub(crate) fn manifest_of(context: &mut Context) -> Result<PathBuf> {
     std::fs::write(&path, object.to_string())?;
     Ok(path)
 }
+
+/// The support bundle of a cluster, as it is.
+pub(crate) fn support_bundle(context: &mut Context, cluster: &str) -> Result<Vec<u8>> {
+    let path = std::env::temp_dir().join(format!("ashlar-e2e-{}-support-{cluster}.tar", std::process::id()));
+    let _ = std::fs::remove_file(&path);
+    context.ok(context.command(&["support-bundle", cluster, "--file", &path.display().to_string()]))?;
+    let bundle = std::fs::read(&path)?;
+    std::fs::remove_file(&path)?;
+    Ok(bundle)
+}

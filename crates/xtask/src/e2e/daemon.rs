@@ -1,5 +1,6 @@
 //! The daemon on real libvirt: what goes off or away is brought back, and commands watch it work.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Child;
 use std::time::{Duration, Instant};
@@ -8,7 +9,7 @@ use anyhow::{Context as _, Result, ensure};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::context::{Context, wait_for};
+use super::context::{Context, file_names, wait_for};
 use super::identity::{boot_ids, identity};
 
 /// A boot under software emulation, with everything around it.
@@ -54,10 +55,31 @@ pub(crate) fn heals(context: &mut Context) -> Result<()> {
     let daemon = Daemon::start(context, &log)?;
     let evidence = || std::fs::read_to_string(&log).unwrap_or_default();
     undefined_is_defined(context).with_context(evidence)?;
+    etcd_is_copied(context).with_context(evidence)?;
     let daemon = cold_reboot(context, daemon, &log).with_context(evidence)?;
     let took = daemon.stop()?;
     println!("e2e daemon: ended {:.1} s after SIGTERM", took.as_secs_f64());
     ensure!(took < Duration::from_secs(60), "it took {took:?} to stop");
+    Ok(())
+}
+
+/// With the keys and versions that belong to it, and for its owner alone.
+fn etcd_is_copied(context: &mut Context) -> Result<()> {
+    let directory = context.state_dir()?.join("etcd-snapshots/default").join(&context.name);
+    let copies = || -> Vec<String> {
+        let names = file_names(&directory).unwrap_or_default();
+        names.into_iter().filter(|name| name.ends_with(".db")).collect()
+    };
+    wait_for("a copy of etcd", Duration::from_secs(180), || Ok(!copies().is_empty()))?;
+    let copy = directory.join(&copies()[0]);
+    let about = std::fs::metadata(&copy)?;
+    ensure!(about.len() > 1 << 20, "the copy of etcd has {} bytes", about.len());
+    ensure!(about.permissions().mode() & 0o077 == 0, "others may read the copy of etcd");
+    let beside: serde_json::Value = serde_json::from_slice(&std::fs::read(copy.with_extension("json"))?)?;
+    let objects = beside["objects"].as_array().map_or(0, Vec::len);
+    // Cluster, group, two machines; the cluster's certificates and two host keys, sealed.
+    ensure!(objects == 7, "{objects} objects are beside the copy of etcd");
+    println!("e2e daemon: etcd was copied, {} MiB", about.len() >> 20);
     Ok(())
 }
 

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 
-use super::checks::manifest_of;
+use super::checks::{manifest_of, support_bundle};
 use super::context::{Context, wait_for};
 
 /// What `ashlar apply` must have said when it gave the machine up.
@@ -54,6 +54,11 @@ pub(crate) fn of_nodes(context: &mut Context) -> Result<()> {
         Report { machine: &cut_machine, words: &["endpoint", "nobody answers ARP", "no working network"] },
     ] {
         report.check(&said)?;
+    }
+    // Whoever is sent the bundle finds the cause in it.
+    let bundle = String::from_utf8_lossy(&support_bundle(context, "broken")?).into_owned();
+    for wanted in ["0.0.0-absent", "images", "is not in this node's containerd"] {
+        ensure!(bundle.contains(wanted), "the support bundle of the broken cluster does not say «{wanted}»");
     }
     for object in [["cluster", "broken"], ["cluster", "little"], ["workergroup", cut.as_str()]]
         .into_iter()

@@ -20,7 +20,7 @@ use crate::failure::{Failure, Result};
 use crate::objects::{Reader, object_ref};
 use crate::settings::Settings;
 
-fn find_cluster(settings: &Settings, reader: &Reader, name: &str) -> Result<Cluster> {
+pub(crate) fn find_cluster(settings: &Settings, reader: &Reader, name: &str) -> Result<Cluster> {
     match reader.object(&object_ref(Kind::Cluster, name, &settings.namespace))? {
         Object::Cluster(cluster) => Ok(*cluster),
         other => Err(Failure::internal(format!("{} is not a cluster", other.object_ref()))),

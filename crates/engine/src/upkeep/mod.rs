@@ -1,0 +1,332 @@
+//! What keeps the clusters' etcd well while a daemon runs, besides what the plan does: copies of the database on time,
+//! alarms told, room that was freed given back, one member at a time.
+
+mod policy;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use ashlar_api::{Cluster, EventType, Kind, Machine, NamespacedName, Object, ObjectRef, Secret, SecretSpec};
+use ashlar_plan::{EtcdStatus, Snapshot, names};
+use futures::{StreamExt, stream};
+use jiff::Timestamp;
+
+pub use policy::CopyPolicy;
+
+use crate::{
+    Engine, EngineError, Scope,
+    deadline::within,
+    effects::{EffectError, EtcdCopies, EtcdCopy, EtcdTarget},
+    history::Told,
+    objects,
+};
+
+/// Clusters that are looked after at one moment: a copy goes over the hosts' links.
+const AT_ONCE: usize = 2;
+/// How often members are asked for alarms and for the room that they waste.
+const LOOK_EVERY: Duration = Duration::from_secs(10 * 60);
+/// A member that was defragmented is left alone for so long, whatever it says.
+const DEFRAGMENT_REST: Duration = Duration::from_secs(60 * 60);
+/// Longest time for a copy, at a tenth of the pace that bulk data is given elsewhere.
+const COPY_LIMIT: Duration = Duration::from_secs(60 * 60);
+
+/// What is remembered between rounds.
+pub struct Upkeep {
+    policy: CopyPolicy,
+    copies: Arc<dyn EtcdCopies>,
+    told: Told,
+    looked: Mutex<BTreeMap<NamespacedName, Timestamp>>,
+    defragmented: Mutex<BTreeMap<NamespacedName, Timestamp>>,
+}
+
+/// Something that was done, or failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Chore {
+    /// For which cluster.
+    pub cluster: NamespacedName,
+    /// What it was.
+    pub deed: ChoreDeed,
+}
+
+/// What was done, or failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ChoreDeed {
+    /// A copy was taken of a node's member.
+    Copied {
+        /// The node.
+        node: String,
+        /// What it is.
+        copy: EtcdCopy,
+    },
+    /// A member's database was defragmented.
+    Defragmented {
+        /// The node.
+        node: String,
+        /// Bytes of the file before.
+        before_bytes: u64,
+    },
+    /// A member raised an alarm.
+    Alarm {
+        /// The node, and what it says.
+        message: String,
+    },
+    /// It could not be done; it is tried again in the next round.
+    Failed {
+        /// What, and why.
+        message: String,
+    },
+}
+
+impl Upkeep {
+    /// Nothing was done yet.
+    pub fn new(policy: CopyPolicy, copies: Arc<dyn EtcdCopies>) -> Self {
+        Upkeep {
+            policy,
+            copies,
+            told: Told::default(),
+            looked: Mutex::default(),
+            defragmented: Mutex::default(),
+        }
+    }
+}
+
+/// A member that answered.
+struct Answer {
+    machine: Machine,
+    target: EtcdTarget,
+    status: EtcdStatus,
+}
+
+impl Answer {
+    fn leads(&self) -> bool {
+        self.status.leader == Some(self.status.member_id)
+    }
+
+    fn node(&self) -> String {
+        self.machine.spec.node.name.clone()
+    }
+}
+
+impl Engine {
+    /// One round over all clusters: what is due is done, and told.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub async fn keep_etcd(&self, upkeep: &Upkeep) -> Result<Vec<Chore>, EngineError> {
+        let snapshot = self.snapshot(&Scope::StoreOnly).await?;
+        let lives = |cluster: &&Cluster| {
+            cluster.record.initialized && !cluster.record.stopped && !cluster.metadata.is_deleting()
+        };
+        let clusters: Vec<&Cluster> = snapshot.clusters.values().filter(lives).collect();
+        let rounds = stream::iter(clusters).map(|cluster| self.keep_etcd_of(upkeep, &snapshot, cluster));
+        let done: Vec<Vec<Chore>> = rounds.buffer_unordered(AT_ONCE).collect().await;
+        let done: Vec<Chore> = done.into_iter().flatten().collect();
+        for chore in &done {
+            let (event_type, reason, message) = chore.told();
+            let about = names::cluster_ref(&chore.cluster);
+            self.record_event(&upkeep.told, &about, event_type, reason, &message).await;
+        }
+        upkeep.told.forget_older(LOOK_EVERY, self.world.clock.now());
+        Ok(done)
+    }
+
+    async fn keep_etcd_of(&self, upkeep: &Upkeep, snapshot: &Snapshot, cluster: &Cluster) -> Vec<Chore> {
+        let key = cluster.key();
+        let now = self.world.clock.now();
+        let chore = |deed| Chore { cluster: key.clone(), deed };
+        let failed = |what: &str, why: String| chore(ChoreDeed::Failed { message: format!("{what}: {why}") });
+        let copies = match upkeep.copies.list(&key).await {
+            Ok(copies) => copies,
+            Err(error) => return vec![failed("the copies of etcd cannot be listed", error.message)],
+        };
+        let is_due = upkeep.policy.is_due(&copies, now);
+        let is_look_due = {
+            let looked = upkeep.looked.lock().unwrap_or_else(PoisonError::into_inner);
+            looked.get(&key).is_none_or(|at| now.duration_since(*at).unsigned_abs() >= LOOK_EVERY)
+        };
+        if !is_due && !is_look_due {
+            return Vec::new();
+        }
+        let (answers, silent) = match self.ask_members(snapshot, cluster).await {
+            Ok(asked) => asked,
+            Err(error) => return vec![failed("etcd cannot be asked", crate::error::chain(&error))],
+        };
+        upkeep.looked.lock().unwrap_or_else(PoisonError::into_inner).insert(key.clone(), now);
+        let mut done: Vec<Chore> = answers
+            .iter()
+            .flat_map(|answer| answer.status.errors.iter().map(move |error| (answer.node(), error)))
+            .map(|(node, error)| chore(ChoreDeed::Alarm { message: format!("etcd of {node}: {error}") }))
+            .collect();
+        if is_due {
+            done.push(match self.copy_etcd(upkeep, snapshot, cluster, &answers).await {
+                Ok(deed) => chore(deed),
+                Err(why) => failed("no copy of etcd was taken", why),
+            });
+            done.extend(self.prune(upkeep, &key).await);
+        }
+        // One member at a time, and never one that the others could not do without.
+        let is_whole =
+            silent == 0 && answers.iter().all(|it| it.status.errors.is_empty() && it.status.leader.is_some());
+        if is_whole && let Some(answer) = self.wasteful(upkeep, snapshot, &answers, now) {
+            let (node, before_bytes) = (answer.node(), answer.status.db_size_bytes);
+            let rest = answer.machine.key();
+            upkeep.defragmented.lock().unwrap_or_else(PoisonError::into_inner).insert(rest, now);
+            done.push(match self.world.etcd.defragment(&answer.target).await {
+                Ok(()) => chore(ChoreDeed::Defragmented { node, before_bytes }),
+                Err(error) => failed("etcd was not defragmented", error.message),
+            });
+        }
+        done
+    }
+
+    /// What the members of a cluster say of themselves, and how many say nothing.
+    async fn ask_members(
+        &self,
+        snapshot: &Snapshot,
+        cluster: &Cluster,
+    ) -> Result<(Vec<Answer>, usize), EngineError> {
+        let key = cluster.key();
+        let name = names::pki_secret(&key);
+        let name = ObjectRef::new(Kind::Secret, &name.namespace, &name.name);
+        let Some(pki) = objects::read::<SecretSpec>(self.store.as_ref(), &name).await? else {
+            return Err(EngineError::Refused(format!("{name} is not in the store")));
+        };
+        let (mut answers, mut silent) = (Vec::new(), 0);
+        for machine in snapshot.control_planes(&key).filter(|machine| machine.record.joined_at.is_some()) {
+            let Some(target) = self.etcd_target(snapshot, &pki, machine)? else { continue };
+            let what = format!("asking the etcd of {}", target.node);
+            let call = self.world.etcd.status(&target);
+            match within(self.world.clock.as_ref(), self.settings.observe_deadline, &what, call).await {
+                Ok(status) => answers.push(Answer { machine: machine.clone(), target, status }),
+                Err(_) => silent += 1,
+            }
+        }
+        Ok((answers, silent))
+    }
+
+    /// Takes a copy of a member that is well; rather not of the one that leads, which has most to do.
+    async fn copy_etcd(
+        &self,
+        upkeep: &Upkeep,
+        snapshot: &Snapshot,
+        cluster: &Cluster,
+        answers: &[Answer],
+    ) -> Result<ChoreDeed, String> {
+        let well = answers.iter().filter(|it| !it.status.is_learner && it.status.leader.is_some());
+        let Some(from) = well.min_by_key(|it| (!it.status.errors.is_empty(), it.leads())) else {
+            return Err("no member answers that knows a leader".to_owned());
+        };
+        let told = |error: EffectError| error.message;
+        let beside =
+            self.beside(snapshot, cluster, from).await.map_err(|error| crate::error::chain(&error))?;
+        let key = cluster.key();
+        let mut writer = upkeep.copies.begin(&key, self.world.clock.now()).await.map_err(told)?;
+        let what = format!("copying the etcd of {}", from.target.node);
+        let call = self.world.etcd.snapshot(&from.target, &mut *writer);
+        within(self.world.clock.as_ref(), COPY_LIMIT, &what, call).await.map_err(told)?;
+        let copy = writer.finish(&beside).await.map_err(told)?;
+        Ok(ChoreDeed::Copied { node: from.node(), copy })
+    }
+
+    /// What a restore needs besides the database: the objects, and the secrets as they are in the store, sealed.
+    async fn beside(
+        &self,
+        snapshot: &Snapshot,
+        cluster: &Cluster,
+        from: &Answer,
+    ) -> Result<String, EngineError> {
+        let key = cluster.key();
+        let mut all: Vec<Object> = vec![cluster.clone().into()];
+        let groups = snapshot
+            .groups
+            .values()
+            .filter(|group| group.metadata.namespace == key.namespace && group.spec.cluster == key.name);
+        all.extend(groups.cloned().map(Object::from));
+        let machines: Vec<&Machine> = snapshot
+            .machines
+            .values()
+            .filter(|machine| machine.metadata.namespace == key.namespace && machine.spec.cluster == key.name)
+            .collect();
+        all.extend(machines.iter().map(|machine| Object::from((*machine).clone())));
+        let mut secrets = vec![names::pki_secret(&key)];
+        secrets.extend(machines.iter().map(|machine| names::ssh_secret(&machine.key())));
+        for name in secrets {
+            let name = ObjectRef::new(Kind::Secret, &name.namespace, &name.name);
+            let secret: Option<Secret> = objects::read::<SecretSpec>(self.store.as_ref(), &name).await?;
+            all.extend(secret.map(Object::from));
+        }
+        let stored: Vec<serde_json::Value> =
+            all.into_iter().map(objects::to_stored).collect::<Result<_, _>>()?;
+        let text = serde_json::json!({
+            "cluster": key.to_string(),
+            "node": from.node(),
+            "etcdVersion": from.status.version,
+            "kubernetesVersion": from.machine.spec.image.kubernetes_version,
+            "objects": stored,
+        });
+        Ok(format!("{text:#}\n"))
+    }
+
+    async fn prune(&self, upkeep: &Upkeep, cluster: &NamespacedName) -> Vec<Chore> {
+        let failed = |why: String| Chore {
+            cluster: cluster.clone(),
+            deed: ChoreDeed::Failed { message: format!("an old copy of etcd was not deleted: {why}") },
+        };
+        let copies = match upkeep.copies.list(cluster).await {
+            Ok(copies) => copies,
+            Err(error) => return vec![failed(error.message)],
+        };
+        let mut done = Vec::new();
+        for old in upkeep.policy.too_many(&copies, self.world.clock.now()) {
+            if let Err(error) = upkeep.copies.remove(cluster, old).await {
+                done.push(failed(error.message));
+            }
+        }
+        done
+    }
+
+    /// A member whose database is mostly room; followers first. None while machines of the cluster come or go.
+    fn wasteful<'a>(
+        &self,
+        upkeep: &Upkeep,
+        snapshot: &Snapshot,
+        answers: &'a [Answer],
+        now: Timestamp,
+    ) -> Option<&'a Answer> {
+        let cluster = &answers.first()?.target.cluster;
+        let is_quiet = snapshot
+            .control_planes(cluster)
+            .all(|machine| machine.record.joined_at.is_some() && !machine.metadata.is_deleting());
+        let defragmented = upkeep.defragmented.lock().unwrap_or_else(PoisonError::into_inner);
+        let rests = |answer: &Answer| {
+            let at = defragmented.get(&answer.machine.key());
+            at.is_some_and(|at| now.duration_since(*at).unsigned_abs() < DEFRAGMENT_REST)
+        };
+        let wasteful = answers.iter().filter(|it| policy::is_worth_defragmenting(&it.status) && !rests(it));
+        wasteful.filter(|_| is_quiet).min_by_key(|it| it.leads())
+    }
+}
+
+impl Chore {
+    fn told(&self) -> (EventType, &'static str, String) {
+        match &self.deed {
+            ChoreDeed::Copied { node, copy } => (
+                EventType::Normal,
+                "EtcdCopied",
+                format!("etcd of {node} was copied: {} MiB", copy.size_bytes.div_ceil(1 << 20)),
+            ),
+            ChoreDeed::Defragmented { node, before_bytes } => (
+                EventType::Normal,
+                "EtcdDefragmented",
+                format!("etcd of {node}: its file had {} MiB, mostly of nothing", before_bytes >> 20),
+            ),
+            ChoreDeed::Alarm { message } => (EventType::Warning, "EtcdAlarm", message.clone()),
+            ChoreDeed::Failed { message } => (EventType::Warning, "EtcdUpkeepFailed", message.clone()),
+        }
+    }
+}

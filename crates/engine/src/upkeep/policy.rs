@@ -1,0 +1,49 @@
+//! When a copy is due, which are too many, and when a database wastes room.
+
+use std::time::Duration;
+
+use ashlar_plan::EtcdStatus;
+use jiff::Timestamp;
+
+use crate::effects::EtcdCopy;
+
+/// A database is left alone below this size: 100 MiB, of etcd's 2 GiB by default.
+const SMALL_BYTES: u64 = 100 << 20;
+
+/// How often copies are taken, and how long they are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CopyPolicy {
+    /// Time between two; zero takes none.
+    pub every: Duration,
+    /// So many are kept.
+    pub keep: usize,
+    /// None is kept longer, but the newest.
+    pub keep_for: Option<Duration>,
+}
+
+impl CopyPolicy {
+    /// Whether another one is due. One from a far future, of a clock that was wrong, does not count.
+    pub(super) fn is_due(&self, copies: &[EtcdCopy], now: Timestamp) -> bool {
+        let is_recent = |copy: &EtcdCopy| now.duration_since(copy.taken_at).unsigned_abs() < self.every;
+        !self.every.is_zero() && !copies.iter().any(is_recent)
+    }
+
+    /// Those that go: by count, then by age; never the newest.
+    pub(super) fn too_many(&self, copies: &[EtcdCopy], now: Timestamp) -> Vec<Timestamp> {
+        let mut times: Vec<Timestamp> = copies.iter().map(|copy| copy.taken_at).collect();
+        times.sort_unstable_by(|a, b| b.cmp(a));
+        let is_old = |at: Timestamp| {
+            let age = now.duration_since(at);
+            self.keep_for.is_some_and(|limit| !age.is_negative() && age.unsigned_abs() > limit)
+        };
+        let by_rank = times.into_iter().enumerate().skip(1);
+        by_rank.filter(|(rank, at)| *rank >= self.keep || is_old(*at)).map(|(_, at)| at).collect()
+    }
+}
+
+/// Most of a large database is room.
+pub(super) fn is_worth_defragmenting(status: &EtcdStatus) -> bool {
+    status.db_used_bytes > 0
+        && status.db_size_bytes >= SMALL_BYTES
+        && status.db_size_bytes / 2 > status.db_used_bytes
+}
