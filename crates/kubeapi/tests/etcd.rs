@@ -7,7 +7,7 @@
 
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -147,17 +147,8 @@ impl Scene<'_> {
     fn add_learner(&self, number: u8) {
         let deadline = Instant::now() + Duration::from_secs(60);
         loop {
-            let output = Command::new(self.binaries.join("etcdctl"))
-                .args(["--endpoints", &format!("https://{}:2379", address(1)), "--cacert"])
-                .arg(self.path("ca.crt"))
-                .arg("--cert")
-                .arg(self.path("n1.crt"))
-                .arg("--key")
-                .arg(self.path("n1.key"))
-                .args(["member", "add", &format!("n{number}"), "--learner"])
-                .args(["--peer-urls", &format!("https://{}:2380", address(number))])
-                .output()
-                .unwrap();
+            let (name, peer) = (format!("n{number}"), format!("https://{}:2380", address(number)));
+            let output = self.etcdctl(&["member", "add", &name, "--learner", "--peer-urls", &peer]);
             if output.status.success() {
                 return;
             }
@@ -167,9 +158,9 @@ impl Scene<'_> {
         }
     }
 
-    /// What etcdctl says, spoken to the first member.
-    fn ctl(&self, arguments: &[&str]) -> String {
-        let output = Command::new(self.binaries.join("etcdctl"))
+    /// etcdctl, spoken to the first member.
+    fn etcdctl(&self, arguments: &[&str]) -> Output {
+        Command::new(self.binaries.join("etcdctl"))
             .args(["--endpoints", &format!("https://{}:2379", address(1)), "--cacert"])
             .arg(self.path("ca.crt"))
             .arg("--cert")
@@ -178,7 +169,12 @@ impl Scene<'_> {
             .arg(self.path("n1.key"))
             .args(arguments)
             .output()
-            .unwrap();
+            .unwrap()
+    }
+
+    /// What it says.
+    fn ctl(&self, arguments: &[&str]) -> String {
+        let output = self.etcdctl(arguments);
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8_lossy(&output.stdout).into_owned()
     }

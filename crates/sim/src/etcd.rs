@@ -29,7 +29,16 @@ pub struct SimEtcd {
     pub(crate) raft: Raft,
     /// Members of another cluster answer in its place, to the same certificates.
     pub(crate) impostor: bool,
+    /// Copies of it end in the middle.
+    pub cuts_copies: bool,
+    /// What members tell beside their status.
+    pub alarm: Option<String>,
+    /// Bytes of members' databases, and what of them holds something; of others it is not worth telling.
+    pub databases: BTreeMap<u64, (u64, u64)>,
 }
+
+/// A database that nothing was deleted in.
+const DATABASE: (u64, u64) = (1 << 20, 1 << 20);
 
 /// A member.
 #[derive(Clone, Debug)]
@@ -367,15 +376,19 @@ impl EtcdApi for SimWorld {
             let machine = member.map(|member| member.machine);
             let leader = state.etcd_leader(&target.cluster);
             let leader = leader.filter(|_| state.hears_leader(&target.cluster, machine));
-            let errors = if leader.is_none() { vec!["etcdserver: no leader".to_owned()] } else { Vec::new() };
+            let no_leader = leader.is_none().then(|| "etcdserver: no leader".to_owned());
+            let alarm = state.clusters.get(&target.cluster).and_then(|world| world.etcd.alarm.clone());
+            let errors = no_leader.into_iter().chain(alarm).collect();
+            let databases = state.clusters.get(&target.cluster).map(|world| &world.etcd.databases);
+            let (size, used) = databases.and_then(|all| all.get(&id)).copied().unwrap_or(DATABASE);
             Ok(EtcdStatus {
                 member_id: id,
                 leader,
                 is_learner: member.is_some_and(|member| member.is_learner),
                 errors,
                 version: "3.7.0".to_owned(),
-                db_size_bytes: 1 << 20,
-                db_used_bytes: 1 << 20,
+                db_size_bytes: size,
+                db_used_bytes: used,
             })
         })
         .await
@@ -425,7 +438,7 @@ impl EtcdApi for SimWorld {
         .await
     }
 
-    /// What is acknowledged in the cluster, as text; the digest at its end is right.
+    /// What is acknowledged in the cluster, as text, and its digest; of a disk that damages what it holds, half of it.
     async fn snapshot(
         &self,
         target: &EtcdTarget,
@@ -439,15 +452,22 @@ impl EtcdApi for SimWorld {
             })
             .await?;
         let digest = Sha256::digest(database.as_bytes());
-        into.write_all(&[database.as_bytes(), &digest].concat())
+        let whole = [database.as_bytes(), &digest].concat();
+        let damaged = self.state().clusters.get(&target.cluster).is_some_and(|world| world.etcd.cuts_copies);
+        into.write_all(if damaged { &whole[..whole.len() / 2] } else { &whole })
             .map_err(|error| EffectError::new(EffectErrorKind::Exhausted, error.to_string()))
     }
 
     async fn defragment(&self, target: &EtcdTarget) -> Result<(), EffectError> {
         let to_whom = target.clone();
         self.effect("defragment", "etcd", move |state| {
-            member_at(state, &to_whom)?;
+            let id = member_at(state, &to_whom)?;
             state.count_mutation("defragment");
+            state.note(format!("etcd {}: {} is defragmented", to_whom.cluster.name, to_whom.node));
+            let world = state.clusters.get_mut(&to_whom.cluster);
+            if let Some(database) = world.and_then(|world| world.etcd.databases.get_mut(&id)) {
+                database.0 = database.1;
+            }
             Ok(())
         })
         .await

@@ -32,6 +32,7 @@ mod seed;
 mod shell;
 mod simulation;
 mod store;
+mod upkeep;
 mod whereabouts;
 mod world;
 
@@ -51,5 +52,6 @@ pub use record::Record;
 pub use seed::SeedFacts;
 pub use simulation::{Both, HostOptions, Outcome, POOL, Planned, Simulation, SimulationError, error_text};
 pub use store::CrashingStore;
+pub use upkeep::SimCopies;
 pub use whereabouts::Stamped;
 pub use world::{SimCluster, SimNode, SimToken, SimWorld, State};

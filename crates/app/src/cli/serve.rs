@@ -17,7 +17,8 @@ it after the calls under way; SIGHUP reads --config anew and connects to the hos
 Examples:
   ashlar serve                                        in the foreground, as a systemd unit runs it
   ashlar serve --listen 127.0.0.1:9477 --log-format json
-  ashlar serve --config /etc/ashlar/serve.yaml        log, period, retryBlockedAfter, stopGrace, uploadHosts
+  ashlar serve --config /etc/ashlar/serve.yaml        log, period, retryBlockedAfter, stopGrace, uploadHosts,
+                                                      etcdSnapshots (packaging/serve.yaml has all with their defaults)
   curl --unix-socket /var/lib/ashlar/run/daemon.sock http://ashlar/readyz")]
 pub(crate) struct ServeArgs {
     /// YAML file with what can be changed while it runs

@@ -117,7 +117,7 @@ impl Metrics {
         registry.register_with_unit("etcd_snapshot_timestamp", help, Unit::Seconds, etcd_copy.clone());
         let etcd_failures = Family::default();
         let help = "Copies and defragmentations of a cluster's etcd that failed";
-        registry.register("etcd_upkeep_failures", help, etcd_failures.clone());
+        registry.register("etcd_maintenance_failures", help, etcd_failures.clone());
         Metrics {
             registry: Mutex::new(all),
             passes,
@@ -365,7 +365,7 @@ mod tests {
             r#"ashlar_leader{daemon="bastion-2"} 1"#,
             r#"ashlar_image_sent_bytes_total{host="h1"} 33554432"#,
             r#"ashlar_libvirt_calls_total{call="read"} 7"#,
-            r#"ashlar_etcd_upkeep_failures_total{namespace="default",cluster="demo"} 1"#,
+            r#"ashlar_etcd_maintenance_failures_total{namespace="default",cluster="demo"} 1"#,
             "# UNIT ashlar_etcd_snapshot_timestamp_seconds seconds",
         ] {
             assert!(text.lines().any(|found| found == line), "{line} is not in:\n{text}");

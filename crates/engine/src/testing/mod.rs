@@ -48,8 +48,6 @@ pub(crate) struct State {
     pub(crate) node: NodeNow,
     /// etcd's members with what each says of itself; none if nobody answers.
     pub(crate) etcd: Option<Vec<(EtcdMember, Option<EtcdStatus>)>>,
-    /// What a copy of etcd's database is.
-    pub(crate) database: Vec<u8>,
     /// Bytes of the last seed.
     pub(crate) seed: Vec<u8>,
     pub(crate) events: Vec<String>,
@@ -379,12 +377,9 @@ impl EtcdApi for Fake {
     async fn snapshot(
         &self,
         target: &EtcdTarget,
-        into: &mut (dyn std::io::Write + Send),
+        _: &mut (dyn std::io::Write + Send),
     ) -> Result<(), EffectError> {
-        self.call("copy etcd", &target.node);
-        let database = self.state().database.clone();
-        into.write_all(&database)
-            .map_err(|error| EffectError::new(EffectErrorKind::Exhausted, error.to_string()))
+        absent(format!("a database of {}", target.node))
     }
     async fn defragment(&self, target: &EtcdTarget) -> Result<(), EffectError> {
         self.call("defragment", &target.node);

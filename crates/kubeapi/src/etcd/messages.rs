@@ -70,8 +70,6 @@ pub(super) struct StatusResponse {
 /// `SnapshotResponse`.
 #[derive(Clone, PartialEq, prost::Message)]
 pub(super) struct SnapshotResponse {
-    #[prost(uint64, tag = "2")]
-    pub(super) remaining_bytes: u64,
     #[prost(bytes = "vec", tag = "3")]
     pub(super) blob: Vec<u8>,
 }

@@ -1,8 +1,9 @@
 //! P3 and P4: one lab host with real libvirt, Ashlar's engine beside virsh and Ansible.
 
 use std::path::PathBuf;
+use std::process::Command;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use clap::Args;
 use serde::Deserialize;
 
@@ -59,12 +60,31 @@ struct Virsh {
 pub(crate) fn run(options: &Options) -> Result<()> {
     facts::print_machine();
     println!("{}", facts::libvirt());
+    check(options)?;
     let (steady, churn) = measure(options)?;
     let mut table = Table::new(&COLUMNS);
     for row in rows(&steady, &churn) {
         table.push(row);
     }
     print!("{table}");
+    Ok(())
+}
+
+/// What would be found out only when everything else has been measured.
+pub(super) fn check(options: &Options) -> Result<()> {
+    let Some(ansible) = &options.ansible else { return Ok(()) };
+    let arguments =
+        ["localhost", "-m", "community.libvirt.virt", "-a", "command=list_vms uri=test:///default"];
+    let output = Command::new(ansible)
+        .args(arguments)
+        .output()
+        .with_context(|| format!("cannot run {}", ansible.display()))?;
+    ensure!(
+        output.status.success(),
+        "{} cannot ask libvirt (Debian: `ansible` and `python3-libvirt`): {}",
+        ansible.display(),
+        String::from_utf8_lossy(&output.stdout).trim()
+    );
     Ok(())
 }
 

@@ -20,6 +20,7 @@ pub(crate) struct Options {
 pub(crate) fn run(options: &Options) -> Result<()> {
     facts::print_machine();
     println!("{}", facts::libvirt());
+    host::check(&options.host)?;
     let bench = fleet::Bench::new(&options.fleet)?;
     let mut scale = Scale { table: Table::new(&fleet::COLUMNS), failed: Vec::new() };
     let mut ours_per_s = f64::NAN;

@@ -80,16 +80,20 @@ pub(crate) fn support_bundle(settings: &Settings, args: &SupportBundleArgs) -> R
         }
         Ok::<(), Failure>(())
     };
-    let is_whole = runtime.block_on(async {
+    let gathered = runtime.block_on(async {
         tokio::select! {
             done = gather => done.map(|()| true),
             () = stop.notified() => Ok(false),
         }
-    })?;
-    if !is_whole {
-        drop(bundle);
-        std::fs::remove_file(&path).context(format!("cannot remove {}", path.display()))?;
-        return Ok(Exit::Interrupted);
+    });
+    match gathered {
+        Ok(true) => {}
+        // Half a bundle is none.
+        other => {
+            drop(bundle);
+            std::fs::remove_file(&path).context(format!("cannot remove {}", path.display()))?;
+            return other.map(|_| Exit::Interrupted);
+        }
     }
     missing.sort();
     let about = format!(

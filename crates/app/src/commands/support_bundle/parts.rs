@@ -21,7 +21,8 @@ say systemctl --failed --no-pager
 say journalctl --no-pager -b -p warning -n 200
 say journalctl --no-pager -b -u kubelet -n 400
 say journalctl --no-pager -b -u containerd -n 100
-say crictl ps -a
+say ctr -n k8s.io containers list
+say ctr -n k8s.io tasks list
 for log in /var/log/pods/kube-system_*/*/*.log; do [ -f \"$log\" ] && say tail -n 80 \"$log\"; done; true";
 
 /// One file of the bundle.

@@ -1,0 +1,107 @@
+//! Rounds of a daemon over the clusters' etcd, and the place where their copies lie.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use ashlar_api::NamespacedName;
+use ashlar_engine::effects::{EffectError, EffectErrorKind, EtcdCopies, EtcdCopy, EtcdCopyWriter};
+use ashlar_engine::{Chore, EngineError, Upkeep};
+use async_trait::async_trait;
+use jiff::Timestamp;
+use sha2::{Digest as _, Sha256};
+
+use crate::executor::{self, Ended};
+use crate::fault::Process;
+use crate::{Simulation, SimulationError};
+
+const DIGEST: usize = 32;
+
+impl Simulation {
+    /// One round of a new engine; none if it was killed in it.
+    ///
+    /// # Errors
+    /// It does not end, or an invariant was violated.
+    pub fn keep_etcd(
+        &self,
+        upkeep: &Upkeep,
+    ) -> Result<Option<Result<Vec<Chore>, EngineError>>, SimulationError> {
+        let engine = self.engine();
+        let ended = executor::run(&self.world, Process::new(self.world.clone(), engine.keep_etcd(upkeep)));
+        self.world.state().end_processes();
+        match ended {
+            Ended::Done(done) => Ok(done),
+            Ended::Crashed => Ok(None),
+            Ended::Stuck => Err(SimulationError("the round does not end".to_owned())),
+            Ended::Violated => Err(SimulationError(self.world.state().violations().join("; "))),
+        }
+    }
+}
+
+/// A directory in memory.
+#[derive(Clone, Default)]
+pub struct SimCopies(Arc<Mutex<Kept>>);
+
+/// Database, and what is beside it, by cluster and time.
+type Kept = BTreeMap<(NamespacedName, Timestamp), (Vec<u8>, String)>;
+
+impl SimCopies {
+    /// What is kept.
+    pub fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+struct Unfinished {
+    copies: SimCopies,
+    place: (NamespacedName, Timestamp),
+    bytes: Vec<u8>,
+}
+
+impl Write for Unfinished {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.bytes.write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl EtcdCopyWriter for Unfinished {
+    async fn finish(mut self: Box<Self>, beside: &str) -> Result<EtcdCopy, EffectError> {
+        let digest = self.bytes.split_off(self.bytes.len().saturating_sub(DIGEST));
+        if digest != *Sha256::digest(&self.bytes) {
+            return Err(EffectError::new(EffectErrorKind::Corrupt, "the copy of etcd is not whole"));
+        }
+        let copy = EtcdCopy { taken_at: self.place.1, size_bytes: self.bytes.len() as u64 };
+        self.copies.kept().insert(self.place, (self.bytes, beside.to_owned()));
+        Ok(copy)
+    }
+}
+
+#[async_trait]
+impl EtcdCopies for SimCopies {
+    async fn list(&self, cluster: &NamespacedName) -> Result<Vec<EtcdCopy>, EffectError> {
+        let kept = self.kept();
+        let own = kept.iter().filter(|((name, _), _)| name == cluster);
+        Ok(own
+            .map(|((_, at), (bytes, _))| EtcdCopy { taken_at: *at, size_bytes: bytes.len() as u64 })
+            .collect())
+    }
+
+    async fn begin(
+        &self,
+        cluster: &NamespacedName,
+        taken_at: Timestamp,
+    ) -> Result<Box<dyn EtcdCopyWriter>, EffectError> {
+        let place = (cluster.clone(), taken_at);
+        Ok(Box::new(Unfinished { copies: self.clone(), place, bytes: Vec::new() }))
+    }
+
+    async fn remove(&self, cluster: &NamespacedName, taken_at: Timestamp) -> Result<(), EffectError> {
+        self.kept().remove(&(cluster.clone(), taken_at));
+        Ok(())
+    }
+}

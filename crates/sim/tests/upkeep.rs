@@ -1,0 +1,183 @@
+//! What a daemon does for the clusters' etcd besides its passes: snapshots on time, alarms told, room given back.
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+mod common;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ashlar_engine::{Chore, ChoreDeed, CopyPolicy, Goal, Upkeep};
+use ashlar_sim::{CrashPoint, Moment, SimCopies, Simulation, fixtures};
+use common::{demo, must_run, trace};
+use jiff::SignedDuration;
+
+const HOUR: Duration = Duration::from_secs(60 * 60);
+const ROUND: SignedDuration = SignedDuration::from_mins(11);
+const MIB: u64 = 1 << 20;
+
+fn policy() -> CopyPolicy {
+    CopyPolicy { every: 6 * HOUR, keep: 3, keep_for: Some(48 * HOUR) }
+}
+
+fn no_snapshots() -> Upkeep {
+    Upkeep::new(CopyPolicy { every: Duration::ZERO, ..policy() }, Arc::new(SimCopies::default()))
+}
+
+/// Three control planes on three hosts.
+fn world() -> Simulation {
+    let simulation = Simulation::with_pool(1, 3).unwrap();
+    simulation.apply(&fixtures::cluster("demo", 3, 0)).unwrap();
+    must_run(&simulation, Goal::ClusterReady(demo()));
+    simulation
+}
+
+fn round(simulation: &Simulation, upkeep: &Upkeep) -> Vec<Chore> {
+    let done = simulation.keep_etcd(upkeep).unwrap_or_else(|error| panic!("{error}\n{}", trace(simulation)));
+    done.expect("nobody kills it").unwrap()
+}
+
+fn later(simulation: &Simulation, time: SignedDuration) {
+    simulation.world.state().advance(time);
+}
+
+/// All members' databases are mostly room.
+fn waste(simulation: &Simulation) {
+    let mut state = simulation.world.state();
+    let etcd = &mut state.clusters.get_mut(&demo()).unwrap().etcd;
+    etcd.databases = etcd.members.keys().map(|id| (*id, (300 * MIB, 20 * MIB))).collect();
+}
+
+fn wasteful(simulation: &Simulation) -> usize {
+    let state = simulation.world.state();
+    state.clusters[&demo()].etcd.databases.values().filter(|(size, used)| size != used).count()
+}
+
+fn defragmented(done: &[Chore]) -> Vec<String> {
+    let nodes = done.iter().filter_map(|chore| match &chore.deed {
+        ChoreDeed::Defragmented { node, .. } => Some(node.clone()),
+        _ => None,
+    });
+    nodes.collect()
+}
+
+#[test]
+fn snapshots_are_taken_on_time_with_what_belongs_to_them_and_old_ones_go() {
+    let simulation = world();
+    let kept = SimCopies::default();
+    let upkeep = Upkeep::new(policy(), Arc::new(kept.clone()));
+    let done = round(&simulation, &upkeep);
+    // Not of the member that leads, which has most to do.
+    let leader = "demo-ctrl-1";
+    assert!(
+        matches!(&done[..], [Chore { deed: ChoreDeed::Copied { node, .. }, .. }] if node != leader),
+        "{done:?}"
+    );
+    {
+        let kept = kept.kept();
+        let (_, beside) = kept.values().next().unwrap();
+        let beside: serde_json::Value = serde_json::from_str(beside).unwrap();
+        let kinds: Vec<&str> =
+            beside["objects"].as_array().unwrap().iter().map(|it| it["kind"].as_str().unwrap()).collect();
+        assert_eq!(
+            kinds,
+            [
+                "Cluster",
+                "WorkerGroup",
+                "Machine",
+                "Machine",
+                "Machine",
+                "Secret",
+                "Secret",
+                "Secret",
+                "Secret"
+            ]
+        );
+        assert_eq!(beside["kubernetesVersion"], "v1.37.2");
+        assert!(!beside.to_string().contains("PRIVATE KEY"), "secrets stay sealed");
+    }
+    later(&simulation, SignedDuration::from_mins(1));
+    assert_eq!(round(&simulation, &upkeep), [], "not before its time");
+    // What a new daemon does depends on what is there, not on what another one remembered.
+    assert_eq!(round(&simulation, &Upkeep::new(policy(), Arc::new(kept.clone()))), []);
+    for _ in 0..5 {
+        later(&simulation, SignedDuration::from_hours(6));
+        assert_eq!(round(&simulation, &upkeep).len(), 1);
+    }
+    assert_eq!(kept.kept().len(), 3);
+    // One that is not whole is none, and is taken again in the next round.
+    let cut = |cuts| simulation.world.state().clusters.get_mut(&demo()).unwrap().etcd.cuts_copies = cuts;
+    later(&simulation, SignedDuration::from_hours(6));
+    cut(true);
+    let done = round(&simulation, &upkeep);
+    assert!(
+        matches!(&done[..], [Chore { deed: ChoreDeed::Failed { message }, .. }] if message.contains("not whole")),
+        "{done:?}"
+    );
+    cut(false);
+    assert_eq!(round(&simulation, &upkeep).len(), 1);
+}
+
+#[test]
+fn alarms_are_told_and_room_comes_back_one_member_at_a_time_the_leader_last() {
+    let simulation = world();
+    let upkeep = no_snapshots();
+    waste(&simulation);
+    let alarm = |text: Option<&str>| {
+        simulation.world.state().clusters.get_mut(&demo()).unwrap().etcd.alarm = text.map(str::to_owned);
+    };
+    alarm(Some("memberID:7 alarm:NOSPACE"));
+    let done = round(&simulation, &upkeep);
+    assert_eq!(done.len(), 3, "{done:?}");
+    assert!(
+        done.iter()
+            .all(|chore| matches!(&chore.deed, ChoreDeed::Alarm { message } if message.contains("NOSPACE")))
+    );
+    assert_eq!(wasteful(&simulation), 3, "nothing is touched while a member is not well");
+    alarm(None);
+    assert_eq!(round(&simulation, &upkeep), [], "asked just now");
+    let mut nodes = Vec::new();
+    for left in [2, 1, 0] {
+        later(&simulation, ROUND);
+        let done = defragmented(&round(&simulation, &upkeep));
+        assert_eq!((done.len(), wasteful(&simulation)), (1, left), "{done:?}");
+        nodes.extend(done);
+    }
+    assert_eq!(nodes.last().unwrap(), "demo-ctrl-1", "the leader is the last: {nodes:?}");
+    later(&simulation, ROUND);
+    assert_eq!(round(&simulation, &upkeep), []);
+    // Nor while a member does not answer.
+    waste(&simulation);
+    later(&simulation, SignedDuration::from_hours(2));
+    let machine = simulation.world.state().hosts["h2"].domains.keys().next().copied().unwrap();
+    simulation.world.state().hosts.get_mut("h2").unwrap().domains.get_mut(&machine).unwrap().state =
+        ashlar_plan::DomainState::ShutOff;
+    assert_eq!(defragmented(&round(&simulation, &upkeep)), Vec::<String>::new());
+}
+
+#[test]
+fn a_kill_before_and_after_each_effect_and_commit_ends_where_none_does() {
+    let simulation = world();
+    let before = simulation.effects();
+    waste(&simulation);
+    assert_eq!(defragmented(&round(&simulation, &no_snapshots())).len(), 1);
+    let effects = simulation.effects() - before;
+    assert!(effects >= 2, "the intent, and the call: {effects}");
+    for effect in 0..effects {
+        for moment in [Moment::Before, Moment::After] {
+            let simulation = world();
+            waste(&simulation);
+            simulation.world.crash_at(Some(CrashPoint { effect, moment }));
+            let killed = simulation.keep_etcd(&no_snapshots()).unwrap();
+            assert!(killed.is_none(), "nobody was killed at {effect} {moment:?}");
+            simulation.world.crash_at(None);
+            // Another daemon remembers nothing, and goes on.
+            let upkeep = no_snapshots();
+            while wasteful(&simulation) > 0 {
+                let left = wasteful(&simulation);
+                assert_eq!(defragmented(&round(&simulation, &upkeep)).len(), 1, "{effect} {moment:?}");
+                assert_eq!(wasteful(&simulation), left - 1);
+                later(&simulation, ROUND);
+            }
+        }
+    }
+}
