@@ -73,9 +73,14 @@ impl Lab {
             self.remove_state()?;
             note(format!("{}: removed", self.paths.root().display()));
         }
+        // An `up` that died at once left an empty directory, or one with an empty mark; while there is anything else in
+        // it, its removal is refused.
+        let marker = self.paths.marker();
+        if fs::metadata(&marker).is_ok_and(|meta| meta.is_file() && meta.len() == 0) {
+            fs::remove_file(&marker).map_err(LabError::io("remove", &marker))?;
+        }
+        let _ = fs::remove_dir(self.paths.root());
         if self.paths.root().parent() == Some(Path::new(DEFAULT_ROOT)) {
-            // Both are refused while there is anything in them: an `up` that died at once left the first one empty.
-            let _ = fs::remove_dir(self.paths.root());
             let _ = fs::remove_dir(DEFAULT_ROOT);
         }
         drop(lock);

@@ -91,6 +91,24 @@ fn an_up_that_was_killed_is_completed_by_the_next_one_or_removed_by_down() {
 }
 
 #[test]
+fn what_an_up_left_that_died_before_its_claim_is_removed_and_nothing_else() {
+    let test = TestLab::new("claim");
+    let dir = test.lab.state_dir();
+    for left in [None, Some(".ashlar-lab")] {
+        std::fs::create_dir(dir).unwrap();
+        if let Some(name) = left {
+            std::fs::write(dir.join(name), "").unwrap();
+        }
+        test.lab.down(&|_| {}).unwrap();
+        assert!(!dir.exists(), "{left:?}");
+    }
+    std::fs::create_dir(dir).unwrap();
+    std::fs::write(dir.join("somebody's"), "").unwrap();
+    test.lab.down(&|_| {}).unwrap();
+    assert!(dir.join("somebody's").exists());
+}
+
+#[test]
 fn a_command_in_the_control_namespace_gets_the_process_and_its_exit_code() {
     let test = TestLab::new("exec");
     test.up(1);

@@ -139,6 +139,10 @@ impl Teller<'_> {
                 self.simulation.settings_mut().poll_interval = *interval;
                 true
             }
+            Command::Gather(moment) => {
+                self.simulation.settings_mut().gather = *moment;
+                true
+            }
             Command::Host(options) => self.simulation.add_host(options).is_ok(),
             Command::Image(version) => self.simulation.add_image(version).is_ok(),
             Command::Apply(yaml) => self.apply(text, yaml),

@@ -112,6 +112,8 @@ pub(crate) enum Command {
     Seed(u64),
     /// How often an engine looks.
     Poll(Duration),
+    /// How long an engine waits after one end for others, before it looks again.
+    Gather(Duration),
     KeepStore,
     /// An old copy of the store is put back.
     RestoreStore,
@@ -443,7 +445,10 @@ pub(super) fn size_mib(text: &str) -> Result<u64, String> {
 }
 
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
-    let bad = || format!("`{text}` is no time (`30s`, `20m`, `2h`)");
+    let bad = || format!("`{text}` is no time (`20ms`, `30s`, `20m`, `2h`)");
+    if let Some(number) = text.strip_suffix("ms") {
+        return number.parse().map(Duration::from_millis).map_err(|_| bad());
+    }
     let (number, unit) = text.split_at_checked(text.len().saturating_sub(1)).ok_or_else(bad)?;
     let number: u64 = number.parse().map_err(|_| bad())?;
     match unit {

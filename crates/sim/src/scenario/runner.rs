@@ -180,6 +180,7 @@ impl Runner {
                 self.told = 0;
             }
             Command::Poll(interval) => self.simulation.settings_mut().poll_interval = *interval,
+            Command::Gather(moment) => self.simulation.settings_mut().gather = *moment,
             Command::KeepStore => self.simulation.keep_store().map_err(plain)?,
             Command::RestoreStore => self.simulation.restore_store().map_err(plain)?,
             Command::Trouble(trouble) => trouble.happen(&mut simulation.world.state())?,

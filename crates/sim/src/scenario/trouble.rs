@@ -99,6 +99,7 @@ pub(super) fn parse(words: &[&str]) -> Option<Result<Command, String>> {
         ["after", time, command @ ..] => return Some(after(time, command)),
         ["seed", number] => return Some(super::command::count(number).map(Command::Seed)),
         ["poll", time] => return Some(duration(time).map(Command::Poll)),
+        ["gather", time] => return Some(duration(time).map(Command::Gather)),
         ["keep", "store"] => return Some(Ok(Command::KeepStore)),
         ["restore", "store"] => return Some(Ok(Command::RestoreStore)),
         ["host", name, "frozen"] => Ok(host(name, HostTrouble::Frozen)),

@@ -5,13 +5,13 @@ mod tally;
 
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use clap::Args;
 
-use self::stages::{STAGES, Stage};
+use self::stages::{Runs, STAGES, Stage};
 use self::tally::Tally;
 use crate::cargo::cargo;
 
@@ -51,9 +51,14 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let mut beside = Vec::new();
     for stage in STAGES.iter().filter(chosen) {
         println!("==> {}: {} ({})", stage.name, stage.what, room());
-        if stage.is_beside {
+        if stage.runs == Runs::Beside {
             beside.push(thread::spawn(|| execute(stage)));
             continue;
+        }
+        if stage.runs == Runs::Alone {
+            for thread in beside.drain(..) {
+                outcomes.push(ended(thread)?);
+            }
         }
         let outcome = execute(stage)?;
         let is_over = !outcome.is_good && stage.is_vital;
@@ -63,15 +68,19 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         }
     }
     for thread in beside {
-        outcomes.push(thread.join().map_err(|_| anyhow!("a thread of this program panicked"))??);
+        outcomes.push(ended(thread)?);
     }
     report(&outcomes, began.elapsed())
+}
+
+fn ended(beside: JoinHandle<Result<Outcome>>) -> Result<Outcome> {
+    beside.join().map_err(|_| anyhow!("a thread of this program panicked"))?
 }
 
 fn report(outcomes: &[Outcome], total: Duration) -> Result<()> {
     println!();
     for Outcome { stage, took, is_good, .. } in outcomes {
-        let beside = if stage.is_beside { " (beside others)" } else { "" };
+        let beside = if stage.runs == Runs::Beside { " (beside others)" } else { "" };
         println!(
             "{:<14} {:>12}  {}{beside}",
             stage.name,
@@ -113,7 +122,7 @@ fn execute(stage: &'static Stage) -> Result<Outcome> {
         .with_context(|| format!("cannot run {:?}", command.get_program()))?;
     // Else its ends of the pipe stay open here, and the reading never ends.
     drop(command);
-    let speaker = if stage.is_beside { format!("{}: ", stage.name) } else { String::new() };
+    let speaker = if stage.runs == Runs::Beside { format!("{}: ", stage.name) } else { String::new() };
     for line in BufReader::new(output).split(b'\n') {
         let line = line.context("unreadable output")?;
         let line = String::from_utf8_lossy(&line);
@@ -133,7 +142,7 @@ fn command(stage: &Stage) -> Result<Command> {
     let [program, arguments @ ..] = stage.command else { bail!("stage {} has no command", stage.name) };
     let mut command = if *program == "cargo" { cargo() } else { Command::new(program) };
     command.args(arguments);
-    if !stage.is_beside {
+    if stage.runs != Runs::Beside {
         return Ok(command);
     }
     // Linux shares processors between sessions first (sched(7), "The autogroup feature"): a nice value counts only

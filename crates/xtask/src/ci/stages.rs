@@ -8,9 +8,20 @@ pub(super) struct Stage {
     pub(super) command: &'static [&'static str],
     /// Without it nothing after it makes sense.
     pub(super) is_vital: bool,
-    /// It runs at the lowest priority while the stages after it go on, which wait more than they compute. The run ends
-    /// when it has.
-    pub(super) is_beside: bool,
+    /// In which company.
+    pub(super) runs: Runs,
+}
+
+/// What runs beside a stage.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Runs {
+    /// After the one before it, beside what runs beside others.
+    InTurn,
+    /// At the lowest priority while the stages after it go on, which wait more than they compute.
+    Beside,
+    /// With nothing beside it: kubeadm gives up on an emulated machine that does not get its processors, and where
+    /// priorities count for nothing (processes of one container may share one autogroup) it would get half of them.
+    Alone,
 }
 
 /// What is run, in this order: cheap checks first, real VMs last.
@@ -20,35 +31,35 @@ pub(super) const STAGES: &[Stage] = &[
         what: "the binary",
         command: &["cargo", "build", "--package", "ashlar-app"],
         is_vital: true,
-        is_beside: false,
+        runs: Runs::InTurn,
     },
     Stage {
         name: "setup",
         what: "system packages (apt)",
         command: &["target/debug/ashlar", "setup", "--tests"],
         is_vital: true,
-        is_beside: false,
+        runs: Runs::InTurn,
     },
     Stage {
         name: "test-image",
         what: "the small guest that lab tests boot",
         command: &["target/debug/ashlar", "image", "build", "--test", "--no-register"],
         is_vital: true,
-        is_beside: false,
+        runs: Runs::InTurn,
     },
     Stage {
         name: "format",
         what: "rustfmt",
         command: &["cargo", "fmt", "--all", "--check"],
         is_vital: false,
-        is_beside: false,
+        runs: Runs::InTurn,
     },
     Stage {
         name: "lints",
         what: "clippy, warnings are errors",
         command: &["cargo", "clippy", "--workspace", "--", "-D", "warnings"],
         is_vital: false,
-        is_beside: false,
+        runs: Runs::InTurn,
     },
     Stage {
         name: "lints-of-tests",
@@ -65,7 +76,7 @@ pub(super) const STAGES: &[Stage] = &[
             "clippy::unwrap_used",
         ],
         is_vital: false,
-        is_beside: false,
+        runs: Runs::InTurn,
     },
     Stage {
         name: "tests",
@@ -81,35 +92,35 @@ pub(super) const STAGES: &[Stage] = &[
             "ashlar-libvirt",
         ],
         is_vital: false,
-        is_beside: false,
+        runs: Runs::InTurn,
     },
     Stage {
         name: "search",
         what: "1 000 simulated worlds of all sizes in which everything goes wrong that can; a seed always tells the same",
         command: &["cargo", "xtask", "sim", "search", "--seeds", "0..1000", "--fresh"],
         is_vital: false,
-        is_beside: false,
+        runs: Runs::InTurn,
     },
     Stage {
         name: "search-large",
         what: "2 000 such worlds of 20 hosts and up to 100 machines",
         command: &["cargo", "xtask", "sim", "search", "--seeds", "0..2000", "--size", "large", "--fresh"],
         is_vital: false,
-        is_beside: true,
+        runs: Runs::Beside,
     },
     Stage {
         name: "lab",
         what: "labs made of namespaces, and real libvirt in them",
         command: &["cargo", "test", "--no-fail-fast", "-p", "ashlar-lab", "-p", "ashlar-libvirt"],
         is_vital: false,
-        is_beside: false,
+        runs: Runs::InTurn,
     },
     Stage {
         name: "node-image",
         what: "the node image: Kubernetes, Debian, every OCI image; from the cache where its inputs are unchanged",
         command: &["target/debug/ashlar", "image", "build", "--no-register"],
         is_vital: true,
-        is_beside: false,
+        runs: Runs::InTurn,
     },
     Stage {
         name: "etcd",
@@ -127,7 +138,7 @@ pub(super) const STAGES: &[Stage] = &[
             "etcd",
         ],
         is_vital: false,
-        is_beside: false,
+        runs: Runs::InTurn,
     },
     Stage {
         name: "etcd-commands",
@@ -145,20 +156,20 @@ pub(super) const STAGES: &[Stage] = &[
             "the_store_in_etcd",
         ],
         is_vital: false,
-        is_beside: false,
+        runs: Runs::InTurn,
     },
     Stage {
         name: "example",
         what: "the README's pool example on a lab of three hosts: where its machines land",
         command: &["cargo", "xtask", "test-example"],
         is_vital: false,
-        is_beside: false,
+        runs: Runs::Alone,
     },
     Stage {
         name: "e2e",
         what: "one real cluster: made with kills in the middle, used, searched for secrets, rebooted, failing nodes, deleted",
         command: &["cargo", "xtask", "e2e"],
         is_vital: false,
-        is_beside: false,
+        runs: Runs::Alone,
     },
 ];
