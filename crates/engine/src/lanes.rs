@@ -422,7 +422,7 @@ fn done_reason(step: &Step) -> String {
         Some(Action::WipeVolume { .. }) => "WipedVolume",
         Some(Action::DeleteVolume { .. }) => "DeletedVolume",
         Some(Action::PublishJoinToken { .. }) => "PublishedJoinToken",
-        Some(Action::RevokeJoinToken { .. }) => "RevokedJoinToken",
+        Some(Action::RevokeJoinToken { .. } | Action::RevokeStrayToken { .. }) => "RevokedJoinToken",
         Some(Action::ApplyAddon { .. }) => "AppliedAddon",
         Some(Action::PromoteEtcdMember { .. }) => "PromotedEtcdMember",
         Some(Action::MoveEtcdLeader { .. }) => "MovedEtcdLeader",

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use ashlar_engine::effects::{EffectError, KubeTarget, NodeNow};
-use ashlar_plan::{ClusterWorld, NodeSeen};
+use ashlar_plan::{ClusterWorld, NodeSeen, names};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Node, Pod, Secret};
 use kube::api::{Api, ListParams};
@@ -36,6 +36,7 @@ pub(crate) async fn observe(
     Ok(ClusterWorld {
         nodes: nodes.items.into_iter().map(|node| (node.name_any(), node_seen(&node))).collect(),
         bootstrap_tokens: tokens.items.iter().filter_map(token_expiry).collect(),
+        token_machines: tokens.items.iter().filter_map(token_machine).collect(),
         addons,
         pods: drained,
         system_pods_ready: count(pods.items.iter().filter(|pod| is_ready(pod)).count()),
@@ -107,10 +108,19 @@ pub(crate) fn node_now(target: &KubeTarget, node: &Node) -> Result<NodeNow, Effe
 
 /// Token id and expiry; the token's secret half is not looked at.
 fn token_expiry(secret: &Secret) -> Option<(String, Timestamp)> {
-    let data = secret.data.as_ref()?;
-    let text = |key: &str| data.get(key).and_then(|value| String::from_utf8(value.0.clone()).ok());
-    let expiry = text("expiration").and_then(|expiry| expiry.parse().ok()).unwrap_or(Timestamp::MAX);
-    Some((text("token-id")?, expiry))
+    let expiry =
+        token_text(secret, "expiration").and_then(|expiry| expiry.parse().ok()).unwrap_or(Timestamp::MAX);
+    Some((token_text(secret, "token-id")?, expiry))
+}
+
+/// Token id and the machine of ours whose join it is for.
+fn token_machine(secret: &Secret) -> Option<(String, String)> {
+    let description = token_text(secret, "description")?;
+    Some((token_text(secret, "token-id")?, names::machine_of_token(&description)?.to_owned()))
+}
+
+fn token_text(secret: &Secret, key: &str) -> Option<String> {
+    String::from_utf8(secret.data.as_ref()?.get(key)?.0.clone()).ok()
 }
 
 fn is_ready(pod: &Pod) -> bool {
@@ -153,7 +163,8 @@ mod tests {
             (
                 "/api/v1/namespaces/kube-system/secrets?&fieldSelector=type%3Dbootstrap.kubernetes.io%2Ftoken",
                 r#"{"kind":"SecretList","apiVersion":"v1","metadata":{},"items":[
-                {"metadata":{"name":"bootstrap-token-abcdef"},"data":{"token-id":"YWJjZGVm","expiration":"MjAyNi0xMS0yM1QxNTowMDowMFo="}}]}"#,
+                {"metadata":{"name":"bootstrap-token-abcdef"},"data":{"token-id":"YWJjZGVm","expiration":"MjAyNi0xMS0yM1QxNTowMDowMFo=",
+                 "description":"QXNobGFyOiBqb2luIG9mIG1hY2hpbmUgZGVtby13a3ItMQ=="}}]}"#,
             ),
             (
                 "/api/v1/namespaces/kube-system/pods",
@@ -182,6 +193,7 @@ mod tests {
         assert!(!world.nodes["demo-wkr-1"].ready);
         assert_eq!(world.nodes["demo-wkr-1"].message, "Kubelet stopped posting");
         assert_eq!(world.bootstrap_tokens["abcdef"].to_string(), "2026-11-23T15:00:00Z");
+        assert_eq!(world.token_machines["abcdef"], "demo-wkr-1");
         assert_eq!(world.addons, BTreeMap::from([("flannel".to_owned(), "d1".to_owned())]));
         assert_eq!((world.system_pods_ready, world.system_pods), (1, 2));
     }

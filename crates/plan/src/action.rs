@@ -41,6 +41,8 @@ pub enum Action {
     PublishJoinToken { machine: NamespacedName },
     /// Takes the machine's join token out of the cluster.
     RevokeJoinToken { machine: NamespacedName },
+    /// Takes a join token of ours out of the cluster that nobody needs: its publishing took effect late.
+    RevokeStrayToken { cluster: NamespacedName, token_id: String },
     /// Applies one object of an add-on (server-side apply).
     ApplyAddon { cluster: NamespacedName, addon: String },
     /// Gives a learner of etcd its vote.
@@ -86,6 +88,7 @@ impl Action {
             | A::VerifyVolume { .. }
             | A::PublishJoinToken { .. }
             | A::RevokeJoinToken { .. }
+            | A::RevokeStrayToken { .. }
             | A::ApplyAddon { .. }
             | A::PromoteEtcdMember { .. }
             | A::MoveEtcdLeader { .. }

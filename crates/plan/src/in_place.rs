@@ -32,7 +32,10 @@ pub fn not_in_place(plan: &Plan) -> Vec<String> {
         }
     }
     for step in &plan.steps {
-        let in_place = matches!(step.action, Some(Action::ConfigureNode { .. } | Action::ApplyAddon { .. }));
+        let in_place = matches!(
+            step.action,
+            Some(Action::ConfigureNode { .. } | Action::ApplyAddon { .. } | Action::RevokeStrayToken { .. })
+        );
         match &step.state {
             StepState::Ready if in_place => {}
             StepState::Ready => found.push(format!("{}: {}", step.object, step.why)),

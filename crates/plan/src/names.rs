@@ -21,6 +21,18 @@ pub fn join_secret(machine: &NamespacedName) -> NamespacedName {
     NamespacedName::new(&machine.namespace, format!("{}-join", machine.name))
 }
 
+/// What a join token's description says, for people and for [`machine_of_token`].
+pub fn token_description(machine: &NamespacedName) -> String {
+    format!("{TOKEN_DESCRIPTION}{}", machine.name)
+}
+
+/// The machine, in its cluster's namespace, for whose join a token was published; none if it is not Ashlar's.
+pub fn machine_of_token(description: &str) -> Option<&str> {
+    description.strip_prefix(TOKEN_DESCRIPTION)
+}
+
+const TOKEN_DESCRIPTION: &str = "Ashlar: join of machine ";
+
 /// Secret with a machine's SSH host key.
 pub fn ssh_secret(machine: &NamespacedName) -> NamespacedName {
     NamespacedName::new(&machine.namespace, format!("{}-ssh", machine.name))

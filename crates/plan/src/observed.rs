@@ -191,6 +191,9 @@ pub struct ClusterWorld {
     pub nodes: BTreeMap<String, NodeSeen>,
     /// Bootstrap tokens that exist in kube-system: token id → expiry.
     pub bootstrap_tokens: BTreeMap<String, Timestamp>,
+    /// Those of them that Ashlar published: token id → the machine, in the cluster's namespace, that was to join.
+    #[serde(default)]
+    pub token_machines: BTreeMap<String, String>,
     /// Add-ons of ours that are applied: add-on name → digest of the manifest (an annotation of ours).
     pub addons: BTreeMap<String, String>,
     /// Pods of the nodes whose machines go, or are about to, by node. A node that is not in here was not asked about.

@@ -2,7 +2,7 @@
 
 use ashlar_api::NamespacedName;
 use ashlar_engine::effects::{EffectError, EffectErrorKind, KubeApi, KubeTarget, NodeNow, NodePatch};
-use ashlar_plan::{ClusterWorld, NodeSeen};
+use ashlar_plan::{ClusterWorld, NodeSeen, names};
 use async_trait::async_trait;
 use jiff::Timestamp;
 use zeroize::Zeroizing;
@@ -76,6 +76,13 @@ impl KubeApi for SimWorld {
                     .iter()
                     .map(|(id, token)| (id.clone(), token.expires))
                     .collect(),
+                token_machines: cluster
+                    .tokens
+                    .iter()
+                    .filter_map(|(id, token)| {
+                        Some((id.clone(), names::machine_of_token(&token.description)?.to_owned()))
+                    })
+                    .collect(),
                 addons: addons.collect(),
                 pods: drained.iter().map(|node| (node.clone(), cluster.pods_on(node, state.now))).collect(),
                 system_pods_ready: 1,
@@ -91,12 +98,14 @@ impl KubeApi for SimWorld {
         token_id: &str,
         token_secret: &Zeroizing<String>,
         expires: Timestamp,
-        _description: &str,
+        description: &str,
     ) -> Result<(), EffectError> {
         let (to, id, secret) = (target.clone(), token_id.to_owned(), token_secret.clone());
+        let description = description.to_owned();
         self.effect("put_bootstrap_token", "an API server", move |state| {
             let (target, token_id, token_secret) = (&to, &id, &secret);
-            let token = SimToken { expires, secret: token_secret.as_str().to_owned() };
+            let secret = token_secret.as_str().to_owned();
+            let token = SimToken { expires, secret, description: description.clone() };
             api(state, target)?.tokens.insert(token_id.to_owned(), token);
             state.judge_token(&target.cluster, expires, token_secret);
             state.count_mutation("put_bootstrap_token");

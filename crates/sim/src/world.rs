@@ -127,6 +127,7 @@ pub struct SimToken {
     /// When it ends.
     pub expires: Timestamp,
     pub(crate) secret: String,
+    pub(crate) description: String,
 }
 
 impl std::fmt::Debug for SimToken {

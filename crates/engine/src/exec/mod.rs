@@ -110,6 +110,9 @@ impl<'a> Job<'a> {
             Action::EjectSeed { machine } => domain::eject(self, machine).await,
             Action::PublishJoinToken { machine } => token::publish(self, machine).await,
             Action::RevokeJoinToken { machine } => token::revoke(self, machine).await,
+            Action::RevokeStrayToken { cluster, token_id } => {
+                token::revoke_stray(self, cluster, token_id).await
+            }
             Action::ApplyAddon { cluster, addon } => addon::apply(self, cluster, addon).await,
             Action::PromoteEtcdMember { machine } => etcd::promote(self, machine).await,
             Action::MoveEtcdLeader { machine, to } => etcd::move_leader(self, machine, to).await,

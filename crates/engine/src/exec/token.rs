@@ -24,7 +24,7 @@ pub(super) async fn publish(job: Job<'_>, machine: &NamespacedName) -> Outcome {
     let now = job.engine.world.clock.now();
     let expires = now.checked_add(TOKEN_LIFETIME).unwrap_or(now);
     let what = format!("publishing the join token of machine {machine}");
-    let description = format!("Ashlar: join of machine {machine}");
+    let description = names::token_description(machine);
     let call =
         job.engine.world.kube.put_bootstrap_token(&target, &token.id, &token.secret, expires, &description);
     job.call(&what, call).await
@@ -37,6 +37,14 @@ pub(super) async fn revoke(job: Job<'_>, machine: &NamespacedName) -> Outcome {
     let Some(token_id) = secret.metadata.labels.get(TOKEN_ID_LABEL) else { return Ok(()) };
     let target = cluster_target(job, machine).await?;
     let what = format!("revoking the join token of machine {machine}");
+    let call = job.engine.world.kube.delete_bootstrap_token(&target, token_id);
+    super::fine_if_gone(job.call(&what, call).await)
+}
+
+/// Takes a token out that no join needs.
+pub(super) async fn revoke_stray(job: Job<'_>, cluster: &NamespacedName, token_id: &str) -> Outcome {
+    let target = target(job, cluster).await?;
+    let what = format!("revoking a stray join token of cluster {cluster}");
     let call = job.engine.world.kube.delete_bootstrap_token(&target, token_id);
     super::fine_if_gone(job.call(&what, call).await)
 }

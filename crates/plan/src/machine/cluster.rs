@@ -1,5 +1,7 @@
 //! Steps of a cluster as a whole: its certificates, and what is applied to its API.
 
+use ashlar_api::NamespacedName;
+
 use super::chain::{Chain, block};
 use super::context::ClusterContext;
 use crate::{Action, names};
@@ -57,6 +59,24 @@ pub(super) fn addons(context: &ClusterContext<'_>, chain: &mut Chain) {
             for addon in wanted.iter() {
                 apply(context, addon.name, "the API answers", chain);
             }
+        }
+    }
+}
+
+/// Join tokens of ours that no join needs: one whose publishing was given up, and took effect after all. It would end by
+/// itself, by Kubernetes' clock; until then whoever has it could join.
+pub(super) fn tokens(context: &ClusterContext<'_>, chain: &mut Chain) {
+    let Some(world) = context.heard() else { return };
+    let cluster = context.key();
+    for (token_id, machine) in &world.token_machines {
+        let machine = NamespacedName::new(&cluster.namespace, machine);
+        let is_over =
+            world.bootstrap_tokens.get(token_id).is_none_or(|end| *end <= context.draft.snapshot.now);
+        if !is_over && !context.draft.has_secret(&names::join_secret(&machine)) {
+            chain.push_elsewhere(
+                Action::RevokeStrayToken { cluster: cluster.clone(), token_id: token_id.clone() },
+                format!("take a join token of {machine} out of the cluster that came late"),
+            );
         }
     }
 }

@@ -38,6 +38,7 @@ pub(crate) fn steps(draft: &Draft<'_>) -> Vec<Step> {
         }
         let mut chain = Chain::new(cluster.object_ref(), "");
         cluster::addons(&context, &mut chain);
+        cluster::tokens(&context, &mut chain);
         steps.extend(chain.finish());
     }
     for held in &draft.held {

@@ -265,6 +265,9 @@ impl World {
             Action::RevokeJoinToken { machine } => {
                 self.api(machine).bootstrap_tokens.remove(&format!("id-{}", machine.name));
             }
+            Action::RevokeStrayToken { cluster, token_id } => {
+                panic!("no call of this world is late: {cluster} {token_id}")
+            }
             Action::ApplyAddon { cluster, addon } => {
                 let mut control_planes: Vec<&Machine> = self
                     .snapshot
