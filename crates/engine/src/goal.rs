@@ -140,7 +140,12 @@ fn lack(snapshot: &Snapshot, cluster: &NamespacedName) -> Option<String> {
         return Some(format!("the API of cluster {cluster} does not answer"));
     };
     let has_cni = snapshot.clusters.get(cluster).is_some_and(|cluster| cluster.spec.cni != Cni::None);
-    let mut machines = machines_of(snapshot, cluster).peekable();
+    // Those that go, and whose host is off, are lacked by nobody.
+    let is_left_behind = |machine: &&Machine| {
+        machine.metadata.is_deleting()
+            && ashlar_plan::proof_of_host_off(snapshot, &machine.spec.host).is_some()
+    };
+    let mut machines = machines_of(snapshot, cluster).filter(|machine| !is_left_behind(machine)).peekable();
     if machines.peek().is_none() {
         return Some(format!("cluster {cluster} has no machines"));
     }

@@ -5,7 +5,7 @@
 
 use ashlar_api::*;
 
-use crate::{ClusterSeen, ClusterWorld, DomainState, EtcdSeen, HostSeen, HostWorld, Snapshot};
+use crate::{ClusterSeen, ClusterWorld, DomainState, EtcdSeen, HostSeen, HostWorld, Snapshot, fence};
 
 /// What was seen of a machine's health.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,6 +23,13 @@ pub(crate) enum Health {
 /// Judges a machine of a cluster that was initialized and is not stopped.
 pub(crate) fn judge(snapshot: &Snapshot, machine: &Machine) -> Health {
     let record = &machine.record;
+    if let Some(fence) = fence::proof(snapshot, &machine.spec.host) {
+        let message = format!(
+            "its host {} is off since before {}, as {} confirmed",
+            machine.spec.host, fence.at, fence.confirmed_by
+        );
+        return Health::Sick(AilmentKind::HostOff, message);
+    }
     if record.joined_at.is_none() {
         // A control plane that failed has rules of its own; and where nobody has joined, the fault may be the cluster's.
         return match &record.failure {

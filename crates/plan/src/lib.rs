@@ -20,6 +20,7 @@ pub mod domain;
 mod draft;
 mod etcd;
 pub mod explain;
+mod fence;
 pub mod guard;
 mod health;
 pub mod ids;
@@ -47,6 +48,7 @@ pub use distrust::{
 };
 pub use domain::{DomainBinding, DomainSpec};
 pub use draft::MAX_COMMIT_WRITES;
+pub use fence::proof as proof_of_host_off;
 pub use guard::Guard;
 pub use ids::Ids;
 pub use lifecycle::CLUSTER_LABEL;

@@ -19,6 +19,8 @@ use crate::whereabouts::Stamped;
 pub struct SimHost {
     /// Whether it answers.
     pub reachable: bool,
+    /// Whether it has no power, and nothing of it runs.
+    pub off: bool,
     /// When a link that was cut for a while comes back.
     pub(crate) back_at: Option<Timestamp>,
     /// Whether it takes calls and never answers them.
@@ -158,6 +160,7 @@ impl SimHost {
         };
         SimHost {
             reachable: true,
+            off: false,
             back_at: None,
             hung: false,
             frozen: false,

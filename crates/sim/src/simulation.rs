@@ -414,11 +414,30 @@ impl Simulation {
         now(declare::replace_machine(&self.store, &self.world, machine))?.map_err(failed)
     }
 
-    /// What `ashlar host cordon`, `drain` or `uncordon` records.
+    /// A host loses its power, and a person confirms it (`ashlar host fence`).
+    ///
+    /// # Errors
+    /// There is no such host.
+    pub fn lose_host(&self, host: &str) -> Result<(), SimulationError> {
+        crate::scenario::lose_power(&mut self.world.state(), host).map_err(SimulationError)?;
+        self.maintain(host, MaintenanceVerb::Fence)
+    }
+
+    /// People of these stories say that a host is off only when they have seen it.
+    fn confirm_off(&self, host: &str) -> Result<(), SimulationError> {
+        let is_off = self.world.state().hosts.get(host).is_some_and(|host| host.off);
+        if is_off { Ok(()) } else { Err(SimulationError(format!("host {host} is not off"))) }
+    }
+
+    /// What `ashlar host cordon`, `drain`, `fence` or `uncordon` records.
     pub(crate) fn maintain(&self, host: &str, verb: MaintenanceVerb) -> Result<(), SimulationError> {
         match verb {
             MaintenanceVerb::Cordon => now(declare::cordon_host(&self.store, host))?.map(drop),
             MaintenanceVerb::Drain => now(declare::drain_host(&self.store, host))?.map(drop),
+            MaintenanceVerb::Fence => {
+                self.confirm_off(host)?;
+                now(declare::fence_host(&self.store, &self.world, host, "a person"))?.map(drop)
+            }
             MaintenanceVerb::Uncordon => now(declare::uncordon_host(&self.store, host))?.map(drop),
         }
         .map_err(failed)

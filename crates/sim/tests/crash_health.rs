@@ -56,3 +56,19 @@ fn a_crash_while_a_sick_worker_is_replaced_changes_nothing() {
 fn a_crash_while_a_sick_control_plane_is_replaced_changes_nothing() {
     crash_on_the_way(3, 1, 3, kubelet_dies("demo-ctrl-1"));
 }
+
+/// The host of a machine loses its power, and a person says so.
+fn host_is_lost(machine: &'static str) -> impl Fn(&Simulation) {
+    move |simulation| {
+        let holds = |host: &ashlar_sim::SimHost| host.domains.values().any(|domain| domain.name == machine);
+        let state = simulation.world.state();
+        let host = state.hosts.iter().find(|(_, host)| holds(host)).map(|(name, _)| name.clone()).unwrap();
+        drop(state);
+        simulation.lose_host(&host).unwrap();
+    }
+}
+
+#[test]
+fn a_crash_while_the_machines_of_a_host_that_is_off_are_replaced_changes_nothing() {
+    crash_on_the_way(3, 3, 2, host_is_lost("demo-ctrl-1"));
+}

@@ -93,6 +93,8 @@ impl HealthPolicy {
             AilmentKind::DiskLost => self.disk_lost_s,
             AilmentKind::EtcdNotHealthy => self.etcd_not_healthy_s,
             AilmentKind::FirstBootFailed => self.first_boot_failed_s,
+            // Who says that a host is off has been patient.
+            AilmentKind::HostOff => 0,
         }
     }
 }
@@ -112,6 +114,8 @@ pub enum AilmentKind {
     EtcdNotHealthy,
     /// Its first boot failed.
     FirstBootFailed,
+    /// Its host is proved off (`ashlar host fence`).
+    HostOff,
 }
 
 /// What a machine was seen to suffer from. It is forgotten when the machine was seen well; a missing answer changes

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -110,6 +111,20 @@ pub struct HostRecord {
     /// QEMU version.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub qemu_version: String,
+    /// Proof that it is off. It ends with the host's first answer: whoever answers runs, and may run VMs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fence: Option<HostFence>,
+}
+
+/// Proof that a host is off, and with it every VM that was on it: more than that it does not answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct HostFence {
+    /// Since when it is known.
+    #[schemars(with = "crate::schema::TimeText")]
+    pub at: Timestamp,
+    /// The person who says so, as the machine that runs Ashlar knows them.
+    pub confirmed_by: String,
 }
 
 /// What a host has.

@@ -25,6 +25,17 @@ pub(crate) enum HostCommand {
 What it would do is shown by `ashlar plan` while it is under way; control planes go one at a time, pods as far as
 PodDisruptionBudgets allow, and who blocks is named. `ashlar host uncordon` ends it: what has begun is finished.")]
     Drain(HostDrainArgs),
+    /// Say that a host has no power, and with it no VM that was on it: its machines are replaced by new ones elsewhere
+    #[command(after_help = "\
+A host that does not answer may run its VMs all the same, so that Ashlar starts nothing in their place by itself. Look
+that it is really off (its power supply, its BMC), then:
+
+  ashlar host fence h3 --confirm-powered-off
+
+Control planes leave etcd one at a time, as its majority allows, and nodes are deleted, so that Kubernetes moves pods
+and volumes. An only control plane stays: what is in its etcd is nowhere else. The proof ends with the host's first
+answer; what is left there of replaced machines is removed then, and the host stays cordoned until `host uncordon`.")]
+    Fence(HostFenceArgs),
     /// Place machines on a host again, and end its emptying
     Uncordon(HostNameArgs),
     /// Give up a host that holds nothing of ours
@@ -110,6 +121,18 @@ pub(crate) struct HostDrainArgs {
     /// Do not ask
     #[arg(short, long)]
     pub(crate) yes: bool,
+    #[command(flatten)]
+    pub(crate) engine: EngineArgs,
+}
+
+/// `ashlar host fence`
+#[derive(Debug, Args)]
+pub(crate) struct HostFenceArgs {
+    /// Name
+    pub(crate) name: String,
+    /// You have seen that it is off
+    #[arg(long)]
+    pub(crate) confirm_powered_off: bool,
     #[command(flatten)]
     pub(crate) engine: EngineArgs,
 }

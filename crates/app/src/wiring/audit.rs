@@ -49,12 +49,17 @@ pub(crate) fn record_wish<'a>(
     Ok(open_audit(settings)?.record(SystemClock.now(), &deed)?)
 }
 
-/// `root (alice) on bastion, process 4711`: whoever used sudo is named too, as sudo says.
+/// `root (alice) on bastion, process 4711`.
 fn author() -> Author {
+    Author(format!("{}, process {}", person(), std::process::id()))
+}
+
+/// `root (alice) on bastion`: whoever used sudo is named too, as sudo says.
+pub(crate) fn person() -> String {
     let uid = Uid::current();
     let user = User::from_uid(uid).ok().flatten().map_or_else(|| format!("uid {uid}"), |user| user.name);
     let sudo = std::env::var("SUDO_USER").ok().filter(|name| *name != user);
     let sudo = sudo.map(|name| format!(" ({name})")).unwrap_or_default();
     let host = gethostname().unwrap_or_default();
-    Author(format!("{user}{sudo} on {}, process {}", host.to_string_lossy(), std::process::id()))
+    format!("{user}{sudo} on {}", host.to_string_lossy())
 }

@@ -1,10 +1,11 @@
 //! `host cordon`, `host drain` and `host uncordon`: wishes that the engine carries out.
 
 use ashlar_api::validate::Violation;
-use ashlar_api::{Host, HostSpec, Kind, Object, ObjectRef};
+use ashlar_api::{Host, HostFence, HostSpec, Kind, Object, ObjectRef};
 use ashlar_store::Store;
 
 use super::{DeclareError, existing};
+use crate::effects::Clock;
 use crate::objects;
 
 /// Records that no new machine is to be placed on a host.
@@ -12,15 +13,51 @@ use crate::objects;
 /// # Errors
 /// There is no such host, it is being removed, or the store failed.
 pub async fn cordon_host(store: &dyn Store, host: &str) -> Result<Host, DeclareError> {
-    set(store, host, |spec| spec.cordoned = true).await
+    set(store, host, |host| host.spec.cordoned = true).await
 }
 
 /// Records that machines may be placed on a host again. A drain ends with that: what has begun is finished.
 ///
 /// # Errors
-/// As [`cordon_host`].
+/// [`DeclareError::Invalid`] if it is fenced; otherwise as [`cordon_host`].
 pub async fn uncordon_host(store: &dyn Store, host: &str) -> Result<Host, DeclareError> {
-    set(store, host, |spec| (spec.cordoned, spec.draining) = (false, false)).await
+    let name = ObjectRef::new(Kind::Host, "", host);
+    if let Some(fence) = objects::read::<HostSpec>(store, &name).await?.and_then(|host| host.record.fence) {
+        let message = format!(
+            "is fenced: {} confirmed at {} that it is off. That ends when it answers again; then uncordon it",
+            fence.confirmed_by, fence.at
+        );
+        return Err(invalid(name, message));
+    }
+    set(store, host, |host| (host.spec.cordoned, host.spec.draining) = (false, false)).await
+}
+
+/// Records that a host is off, and with it every VM that was on it, as a person found out by other means than Ashlar's. It
+/// takes no machines from then on, and those that it had are replaced.
+///
+/// That it does not answer is for the caller to know, before.
+///
+/// # Errors
+/// As [`cordon_host`].
+pub async fn fence_host(
+    store: &dyn Store,
+    clock: &dyn Clock,
+    host: &str,
+    confirmed_by: &str,
+) -> Result<Host, DeclareError> {
+    // Nobody says such a thing to the nanosecond.
+    let now = clock.now();
+    let at = jiff::Timestamp::from_second(now.as_second()).unwrap_or(now);
+    let fence = HostFence { at, confirmed_by: confirmed_by.to_owned() };
+    set(store, host, |host| {
+        host.spec.cordoned = true;
+        host.record.fence.get_or_insert_with(|| fence.clone());
+    })
+    .await
+}
+
+fn invalid(object: ObjectRef, message: String) -> DeclareError {
+    DeclareError::Invalid { violations: vec![Violation { object, path: String::new(), message }] }
 }
 
 /// Records that a host is to be emptied. Says which machines are there.
@@ -53,14 +90,13 @@ pub async fn drain_host(store: &dyn Store, host: &str) -> Result<Vec<ObjectRef>,
         let message = "cannot be emptied: it is the last host that takes machines, and each machine of it needs a place elsewhere \
                        first; uncordon or add another host, or delete the clusters"
             .to_owned();
-        let violations = vec![Violation { object: name, path: String::new(), message }];
-        return Err(DeclareError::Invalid { violations });
+        return Err(invalid(name, message));
     }
-    set(store, host, |spec| (spec.cordoned, spec.draining) = (true, true)).await?;
+    set(store, host, |host| (host.spec.cordoned, host.spec.draining) = (true, true)).await?;
     Ok(machines)
 }
 
-async fn set(store: &dyn Store, host: &str, change: impl Fn(&mut HostSpec)) -> Result<Host, DeclareError> {
+async fn set(store: &dyn Store, host: &str, change: impl Fn(&mut Host)) -> Result<Host, DeclareError> {
     let name = ObjectRef::new(Kind::Host, "", host);
     let missing = || DeclareError::NoSuchObject(name.clone());
     let seen = objects::read::<HostSpec>(store, &name).await?.ok_or_else(missing)?;
@@ -68,13 +104,12 @@ async fn set(store: &dyn Store, host: &str, change: impl Fn(&mut HostSpec)) -> R
         return Err(DeclareError::BeingDeleted(name));
     }
     let updated = objects::update(store, &seen, |host| {
-        let before = host.spec.clone();
-        change(&mut host.spec);
-        let changes = host.spec != before;
-        if changes {
+        let before = host.clone();
+        change(host);
+        if host.spec != before.spec {
             host.metadata.generation += 1;
         }
-        changes
+        *host != before
     });
     updated.await?.ok_or_else(missing)
 }

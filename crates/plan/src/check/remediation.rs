@@ -29,18 +29,24 @@ fn faults(snapshot: &Snapshot, projected: &Projected<'_>, machine: &Machine) -> 
     };
     let mut faults = Vec::new();
     let mut fault = |message: &str| faults.push(format!("it is replaced for its health, {message}"));
+    let is_off = |machine: &Machine| is_proved_off(snapshot, machine);
+    let says_off =
+        machine.record.ailment.as_ref().is_some_and(|ailment| ailment.kind == AilmentKind::HostOff);
+    if says_off && !is_off(machine) {
+        fault("because its host is off, and of that there is no proof");
+    }
     match &machine.record.ailment {
         None => fault("and no ailment of it is recorded"),
         Some(ailment) => {
             if ailment.sightings < Ailment::PATIENCE_SIGHTINGS {
                 fault("and its patience is not over");
             }
-            let needs_host = ailment.kind != AilmentKind::FirstBootFailed;
+            let needs_host = !matches!(ailment.kind, AilmentKind::FirstBootFailed | AilmentKind::HostOff);
             let host = snapshot.observed.hosts.get(&machine.spec.host);
             if needs_host && !matches!(host, Some(HostSeen::Seen(_))) {
                 fault("and its host did not answer");
             }
-            if !needs_host && !has_joined_worker(snapshot, machine) {
+            if ailment.kind == AilmentKind::FirstBootFailed && !has_joined_worker(snapshot, machine) {
                 fault("and no worker of its cluster ever joined");
             }
         }
@@ -63,6 +69,8 @@ fn faults(snapshot: &Snapshot, projected: &Projected<'_>, machine: &Machine) -> 
             })
             .collect();
         faults.extend(match machine.spec.role {
+            // Nobody works on a host that is off.
+            MachineRole::Worker if says_off => Vec::new(),
             MachineRole::Worker => too_many_workers(snapshot, projected, cluster, machine, &beside),
             MachineRole::ControlPlane => control_plane_missed(snapshot, cluster, machine, &beside),
         });
@@ -78,6 +86,13 @@ fn has_joined_worker(snapshot: &Snapshot, machine: &Machine) -> bool {
                 && other.metadata.namespace == machine.metadata.namespace
                 && other.record.joined_at.is_some()
         })
+}
+
+/// Whether a person confirmed that its host, which does not answer, is off.
+fn is_proved_off(snapshot: &Snapshot, machine: &Machine) -> bool {
+    let host = &machine.spec.host;
+    snapshot.hosts.get(host).is_some_and(|host| host.record.fence.is_some())
+        && matches!(snapshot.observed.hosts.get(host), Some(HostSeen::Unreachable { .. }))
 }
 
 /// `beside` holds the machine itself, as it will be.
@@ -141,10 +156,18 @@ fn control_plane_missed(
         .iter()
         .filter(|other| other.key() != machine.key() && snapshot.machines.contains_key(&other.key()))
         .collect();
+    // Those on hosts that are off are missed already: that costs no further one, and etcd is asked below.
+    let says_off =
+        machine.record.ailment.as_ref().is_some_and(|ailment| ailment.kind == AilmentKind::HostOff);
+    let is_missed = |other: &&&&Machine| says_off && is_proved_off(snapshot, other);
     let sound = others.iter().filter(|other| {
-        other.record.joined_at.is_some() && other.record.ailment.is_none() && !other.metadata.is_deleting()
+        is_missed(other)
+            || other.record.joined_at.is_some()
+                && other.record.ailment.is_none()
+                && !other.metadata.is_deleting()
     });
-    if sound.count() + 1 < asked || others.iter().any(|other| other.metadata.is_deleting()) {
+    let goes = |other: &&Machine| other.metadata.is_deleting() && !is_proved_off(snapshot, other);
+    if sound.count() + 1 < asked || others.iter().any(|other| goes(other)) {
         faults.push("another control plane is missing, not well, or on its way".to_owned());
     }
     match snapshot.observed.etcd.get(&cluster.key()) {
@@ -181,7 +204,7 @@ fn control_plane_missed(
         }
     }
     let replaced = cluster.record.incident.as_ref().map_or(0, |incident| incident.replaced);
-    if !(1..=cluster.spec.health.max_replaced).contains(&replaced) {
+    if !says_off && !(1..=cluster.spec.health.max_replaced).contains(&replaced) {
         faults.push(format!("{replaced} control planes are counted as replaced in this incident"));
     }
     faults

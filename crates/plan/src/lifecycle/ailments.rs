@@ -42,7 +42,8 @@ pub(super) fn record(draft: &mut Draft<'_>) {
 /// The record of an ailment that is seen now.
 fn see(before: Option<&Ailment>, kind: AilmentKind, now: Timestamp, patience: SignedDuration) -> Ailment {
     let Some(before) = before.filter(|before| before.kind == kind) else {
-        return Ailment { kind, since: now, seen_at: now, sightings: 0 };
+        let sightings = if patience.is_zero() { Ailment::PATIENCE_SIGHTINGS } else { 0 };
+        return Ailment { kind, since: now, seen_at: now, sightings };
     };
     let since_last = now.duration_since(before.seen_at);
     if since_last.is_negative() {

@@ -12,7 +12,7 @@ use super::{PoolTier, ensure_finalizer, removal, rolling};
 use crate::draft::{Draft, Unit};
 use crate::etcd::{Etcd, is_living};
 use crate::place::Request;
-use crate::{Ids, NoteKind};
+use crate::{Ids, NoteKind, fence};
 
 /// Joins that fail one after the other before Ashlar stops making new machines: the next would fail as well, and the
 /// last one is kept for whoever looks.
@@ -132,11 +132,14 @@ fn place_beside(
     }
 }
 
+/// Control planes, without those that are gone but for what a host that is off still has of them.
 pub(super) fn members(draft: &Draft<'_>, key: &NamespacedName) -> Vec<Arc<Machine>> {
     draft
         .machines_of(key)
         .into_iter()
-        .filter(|machine| machine.spec.role == MachineRole::ControlPlane)
+        .filter(|machine| {
+            machine.spec.role == MachineRole::ControlPlane && !fence::is_left_behind(draft, machine)
+        })
         .cloned()
         .collect()
 }
@@ -165,10 +168,9 @@ fn replace_outdated(draft: &mut Draft<'_>, key: &NamespacedName, image: &Image) 
 /// Whether some control plane, also of those that go, still runs another version than the image's: until then workers stay as
 /// they are, because a kubelet may not be newer than an API server, and its kubeadm has to be of the control plane's minor.
 pub(super) fn lags_behind(draft: &Draft<'_>, key: &NamespacedName, image: &Image) -> bool {
-    let is_control_plane = |machine: &&&Arc<Machine>| machine.spec.role == MachineRole::ControlPlane;
-    let lags =
-        |machine: &Arc<Machine>| machine.spec.image.kubernetes_version != image.spec.kubernetes_version;
-    draft.machines_of(key).iter().filter(is_control_plane).any(|machine| lags(machine))
+    members(draft, key)
+        .iter()
+        .any(|machine| machine.spec.image.kubernetes_version != image.spec.kubernetes_version)
 }
 
 /// A control plane whose join failed is given up, and another one made in its place, a few times.

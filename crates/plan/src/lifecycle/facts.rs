@@ -9,6 +9,7 @@ use crate::{ClusterSeen, ClusterWorld, Guard, HostSeen, NodeSeen, NoteKind};
 
 /// Records machines that somebody else started, joined nodes, failed first boots and initialized clusters.
 pub(super) fn record(draft: &mut Draft<'_>) {
+    end_fences(draft);
     record_initialized(draft);
     record_started(draft);
     let open: Vec<Machine> = draft
@@ -33,6 +34,28 @@ pub(super) fn record(draft: &mut Draft<'_>) {
         }
         unit.update(machine.clone());
         draft.put_machine(machine);
+        draft.commit(unit);
+    }
+}
+
+/// A host that answers is not off, whatever was said of it: should it fall silent again, its VMs may run.
+fn end_fences(draft: &mut Draft<'_>) {
+    let answers = |host: &&Host| {
+        let seen = draft.snapshot.observed.hosts.get(&host.metadata.name);
+        host.record.fence.is_some() && !matches!(seen, Some(HostSeen::Unreachable { .. }) | None)
+    };
+    let hosts: Vec<Host> = draft.snapshot.hosts.values().filter(answers).cloned().collect();
+    for mut host in hosts {
+        host.record.fence = None;
+        let message = format!(
+            "it answers again: what machines that were replaced left there is removed, and it stays cordoned until \
+             `ashlar host uncordon {}`",
+            host.metadata.name
+        );
+        draft.note(host.object_ref(), NoteKind::Notice, "FenceEnded", message);
+        let mut unit = Unit::default();
+        unit.update(host.clone());
+        draft.hosts.insert(host.metadata.name.clone(), host);
         draft.commit(unit);
     }
 }

@@ -28,7 +28,7 @@ use crate::{Ids, PlanError};
 pub use create::CLUSTER_LABEL;
 pub(crate) use image_files::in_use as image_files_in_use;
 pub(crate) use leftovers::REMEMBERED as LEFTOVERS_REMEMBERED;
-pub(crate) use removal::node_may_be_left;
+pub(crate) use removal::{left_behind, member_may_be_left, node_may_be_left};
 
 /// What has been given out, with the claims of this plan.
 struct PoolTier {

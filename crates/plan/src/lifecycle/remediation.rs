@@ -11,7 +11,7 @@ use crate::draft::{Draft, Unit};
 use crate::etcd::{Change, Etcd};
 use crate::health::{self, Health};
 use crate::machine::{block, wait};
-use crate::{ClusterSeen, Guard, NoteKind, StepState, lost};
+use crate::{ClusterSeen, Guard, NoteKind, StepState, fence, lost};
 
 /// Decides for each machine of the cluster that is not well: it is waited for, replaced now, or left to a person.
 pub(super) fn of_cluster(draft: &mut Draft<'_>, key: &NamespacedName, image: &Image) {
@@ -98,15 +98,20 @@ fn told(state: StepState, machine: &Machine) -> StepState {
 }
 
 fn replace(draft: &mut Draft<'_>, cluster: &Cluster, machine: &Machine, kind: AilmentKind, message: String) {
-    draft.note(
-        machine.object_ref(),
-        NoteKind::Notice,
-        "Remediated",
-        format!("{message}, for longer than its patience: it goes with its disks, and another machine takes its place"),
-    );
+    let how = match kind {
+        AilmentKind::HostOff => {
+            "another machine takes its place, and what is left of it goes when its host answers again"
+        }
+        _ => "for longer than its patience: it goes with its disks, and another machine takes its place",
+    };
+    draft.note(machine.object_ref(), NoteKind::Notice, "Remediated", format!("{message}: {how}"));
     let mut going = Machine::clone(machine);
     going.record.remediation = Some(Remediation { kind, message });
     removal::delete_machine(draft, &going);
+    // That a host died says nothing of those whose hosts did not.
+    if kind == AilmentKind::HostOff {
+        return still_off(draft, machine);
+    }
     let now = draft.snapshot.now;
     let mut unit = Unit::default();
     match machine.spec.role {
@@ -125,6 +130,15 @@ fn replace(draft: &mut Draft<'_>, cluster: &Cluster, machine: &Machine, kind: Ai
         }
     }
     draft.commit(unit);
+}
+
+/// The proof counts as long as nobody heard of the host.
+fn still_off(draft: &mut Draft<'_>, machine: &Machine) {
+    if let Some(host) = draft.hosts.get(&machine.spec.host) {
+        let mut unit = Unit::default();
+        unit.check(host.object_ref(), &host.metadata.resource_version);
+        draft.commit(unit);
+    }
 }
 
 /// The incident with one machine more.
@@ -160,7 +174,10 @@ impl Scene {
         let group = draft.groups.get(&NamespacedName::new(&key.namespace, &machine.spec.group)).cloned();
         let beside: Vec<Arc<Machine>> = if is_worker {
             let machines = draft.machines_of(&key).into_iter();
-            machines.filter(|other| other.spec.group == machine.spec.group).cloned().collect()
+            let is_beside = |other: &&Arc<Machine>| {
+                other.spec.group == machine.spec.group && !fence::is_left_behind(draft, other)
+            };
+            machines.filter(is_beside).cloned().collect()
         } else {
             control_plane::members(draft, &key)
         };
@@ -193,7 +210,9 @@ impl Scene {
             );
             return Err(block("StoreInDoubt", message));
         }
-        if let Some(other) = &self.outdated {
+        let is_off = ailment.kind == AilmentKind::HostOff;
+        // A rollout would wait for it.
+        if let Some(other) = self.outdated.as_ref().filter(|_| !is_off) {
             let message = format!(
                 "a rollout is under way ({other} is to be replaced), and nobody is replaced for its health \
                  meanwhile: `ashlar machine replace` does it at once"
@@ -202,26 +221,27 @@ impl Scene {
         }
         let incident = match machine.spec.role {
             MachineRole::Worker => {
-                self.worker(machine)?;
+                self.worker(machine, is_off)?;
                 self.group.as_ref().and_then(|group| group.record.incident.as_ref())
             }
             MachineRole::ControlPlane => {
-                self.control_plane(draft, machine)?;
+                self.control_plane(draft, machine, is_off)?;
                 self.cluster.record.incident.as_ref()
             }
         };
-        let incident = incident.filter(|incident| is_same(incident, &self.cluster, machine));
+        let incident = incident.filter(|incident| !is_off && is_same(incident, &self.cluster, machine));
         incident.map_or(Ok(()), |incident| self.backoff(draft, incident, ailment))
     }
 
-    fn worker(&self, machine: &Machine) -> Verdict {
+    fn worker(&self, machine: &Machine, is_off: bool) -> Verdict {
         let replicas = self.group.as_ref().and_then(|group| group.spec.replicas);
         let Some(replicas) = replicas else {
             let message = "it is not well, and its group has no number of replicas, so that it would only shrink: set \
                            spec.replicas, or mend or delete the machine";
             return Err(block("NoReplicas", message));
         };
-        if !Guard::RemediationLimits.stands() {
+        // Limits keep those that may yet be well. Nobody works on a host that is off.
+        if is_off || !Guard::RemediationLimits.stands() {
             return Ok(());
         }
         // One whose first boot failed in this very pass has no ailment on record yet, and is not well either.
@@ -262,7 +282,7 @@ impl Scene {
         Err(wait("ReplacementFirst", message))
     }
 
-    fn control_plane(&self, draft: &Draft<'_>, machine: &Machine) -> Verdict {
+    fn control_plane(&self, draft: &Draft<'_>, machine: &Machine, is_off: bool) -> Verdict {
         if is_only_control_plane(&self.cluster, machine) {
             return Err(block("OnlyControlPlane", only(machine)));
         }
@@ -278,8 +298,9 @@ impl Scene {
         if !Guard::RemediationLimits.stands() {
             return Ok(());
         }
-        let moving =
-            self.going.first().or(self.present.iter().find(|machine| machine.record.joined_at.is_none()));
+        let is_coming =
+            |other: &&Arc<Machine>| other.record.joined_at.is_none() && !is_same_machine(other, machine);
+        let moving = self.going.first().or(self.present.iter().find(is_coming));
         if let Some(other) = moving {
             let message = format!("control planes are replaced one at a time: {} is first", other.key());
             return Err(wait("OneAtATime", message));
@@ -295,6 +316,8 @@ impl Scene {
                     );
                     return Err(wait("OthersUnknown", message));
                 }
+                // Of hosts that are off, each costs one member; etcd's majority was asked above.
+                Health::Sick(AilmentKind::HostOff, _) if is_off => {}
                 Health::Sick(_, message) => {
                     let message = format!(
                         "it is not well, and neither is {} ({message}): a control plane is replaced while all others are well. \
@@ -337,6 +360,10 @@ impl Scene {
         );
         Err(wait("Backoff", message))
     }
+}
+
+fn is_same_machine(one: &Machine, other: &Machine) -> bool {
+    one.key() == other.key()
 }
 
 /// Made, and not there yet.

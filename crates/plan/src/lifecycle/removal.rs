@@ -10,7 +10,7 @@ use super::facts::is_seen_absent;
 use super::{image_files, leftovers};
 use crate::draft::{Draft, Unit, cluster_of};
 use crate::etcd::{self, Etcd};
-use crate::{ClusterSeen, Guard, HostSeen, names, network};
+use crate::{ClusterSeen, Guard, HostSeen, NoteKind, fence, names, network};
 
 /// Hands down deletion: cluster → groups and machines → volumes; cluster → the network of its own.
 pub(super) fn cascade(draft: &mut Draft<'_>) {
@@ -119,6 +119,9 @@ pub(super) fn remove(draft: &mut Draft<'_>) {
         draft.snapshot.machines.values().filter(|machine| machine.metadata.is_deleting()).cloned().collect();
     for machine in &machines {
         remove_machine(draft, machine);
+        if fence::is_left_behind(draft, machine) {
+            draft.note(machine.object_ref(), NoteKind::Warning, "HostOff", left_behind(machine));
+        }
     }
     let snapshot = draft.snapshot;
     for machine in snapshot.machines.values() {
@@ -176,6 +179,14 @@ fn remove_machine(draft: &mut Draft<'_>, machine: &Machine) {
     draft.commit(unit);
 }
 
+/// What is said of a machine that goes, and whose host is off.
+pub(crate) fn left_behind(machine: &Machine) -> String {
+    format!(
+        "its host {} is off: what is left of it there, domain and disks, goes when the host answers again",
+        machine.spec.host
+    )
+}
+
 /// The token is not in the cluster, or the cluster goes as a whole.
 fn token_is_gone(draft: &Draft<'_>, machine: &Machine) -> bool {
     let Some(facts) = draft.snapshot.secrets.get(&names::join_secret(&machine.key())) else { return true };
@@ -213,7 +224,7 @@ pub(crate) fn node_may_be_left(draft: &Draft<'_>, machine: &Machine) -> bool {
 }
 
 /// Whether the cluster's etcd may still have a member of the machine.
-fn member_may_be_left(draft: &Draft<'_>, machine: &Machine) -> bool {
+pub(crate) fn member_may_be_left(draft: &Draft<'_>, machine: &Machine) -> bool {
     let Some(cluster) = draft.clusters.get(&cluster_of(machine)) else { return false };
     let may_have_one = machine.spec.role == MachineRole::ControlPlane
         && machine.record.first_started_at.is_some()

@@ -9,7 +9,7 @@ use super::create::{NewMachine, create};
 use super::{PoolTier, control_plane, ensure_finalizer, rolling};
 use crate::draft::{Draft, Pending};
 use crate::place::{self, Fleet, Request};
-use crate::{Ids, NoteKind, names};
+use crate::{Ids, NoteKind, fence, names};
 
 /// Workers of a group: missing ones are made, the newest of too many go.
 pub(super) fn workers(
@@ -25,7 +25,7 @@ pub(super) fn workers(
     let (going, present): (Vec<Arc<Machine>>, Vec<Arc<Machine>>) = draft
         .machines_of(cluster_key)
         .into_iter()
-        .filter(|machine| machine.spec.group == key.name)
+        .filter(|machine| machine.spec.group == key.name && !fence::is_left_behind(draft, machine))
         .cloned()
         .partition(|machine| machine.metadata.is_deleting());
     let mut have = u32::try_from(present.len()).unwrap_or(u32::MAX);

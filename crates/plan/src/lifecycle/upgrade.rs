@@ -9,7 +9,7 @@ use crate::draft::Unit;
 use crate::etcd::{Etcd, is_living};
 use crate::machine::{block, wait};
 use crate::place::{self, Request};
-use crate::{ClusterSeen, NoteKind, StepState};
+use crate::{ClusterSeen, NoteKind, StepState, fence};
 
 /// The image for new machines: the wanted one once the upgrade has begun, until then the recorded one.
 pub(super) fn begin<'s>(
@@ -97,6 +97,9 @@ fn health(draft: &Draft<'_>, cluster: &Cluster) -> Result<(), StepState> {
     };
     for machine in draft.machines_of(&key) {
         let name = machine.key();
+        if fence::is_left_behind(draft, machine) {
+            continue;
+        }
         if machine.metadata.is_deleting() {
             return Err(wait("MachinesChanging", format!("{name} goes first")));
         }

@@ -2,10 +2,10 @@
 
 use ashlar_api::*;
 
-use super::chain::Chain;
+use super::chain::{Chain, wait};
 use super::context::ClusterContext;
 use super::host_view::{DomainView, HostView, HostViews};
-use crate::{Action, StepState, lifecycle, names};
+use crate::{Action, StepState, fence, lifecycle, names};
 
 /// Steps of a machine that is being deleted.
 pub(super) fn steps(
@@ -15,6 +15,8 @@ pub(super) fn steps(
     chain: &mut Chain,
 ) {
     let key = machine.key();
+    // What is off can neither be drained nor asked; what nobody can do there waits until it answers.
+    let is_off = fence::proof(context.draft.snapshot, &machine.spec.host).is_some();
     if !context.is_deleting() {
         super::membership::while_it_votes(context, hosts, machine, chain);
         token(context, machine, chain);
@@ -29,8 +31,18 @@ pub(super) fn steps(
         {
             chain.hold(hold);
         }
-        super::drain::steps(context, machine, chain);
+        if !is_off {
+            super::drain::steps(context, machine, chain);
+        }
         super::membership::leave(context, machine, chain);
+    }
+    if is_off {
+        node(context, machine, chain);
+        // Of a cluster that stays, that is no work that anybody waits for.
+        if !context.is_deleting() {
+            return;
+        }
+        chain.hold(wait("HostOff", lifecycle::left_behind(machine)));
     }
     let view = match hosts.get(&machine.spec.host) {
         Ok(view) => Some(view),
@@ -70,12 +82,18 @@ pub(super) fn steps(
             None => delete_volume(volume, role, chain),
         }
     }
+    if !is_off {
+        node(context, machine, chain);
+    }
+}
+
+fn node(context: &ClusterContext<'_>, machine: &Machine, chain: &mut Chain) {
     if lifecycle::node_may_be_left(context.draft, machine) {
         if let Err(hold) = context.api() {
             chain.hold(hold);
         }
         chain.push_elsewhere(
-            Action::DeleteNode { machine: key },
+            Action::DeleteNode { machine: machine.key() },
             format!("delete node {} from the cluster", machine.spec.node.name),
         );
     }

@@ -16,7 +16,7 @@ mod power;
 use ashlar_api::*;
 
 use crate::draft::Draft;
-use crate::{Action, Block, Note, NoteKind, Step, StepState, Wait, names};
+use crate::{Action, Block, Note, NoteKind, Step, StepState, Wait, fence, names};
 
 pub(crate) use chain::{Chain, block, wait};
 use context::ClusterContext;
@@ -80,6 +80,9 @@ fn machine_steps(context: &ClusterContext<'_>, hosts: &HostViews<'_>, machine: &
 fn orphan_volumes(draft: &Draft<'_>, hosts: &HostViews<'_>) -> Vec<Step> {
     let mut steps = Vec::new();
     for volume in draft.volumes.values().filter(|volume| volume.metadata.is_deleting()) {
+        if fence::proof(draft.snapshot, &volume.spec.host).is_some() {
+            continue;
+        }
         let why = match &volume.spec.content {
             VolumeContent::ImageFile { .. } => continue,
             VolumeContent::MachineDisk { machine, .. } => {

@@ -8,7 +8,7 @@ use super::host_network::HostNetwork;
 use super::names;
 use crate::draft::Draft;
 use crate::machine::{Chain, block, wait};
-use crate::{Action, HostSeen, NetworksSeen, Snapshot, StepState};
+use crate::{Action, HostSeen, NetworksSeen, Snapshot, StepState, fence};
 
 /// Libvirt gives taps on a Linux bridge their VLAN from this version on.
 const VLAN_LIBVIRT: (u32, u32) = (11, 0);
@@ -31,6 +31,10 @@ pub(crate) fn steps(draft: &Draft<'_>) -> Vec<crate::Step> {
         let mut hosts: BTreeSet<&str> = population.hosts_of(name).collect();
         hosts.extend(network.record.hosts.iter().map(String::as_str));
         for host in hosts {
+            // Nothing is needed on one that is off, and nothing can be done there.
+            if !network.metadata.is_deleting() && fence::proof(draft.snapshot, host).is_some() {
+                continue;
+            }
             let mut chain = Chain::new(ObjectRef::new(Kind::Host, "", host), host);
             match (committed.is_used(name, host), population.is_used(name, host)) {
                 (true, true) => ensure(draft, network, host, committed.desired(name, host), &mut chain),

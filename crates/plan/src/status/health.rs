@@ -35,5 +35,6 @@ fn reason(kind: AilmentKind) -> &'static str {
         AilmentKind::DiskLost => "DiskLost",
         AilmentKind::EtcdNotHealthy => "EtcdNotHealthy",
         AilmentKind::FirstBootFailed => "FirstBootFailed",
+        AilmentKind::HostOff => "HostOff",
     }
 }

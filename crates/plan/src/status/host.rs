@@ -20,7 +20,15 @@ pub(super) fn status(snapshot: &Snapshot, recorded: &BTreeSet<Uuid>, host: &Host
     let (reachable, ready) = match seen {
         HostSeen::Unreachable { reason } => (
             Judgement::new("Reachable", ConditionStatus::False, "NoAnswer", reason.clone()),
-            Judgement::new("Ready", ConditionStatus::Unknown, "Unreachable", reason.clone()),
+            match &host.record.fence {
+                Some(fence) => Judgement::new(
+                    "Ready",
+                    ConditionStatus::False,
+                    "Fenced",
+                    format!("it is off, as {} confirmed at {}", fence.confirmed_by, fence.at),
+                ),
+                None => Judgement::new("Ready", ConditionStatus::Unknown, "Unreachable", reason.clone()),
+            },
         ),
         HostSeen::NotOurs { reason } => (
             Judgement::new("Reachable", ConditionStatus::True, "Answers", ""),

@@ -5,6 +5,7 @@
 //! wrong any more, and everything must come to what was asked for within a bound; then nothing may happen at all.
 
 mod coverage;
+mod fencing;
 mod idle;
 mod judge;
 mod mix;

@@ -71,6 +71,7 @@ pub(super) fn of_seed(seed: u64, size: Option<Size>) -> Vec<String> {
         Writer { rng, lines: Vec::new(), hosts, size, mix, clusters: BTreeMap::new(), kept: false };
     writer.write(seed);
     super::sickness::weave(&mut writer.lines, seed);
+    super::fencing::weave(&mut writer.lines, seed, hosts);
     writer.lines
 }
 

@@ -155,6 +155,13 @@ impl Teller<'_> {
                 }
                 done
             }
+            Command::Maintain { host, verb } => {
+                let done = self.simulation.maintain(host, *verb).is_ok();
+                if done {
+                    self.note(text);
+                }
+                done
+            }
             Command::Crash(point) => {
                 self.simulation.world.crash_at(Some(*point));
                 true

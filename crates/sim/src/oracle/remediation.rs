@@ -41,7 +41,12 @@ impl State {
             .oracle
             .stored("Machine")
             .iter()
-            .filter(|(key, other)| key.namespace == name.namespace && is_beside(other) && is_given_up(other))
+            .filter(|(key, other)| {
+                key.namespace == name.namespace
+                    && is_beside(other)
+                    && is_given_up(other)
+                    && !is_for_its_host(other)
+            })
             .count() as u64;
         let object = |kind, pointer| {
             self.stored_object(kind, &NamespacedName::new(&name.namespace, field(&machine, pointer)))
@@ -50,6 +55,9 @@ impl State {
             value.and_then(|value| value.pointer(pointer)).and_then(Value::as_u64)
         };
         let cluster = object("Cluster", "/spec/cluster");
+        if is_for_its_host(&machine) {
+            return self.judge_given_up_for_its_host(name, &machine, cluster.as_deref());
+        }
         if field(&machine, "/spec/role") == "control-plane" {
             let asked = number(cluster.as_deref(), "/spec/controlPlane/replicas").unwrap_or(0);
             if going > 1 || asked < 3 {
@@ -72,6 +80,36 @@ impl State {
             );
         }
     }
+}
+
+impl State {
+    /// Nobody works on a host that is off, so that no number is too many; but somebody has to have said so.
+    fn judge_given_up_for_its_host(
+        &mut self,
+        name: &NamespacedName,
+        machine: &Value,
+        cluster: Option<&Value>,
+    ) {
+        let host = NamespacedName::new("", field(machine, "/spec/host"));
+        let proof = self.stored_object("Host", &host);
+        let is_proved =
+            proof.as_deref().and_then(|host| host.pointer("/record/fence")).is_some_and(Value::is_object);
+        if !is_proved {
+            self.blame(
+                "remediation",
+                format!("{name} is given up for its host, of which nobody said that it is off"),
+            );
+        }
+        let asked = cluster.and_then(|cluster| cluster.pointer("/spec/controlPlane/replicas")?.as_u64());
+        if field(machine, "/spec/role") == "control-plane" && asked.unwrap_or(0) < 3 {
+            self.blame("remediation", format!("{name}, an only control plane, is given up for its host"));
+        }
+    }
+}
+
+/// It is given up because its host is off.
+fn is_for_its_host(machine: &Value) -> bool {
+    field(machine, "/record/remediation/kind") == "HostOff"
 }
 
 fn is_given_up(machine: &Value) -> bool {

@@ -127,6 +127,8 @@ pub(crate) enum Command {
 pub(crate) enum MaintenanceVerb {
     Cordon,
     Drain,
+    /// People say so only of a host that has no power.
+    Fence,
     Uncordon,
 }
 
@@ -295,10 +297,11 @@ pub(super) fn parse(text: &str, document: Option<String>) -> Result<Command, Str
             Command::SetPaused { cluster: namespaced(name), paused: *verb == "pause" }
         }
         (["replace", "machine", name], None) => Command::ReplaceMachine(namespaced(name)),
-        ([verb @ ("cordon" | "drain" | "uncordon"), "host", host], None) => {
+        ([verb @ ("cordon" | "drain" | "fence" | "uncordon"), "host", host], None) => {
             let verb = match *verb {
                 "cordon" => MaintenanceVerb::Cordon,
                 "drain" => MaintenanceVerb::Drain,
+                "fence" => MaintenanceVerb::Fence,
                 _ => MaintenanceVerb::Uncordon,
             };
             Command::Maintain { host: (*host).to_owned(), verb }

@@ -43,11 +43,17 @@ pub(super) fn set_host(state: &mut State, name: &str, to: HostState) -> Result<(
         power_cut(state, name);
     }
     if let Some(host) = state.hosts.get_mut(name) {
+        host.off = to == HostState::Off || host.off && to == HostState::Down;
         host.hung = to == HostState::Hung;
         host.reachable = matches!(to, HostState::Up | HostState::On | HostState::Hung);
     }
     state.touched();
     Ok(())
+}
+
+/// A host loses its power.
+pub(crate) fn lose_power(state: &mut State, name: &str) -> Result<(), String> {
+    set_host(state, name, HostState::Off)
 }
 
 pub(super) fn set_pool(state: &mut State, name: &str, to: PoolState) -> Result<(), String> {
@@ -126,6 +132,9 @@ pub(super) fn domain_named<'s>(
 /// A person at virsh.
 pub(super) fn virsh(state: &mut State, host: &str, verb: VirshVerb, name: &str) -> Result<(), String> {
     has_host(state, host)?;
+    if state.hosts.get(host).is_some_and(|host| host.off) {
+        return Err(format!("host {host} has no power"));
+    }
     let now = state.now;
     let domains = state.hosts.get_mut(host).map(|host| &mut host.domains);
     let found = domains.and_then(|domains| {

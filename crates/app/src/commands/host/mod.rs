@@ -3,6 +3,7 @@
 mod add;
 mod add_lab;
 mod check;
+mod fence;
 mod list;
 mod maintenance;
 
@@ -29,6 +30,7 @@ pub(crate) fn host(settings: &Settings, command: HostCommand) -> Result {
         HostCommand::Cordon(args) => maintenance::cordon(settings, &args.name),
         HostCommand::Uncordon(args) => maintenance::uncordon(settings, &args.name),
         HostCommand::Drain(args) => maintenance::drain(settings, &args),
+        HostCommand::Fence(args) => fence::fence(settings, &args),
         HostCommand::Show(args) => {
             let args = DescribeArgs { kind: "host".to_owned(), names: vec![args.name] };
             describe::describe(settings, &args)

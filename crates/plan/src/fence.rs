@@ -1,0 +1,22 @@
+//! Hosts that are proved off. Not to answer proves nothing: a host behind a cut link runs its VMs all the same. Proof ends
+//! with the first answer, and until then it is as good as having seen that nothing runs there.
+
+use ashlar_api::*;
+
+use crate::draft::Draft;
+use crate::{HostSeen, Snapshot, lifecycle};
+
+/// The proof that a host which does not answer is off.
+pub fn proof<'s>(snapshot: &'s Snapshot, host: &str) -> Option<&'s HostFence> {
+    let fence = snapshot.hosts.get(host)?.record.fence.as_ref()?;
+    matches!(snapshot.observed.hosts.get(host), Some(HostSeen::Unreachable { .. })).then_some(fence)
+}
+
+/// Whether nothing is left to do about a machine that goes but what waits for its host, which is off: its member and its
+/// node are gone, and others have taken its place or may.
+pub(crate) fn is_left_behind(draft: &Draft<'_>, machine: &Machine) -> bool {
+    machine.metadata.is_deleting()
+        && proof(draft.snapshot, &machine.spec.host).is_some()
+        && !lifecycle::node_may_be_left(draft, machine)
+        && !lifecycle::member_may_be_left(draft, machine)
+}
