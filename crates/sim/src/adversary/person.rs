@@ -8,6 +8,7 @@ use jiff::SignedDuration;
 
 use super::teller::{Teller, Wanted, cluster_of};
 use super::{LIVENESS, UNSETTLED};
+use crate::scenario::MaintenanceVerb;
 use crate::{HostOptions, error_text};
 
 /// How often Ashlar is started until all is as it should be, and a person helps in between; twice more for each machine.
@@ -44,6 +45,9 @@ impl Teller<'_> {
                 let name = format!("spare{}", helped.len());
                 self.simulation.add_host(&HostOptions::big(&name)).map_err(|error| error.0)?;
                 self.keep(&format!("host {name}"));
+            } else if let Some(host) = help.strip_prefix(BACK) {
+                self.simulation.maintain(host, MaintenanceVerb::Uncordon).map_err(|error| error.0)?;
+                self.keep(&help);
             } else if let Some(host) = help.strip_prefix(LOST) {
                 let object = ObjectRef::new(Kind::Host, "", host);
                 self.simulation.edit(&object, LOST_ANNOTATION, "yes").map_err(|error| error.0)?;
@@ -117,7 +121,10 @@ impl Teller<'_> {
         blocks
             .iter()
             .flat_map(|block| match (block.reason.as_str(), block.object.kind) {
-                ("Unschedulable" | "Exhausted", _) => vec![ROOM.to_owned()],
+                ("Unschedulable" | "Exhausted", _) => {
+                    let back = self.cordoned().into_iter().map(|host| format!("{BACK}{host}"));
+                    back.chain([ROOM.to_owned()]).collect()
+                }
                 // All of its domains were undefined by hand.
                 ("HostNotOurs", _) => vec![format!("{LOST}{}", block.host)],
                 (_, Kind::Machine) if self.is_hurt(&block.object.name) => self.replace(&block.object.name),
@@ -125,6 +132,19 @@ impl Teller<'_> {
             })
             .chain(self.replace_hurt())
             .collect()
+    }
+
+    /// Hosts that were fenced, answer again, and wait for somebody to say that they may be used.
+    fn cordoned(&self) -> Vec<String> {
+        let hosts = self.simulation.world.state().hosts.keys().cloned().collect::<Vec<_>>();
+        let flag = |host: &str, pointer: &str| {
+            let stored = self.simulation.read(&ObjectRef::new(Kind::Host, "", host)).ok().flatten();
+            stored.and_then(|host| host.pointer(pointer).cloned()).unwrap_or_default()
+        };
+        let waits = |host: &String| {
+            flag(host, "/spec/cordoned") == true && flag(host, "/record/fence").is_null()
+        };
+        hosts.into_iter().filter(waits).collect()
     }
 
     fn is_hurt(&self, machine: &str) -> bool {
@@ -157,6 +177,9 @@ impl Teller<'_> {
 }
 
 const ROOM: &str = "host spare";
+
+/// Before a host that is used again.
+const BACK: &str = "uncordon host ";
 
 /// Before a host: its domains are lost for good.
 const LOST: &str = "domains lost on ";
