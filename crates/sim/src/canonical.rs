@@ -38,7 +38,16 @@ impl Simulation {
     /// The store cannot be read.
     pub fn canonical(&self) -> Result<String, SimulationError> {
         let mut store = Map::new();
-        for (key, value) in self.stored()? {
+        let stored = self.stored()?;
+        let machines: Vec<Value> = stored
+            .iter()
+            .filter(|(key, _)| key.starts_with("Machine/"))
+            .map(|(_, value)| value.clone())
+            .collect();
+        for (key, mut value) in stored {
+            if key.starts_with("Network/") {
+                forget_looked_at(&mut value, &machines);
+            }
             if !key.starts_with("Event/") && !is_leftover(&value) {
                 store.insert(key, scrub(value));
             }
@@ -160,6 +169,29 @@ pub(crate) fn scrub_text(text: &str) -> String {
         }
     }
     String::from_utf8_lossy(&out).into_owned()
+}
+
+/// Takes hosts out of a network's record that are there only because of a call without an answer.
+fn forget_looked_at(network: &mut Value, machines: &[Value]) {
+    let name = network["metadata"]["name"].clone();
+    let unanswered = network["record"]["unanswered"].clone();
+    let is_used = |host: &Value| {
+        machines.iter().any(|machine| {
+            let nics = machine["spec"]["nics"].as_array();
+            machine["spec"]["host"] == *host
+                && nics.is_some_and(|nics| nics.iter().any(|nic| nic["network"] == name))
+        })
+    };
+    let Some(record) = network["record"].as_object_mut() else { return };
+    let Some(hosts) = record.get_mut("hosts").and_then(Value::as_array_mut) else { return };
+    hosts.retain(|host| {
+        let is_remembered = host.as_str().is_some_and(|host| unanswered.get(host).is_some());
+        !is_remembered || is_used(host)
+    });
+    // What is empty is not stored.
+    if hosts.is_empty() {
+        record.remove("hosts");
+    }
 }
 
 #[cfg(test)]

@@ -498,6 +498,7 @@ pub(crate) fn power_cut(state: &mut State, host: &str) {
     // Nothing of a network is on a disk, and nothing that was sent to it.
     world.networks.clear();
     world.frozen = false;
+    world.power_cuts += 1;
     state.late.retain(|late| late.host != host);
     off.into_iter().for_each(|uuid| state.touched_by_hand(host, uuid));
     state.touched();

@@ -37,6 +37,8 @@ pub struct SimHost {
     pub filters_lost_at: Option<Timestamp>,
     /// How often its libvirtd was started.
     pub daemon_starts: u32,
+    /// How often it lost its power: what was under way there then is never done.
+    pub power_cuts: u32,
     /// By how many seconds its clock, and those of its guests, are wrong.
     pub clock_error_s: i64,
     /// Its own name.
@@ -169,6 +171,7 @@ impl SimHost {
             disk_slow_s: 0,
             filters_lost_at: None,
             daemon_starts: 0,
+            power_cuts: 0,
             clock_error_s: 0,
             hostname: name.to_owned(),
             hides: BTreeSet::new(),

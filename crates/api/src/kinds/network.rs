@@ -1,9 +1,10 @@
 //! Network: an L2 segment with its addresses, on which machines live.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
 use ipnet::Ipv4Net;
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::{Kind, Nothing, Resource, Spec};
@@ -219,6 +220,11 @@ pub struct NetworkRecord {
     /// without.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub hosts: BTreeSet<String>,
+    /// Hosts on which a call to set it up had no answer, and since when: it may take effect when nobody waits for it any
+    /// more, and so the host is looked at for a day.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(with = "BTreeMap<String, crate::schema::TimeText>")]
+    pub unanswered: BTreeMap<String, Timestamp>,
 }
 
 impl Spec for NetworkSpec {

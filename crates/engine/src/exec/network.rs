@@ -2,7 +2,8 @@
 
 use ashlar_plan::network;
 
-use super::{Failure, Job, Outcome};
+use super::{Failure, Job, Outcome, record};
+use crate::effects::{EffectError, EffectErrorKind};
 
 pub(super) async fn ensure(job: Job<'_>, name: &str, host: &str) -> Outcome {
     let wanted = match job.networks.get(&(name.to_owned(), host.to_owned())) {
@@ -15,7 +16,16 @@ pub(super) async fn ensure(job: Job<'_>, name: &str, host: &str) -> Outcome {
     }
     let host = job.leased(host)?;
     let what = format!("setting up network {name} on {}", host.name);
-    job.call(&what, job.engine.world.networks.apply_network(&host, &wanted)).await
+    let answer = job.call(&what, job.engine.world.networks.apply_network(&host, &wanted)).await;
+    if let Err(Failure::Effect(EffectError { kind: EffectErrorKind::Unreachable, .. })) = &answer
+        && let Some(network) = job.snapshot.networks.get(name)
+    {
+        // It may take effect when nobody waits for it any more, even after the last machine there is gone.
+        let now = job.engine.world.clock.now();
+        record(job, network, |network| network.record.unanswered.insert(host.name.clone(), now) != Some(now))
+            .await?;
+    }
+    answer
 }
 
 pub(super) async fn remove(job: Job<'_>, name: &str, host: &str) -> Outcome {

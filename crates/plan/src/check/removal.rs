@@ -140,12 +140,20 @@ fn is_wished_of_control_plane(snapshot: &Snapshot, projected: &Projected<'_>, ma
             .any(|other| other.spec.bootstrap == Bootstrap::Init);
     let orphaned =
         !is_begun && machine.spec.bootstrap == Bootstrap::Join && machine.record.first_started_at.is_none();
+    // Nobody begins what has begun.
+    let second_beginning = cluster.record.initialized
+        && machine.spec.bootstrap == Bootstrap::Init
+        && machine.record.first_started_at.is_none();
     let failed_join = machine.spec.bootstrap == Bootstrap::Join
         && machine.record.failure.is_some()
         && machine.record.joined_at.is_none();
     let outdated = machine.spec.class != cluster.spec.control_plane.class
         || machine.spec.image.name != cluster.record.image;
-    left >= cluster.spec.control_plane.replicas as usize || failed_join || outdated || orphaned
+    left >= cluster.spec.control_plane.replicas as usize
+        || failed_join
+        || outdated
+        || orphaned
+        || second_beginning
 }
 
 fn remove(snapshot: &Snapshot, projected: &Projected<'_>, object: &ObjectRef, findings: &mut Findings) {

@@ -29,6 +29,7 @@ pub(super) fn control_plane(
     replace_failed_join(draft, key);
     scale_down(draft, key);
     replace_orphaned_join(draft, key);
+    replace_second_beginning(draft, key);
     replace_outdated(draft, key, parts.image);
     let cluster = Arc::clone(draft.clusters.get_shared(key)?);
     let about = cluster.object_ref();
@@ -222,6 +223,21 @@ fn replace_orphaned_join(draft: &mut Draft<'_>, key: &NamespacedName) {
     removal::delete_machine(draft, last);
 }
 
+/// The machine that began the cluster was deleted before its API answered, another one was made that would begin it, and
+/// then the API answered after all. A cluster begins once: the second one gives its place to another that joins.
+fn replace_second_beginning(draft: &mut Draft<'_>, key: &NamespacedName) {
+    let is_initialized = draft.clusters.get(key).is_some_and(|cluster| cluster.record.initialized);
+    let waits = |machine: &Arc<Machine>| {
+        machine.spec.bootstrap == Bootstrap::Init
+            && machine.record.first_started_at.is_none()
+            && !machine.metadata.is_deleting()
+    };
+    let Some(second) = members(draft, key).into_iter().find(waits).filter(|_| is_initialized) else { return };
+    let message = "the cluster has begun without it: it goes, and one that joins takes its place";
+    draft.note(second.object_ref(), NoteKind::Notice, "HasBegun", message.to_owned());
+    removal::delete_machine(draft, &second);
+}
+
 /// Chooses who goes where there are too many. Who never ran goes at once; of the others one at a time, the next when
 /// the one before is out of etcd and gone.
 fn scale_down(draft: &mut Draft<'_>, key: &NamespacedName) {
@@ -266,33 +282,35 @@ fn scale_down(draft: &mut Draft<'_>, key: &NamespacedName) {
 /// Who is missed least: who never ran, whose join failed or is under way, who is not healthy, then who shares its host
 /// with most others, then the oldest.
 fn who_goes<'m>(present: &[&'m Machine], etcd: Option<&Etcd<'_>>) -> Option<(&'static str, &'m Machine)> {
+    const HEALTHY: u8 = 5;
     let rank = |machine: &Machine| {
         let record = &machine.record;
         if record.first_started_at.is_none() {
-            return (0, "it never ran");
+            // Without the one that begins the cluster, the others would have nothing to join.
+            return (u8::from(machine.spec.bootstrap == Bootstrap::Init), "it never ran");
         }
         if record.failure.is_some() {
-            return (1, "its join failed");
+            return (2, "its join failed");
         }
         if record.joined_at.is_none() {
-            return (2, "it has not joined yet");
+            return (3, "it has not joined yet");
         }
         let healthy = etcd
             .is_none_or(|etcd| etcd.member_of(machine).is_some_and(|member| etcd.ailment(member).is_none()));
-        if healthy { (4, "") } else { (3, "it is not healthy") }
+        if healthy { (HEALTHY, "") } else { (4, "it is not healthy") }
     };
     let on_host =
         |machine: &Machine| present.iter().filter(|other| other.spec.host == machine.spec.host).count();
     let (index, machine) = present.iter().enumerate().min_by_key(|(index, machine)| {
         let (rank, _) = rank(machine);
         // Of those that are not in yet the last one, of the others the first one.
-        let age = if rank < 3 { usize::MAX - index } else { *index };
+        let age = if rank < 4 { usize::MAX - index } else { *index };
         (rank, usize::MAX - on_host(machine), age)
     })?;
     let reason = match rank(machine) {
-        (4, _) if on_host(machine) > 1 => "it shares its host with another",
-        (4, _) if index == 0 => "it is the oldest",
-        (4, _) => "it is the oldest of those that could go",
+        (HEALTHY, _) if on_host(machine) > 1 => "it shares its host with another",
+        (HEALTHY, _) if index == 0 => "it is the oldest",
+        (HEALTHY, _) => "it is the oldest of those that could go",
         (_, reason) => reason,
     };
     Some((reason, *machine))

@@ -5,6 +5,7 @@ use ashlar_api::own_network::is_network_of;
 use ashlar_api::*;
 
 use crate::draft::{Draft, Unit};
+use crate::lifecycle::LEFTOVERS_REMEMBERED;
 use crate::{HostSeen, NetworksSeen};
 
 /// Takes hosts out of records, and networks that are to go and are gone out of the store.
@@ -23,9 +24,15 @@ pub(crate) fn decide(draft: &mut Draft<'_>) {
     for mut network in kept {
         let name = network.metadata.name.clone();
         let uid = network.metadata.uid.unwrap_or_default();
-        let before = network.record.hosts.len();
+        let before = (network.record.hosts.len(), network.record.unanswered.len());
+        let (now, is_deleting) = (draft.snapshot.now, network.metadata.is_deleting());
+        network.record.unanswered.retain(|host, since| {
+            draft.hosts.contains(host) && now.duration_since(*since) < LEFTOVERS_REMEMBERED
+        });
+        let is_unanswered = |host: &String| !is_deleting && network.record.unanswered.contains_key(host);
         network.record.hosts.retain(|host| {
             population.is_used(&name, host)
+                || is_unanswered(host)
                 || !(draft.hosts.get(host).is_none() || is_seen_without(draft, host, uid))
         });
         let in_use = population.hosts_of(&name).next().is_some()
@@ -37,7 +44,7 @@ pub(crate) fn decide(draft: &mut Draft<'_>) {
         // The intent is on record before its object goes: not decided in this very plan.
         let is_intended = draft.snapshot.networks.get(&name).is_some_and(|one| one.metadata.is_deleting());
         let goes = is_intended && network.record.hosts.is_empty() && !in_use;
-        if goes || network.record.hosts.len() != before {
+        if goes || (network.record.hosts.len(), network.record.unanswered.len()) != before {
             changed.push((network, goes));
         }
     }
@@ -74,7 +81,11 @@ pub(crate) fn is_left_behind(draft: &Draft<'_>, cluster: &Cluster) -> bool {
     let population = super::population(draft);
     let (uid, key) = (network.metadata.uid.unwrap_or_default(), cluster.key().to_string());
     network.record.hosts.iter().any(|host| {
-        !population.is_used(&network.metadata.name, host) || still_has_filters(draft, host, uid, &key)
+        let is_unused = !population.is_used(&network.metadata.name, host);
+        // One that is only looked at for what a late call may do holds nobody up.
+        let is_only_looked_at =
+            network.record.unanswered.contains_key(host) && is_seen_without(draft, host, uid);
+        is_unused && !is_only_looked_at || still_has_filters(draft, host, uid, &key)
     })
 }
 

@@ -141,9 +141,8 @@ impl Teller<'_> {
             let stored = self.simulation.read(&ObjectRef::new(Kind::Host, "", host)).ok().flatten();
             stored.and_then(|host| host.pointer(pointer).cloned()).unwrap_or_default()
         };
-        let waits = |host: &String| {
-            flag(host, "/spec/cordoned") == true && flag(host, "/record/fence").is_null()
-        };
+        let waits =
+            |host: &String| flag(host, "/spec/cordoned") == true && flag(host, "/record/fence").is_null();
         hosts.into_iter().filter(waits).collect()
     }
 

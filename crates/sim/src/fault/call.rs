@@ -209,7 +209,7 @@ impl SimWorld {
         }
         let slow_s = self.state().host_at(host).map_or(0, slow_of);
         if slow_s > 0 {
-            self.sleep(Duration::from_secs(slow_s.into())).await;
+            self.take(&host.name, name, slow_s.into()).await?;
         }
         let result = self.effect(name, &host.name, noted).await;
         self.while_host(host, |host| host.mute).await?;
@@ -252,10 +252,10 @@ impl SimWorld {
                 drop(self.arrive(&mut call, begun.number));
                 Err(lost_connection(name, place))
             }
-            Some(CallFault::Slow(seconds)) => {
-                self.sleep(Duration::from_secs(seconds.into())).await;
-                self.arrive(&mut call, begun.number)
-            }
+            Some(CallFault::Slow(seconds)) => match self.take(place, name, seconds.into()).await {
+                Ok(()) => self.arrive(&mut call, begun.number),
+                Err(lost) => Err(lost),
+            },
             Some(CallFault::Late(seconds)) => {
                 let at = self.state().now.saturating_add(SignedDuration::from_secs(seconds.into()));
                 self.send(Some(at.unwrap_or(Timestamp::MAX)), place, made, call).await
@@ -284,6 +284,14 @@ impl SimWorld {
         // One trip through the executor a call, so that concurrent work interleaves.
         YieldOnce(false).await;
         result
+    }
+
+    /// It is under way for so long; a host that loses its power meanwhile never does it.
+    async fn take(&self, place: &str, name: &str, seconds: u64) -> Result<(), EffectError> {
+        let cuts = || self.state().hosts.get(place).map(|host| host.power_cuts);
+        let before = cuts();
+        self.sleep(Duration::from_secs(seconds)).await;
+        if cuts() == before { Ok(()) } else { Err(lost_connection(name, place)) }
     }
 
     /// It takes effect now.

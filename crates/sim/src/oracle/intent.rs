@@ -282,8 +282,15 @@ impl State {
         }
         let Some(domain) = self.domain_there(host, uuid) else { return };
         let name = domain.name.clone();
+        // Whoever takes the mark off between look and deed takes nothing but a seed with it, which nobody needs.
+        let by_uuid = || {
+            let machines = self.oracle.stored("Machine").into_iter();
+            let mut machines = machines.map(|(_, machine)| machine);
+            machines.find(|machine| field(machine, "/spec/domain/uuid") == uuid.to_string())
+        };
         let allowed = self
             .recorded_machine(domain, uuid)
+            .or_else(|| domain.mark.is_none().then(by_uuid).flatten())
             .is_some_and(|stored| is_deleting(&stored) || stored.pointer("/record/joinedAt").is_some());
         if !allowed {
             self.blame("intent", format!("the seed of {name} is ejected before it has joined"));
