@@ -57,8 +57,10 @@ pub(super) fn of_cluster(draft: &mut Draft<'_>, key: &NamespacedName, image: &Im
 
 /// The last quarter of the patience has to be in the store before anything comes of it.
 fn was_due(draft: &Draft<'_>, machine: &Machine) -> bool {
-    let read = draft.snapshot.machines.get(&machine.key());
-    read.and_then(|machine| machine.record.ailment.as_ref()).is_some_and(Ailment::is_due)
+    let read = draft.snapshot.machines.get(&machine.key()).and_then(|read| read.record.ailment.as_ref());
+    // Patience with one ailment is none with the next.
+    let is_same = |read: &&Ailment| machine.record.ailment.as_ref().is_some_and(|now| now.kind == read.kind);
+    read.filter(is_same).is_some_and(Ailment::is_due)
 }
 
 /// When the patience will be over, if it is looked at all the time from now on.
