@@ -1,4 +1,4 @@
-//! `host cordon`, `host drain` and `host uncordon`: wishes that the engine carries out.
+//! `host cordon`, `host drain`, `host fence` and `host uncordon`: wishes that the engine carries out.
 
 use ashlar_api::validate::Violation;
 use ashlar_api::{Host, HostFence, HostSpec, Kind, Object, ObjectRef};
