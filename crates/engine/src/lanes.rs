@@ -71,12 +71,20 @@ struct LaneEnd {
     result: Result<(), EngineError>,
 }
 
+/// A lane under way, seen from outside.
+struct Busy {
+    /// What its steps are for was to stay when it began.
+    builds: bool,
+    /// It takes no further step.
+    recalled: Arc<AtomicBool>,
+}
+
 /// The lanes of a run.
 pub(crate) struct Lanes<'a> {
     engine: &'a Engine,
     memory: &'a RunMemory,
     running: FuturesUnordered<BoxFuture<'a, LaneEnd>>,
-    busy: BTreeSet<ObjectRef>,
+    busy: BTreeMap<ObjectRef, Busy>,
     /// Actions that ended well.
     pub(crate) actions: u32,
     /// Objects whose lanes ended since the pass began: what it saw of them may be older than what the lane did.
@@ -90,7 +98,7 @@ impl<'a> Lanes<'a> {
             engine,
             memory,
             running: FuturesUnordered::new(),
-            busy: BTreeSet::new(),
+            busy: BTreeMap::new(),
             actions: 0,
             ended: BTreeSet::new(),
             failed: None,
@@ -105,7 +113,7 @@ impl<'a> Lanes<'a> {
     /// Whether a lane of the object is under way, or ended after the pass began to look: what the pass knows about it
     /// may be out of date.
     pub(crate) fn is_touched(&self, object: &ObjectRef) -> bool {
-        self.busy.contains(object) || self.ended.contains(object)
+        self.busy.contains_key(object) || self.ended.contains(object)
     }
 
     /// Whether nothing is under way.
@@ -115,12 +123,22 @@ impl<'a> Lanes<'a> {
 
     /// Whether nothing is under way for the objects asked about.
     pub(crate) fn is_idle_for(&self, is_meant: impl Fn(&ObjectRef) -> bool) -> bool {
-        !self.busy.iter().any(is_meant)
+        !self.busy.keys().any(is_meant)
     }
 
     /// Lanes under way.
     pub(crate) fn len(&self) -> usize {
         self.running.len()
+    }
+
+    /// Lanes that build something whose deletion was recorded meanwhile take no further step: an upload of minutes is
+    /// not followed by a domain that nobody wants any more.
+    pub(crate) fn recall(&self, snapshot: &Snapshot) {
+        for (object, lane) in &self.busy {
+            if lane.builds && snapshot.machine_goes(object) {
+                lane.recalled.store(true, Ordering::Relaxed);
+            }
+        }
     }
 
     /// Begins what is Ready, in the plan's order, for objects that no lane touched since the pass began.
@@ -143,8 +161,10 @@ impl<'a> Lanes<'a> {
         let seen_at = self.engine.world.clock.now();
         let networks = Arc::new(networks_of(snapshot, lanes.iter().flat_map(|(_, steps)| steps)));
         for (object, steps) in lanes {
-            self.busy.insert(object.clone());
-            let view = LaneView { snapshot: snapshot.clone(), networks: Arc::clone(&networks), seen_at };
+            let recalled = Arc::new(AtomicBool::new(false));
+            let builds = !snapshot.machine_goes(&object);
+            self.busy.insert(object.clone(), Busy { builds, recalled: Arc::clone(&recalled) });
+            let view = LaneView { snapshot: snapshot.clone(), networks: Arc::clone(&networks), seen_at, recalled };
             let lane = run_lane(self.engine, self.memory, view, object, steps);
             self.running.push(lane.boxed());
         }
@@ -241,6 +261,8 @@ struct LaneView {
     networks: Arc<Networks>,
     /// When the pass ended that saw it.
     seen_at: Timestamp,
+    /// A later pass saw that what it builds is to go.
+    recalled: Arc<AtomicBool>,
 }
 
 async fn run_lane(
@@ -252,7 +274,7 @@ async fn run_lane(
 ) -> LaneEnd {
     let mut actions = 0;
     for step in &steps {
-        if memory.stopping.load(Ordering::Relaxed) {
+        if memory.stopping.load(Ordering::Relaxed) || view.recalled.load(Ordering::Relaxed) {
             break;
         }
         match take_step(engine, memory, &view, step).await {

@@ -78,6 +78,7 @@ impl<'a> Worker<'a> {
             self.takes_over = false;
         }
         let mut view = lanes.alongside(engine.view(scope)).await??;
+        lanes.recall(&view.snapshot);
         let mut plan = lanes.alongside(engine.plan_with_free_addresses(&mut view.snapshot, scope)).await??;
         memory.retries.hold(&mut plan, clock.now());
         let belongings = Belongings::new(&view.snapshot, scope);

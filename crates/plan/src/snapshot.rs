@@ -71,6 +71,16 @@ impl Snapshot {
         }
     }
 
+    /// Whether an object is a machine whose deletion is recorded, or its cluster's.
+    pub fn machine_goes(&self, object: &ObjectRef) -> bool {
+        let machine = (object.kind == Kind::Machine).then(|| self.machines.get(&object.key())).flatten();
+        machine.is_some_and(|machine| {
+            let cluster = NamespacedName::new(&machine.metadata.namespace, &machine.spec.cluster);
+            machine.metadata.is_deleting()
+                || self.clusters.get(&cluster).is_some_and(|cluster| cluster.metadata.is_deleting())
+        })
+    }
+
     /// A cluster's control planes, without a look at the machines of others: their names begin with the cluster's.
     pub fn control_planes<'s>(&'s self, cluster: &'s NamespacedName) -> impl Iterator<Item = &'s Machine> {
         let prefix = format!("{}-{}-", cluster.name, ashlar_api::names::CONTROL_PLANE_GROUP);

@@ -87,11 +87,10 @@ impl State {
         }
         let Some(machine) = machine else { return };
         let networks = self.host_at(host).map(|host| host.networks.clone()).unwrap_or_default();
-        // Taken away after the host was looked at, nobody could know. Who sleeps right before a call makes it when he wakes.
+        // Taken away after the host was looked at, nobody could know.
         let lost_at = self.host_at(host).and_then(|host| host.filters_lost_at);
         let asked_at = self.oracle.asked_at.unwrap_or(self.now);
-        let slept = self.processes.iter().filter(|process| process.woke_at == Some(asked_at));
-        let decided_at = slept.filter_map(|process| process.asleep_since).min().unwrap_or(asked_at);
+        let decided_at = self.decided_at();
         let is_unseen = lost_at.is_some_and(|lost| decided_at.duration_since(lost) < VIEW_LASTS);
         for nic in &machine.spec.nics {
             let filtered = networks.values().filter(|network| network.intact).any(|network| {
@@ -294,6 +293,14 @@ impl State {
             .is_some_and(|stored| is_deleting(&stored) || stored.pointer("/record/joinedAt").is_some());
         if !allowed {
             self.blame("intent", format!("the seed of {name} is ejected before it has joined"));
+        }
+        // Nobody could know of a mark that was taken between look and deed; of the rest of the domain nothing may change.
+        let decided_at = self.decided_at();
+        let key = (host.name.clone(), uuid);
+        if let Some(before) = self.oracle.foreign_domains.get_mut(&key)
+            && before.disowned_at.is_some_and(|at| decided_at < at)
+        {
+            before.medium_path = None;
         }
     }
 

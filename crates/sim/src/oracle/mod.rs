@@ -67,15 +67,23 @@ struct ForeignDomain {
     state: ashlar_plan::DomainState,
     disk_paths: BTreeSet<String>,
     medium_path: Option<String>,
+    /// When it became somebody else's, if it was ours.
+    disowned_at: Option<Timestamp>,
 }
 
 impl ForeignDomain {
+    /// Whether the domain is still as it was.
+    fn is_as_before(&self, domain: &SimDomain) -> bool {
+        ForeignDomain { disowned_at: self.disowned_at, ..ForeignDomain::of(domain) } == *self
+    }
+
     fn of(domain: &SimDomain) -> Self {
         ForeignDomain {
             name: domain.name.clone(),
             state: domain.state,
             disk_paths: domain.disk_paths.clone(),
             medium_path: domain.medium_path.clone(),
+            disowned_at: None,
         }
     }
 }
@@ -153,6 +161,7 @@ impl State {
     pub fn disown_domain(&mut self, host: &str, uuid: Uuid) {
         let domain = self.hosts.get(host).and_then(|host| host.domains.get(&uuid)).map(ForeignDomain::of);
         if let Some(domain) = domain {
+            let domain = ForeignDomain { disowned_at: Some(self.now), ..domain };
             self.oracle.foreign_domains.insert((host.to_owned(), uuid), domain);
         }
     }
@@ -160,8 +169,11 @@ impl State {
     /// A person, its host or its guest did something to a domain: if it is nobody's that we know, from now on it must stay as it is now.
     pub(crate) fn touched_by_hand(&mut self, host: &str, uuid: Uuid) {
         let key = (host.to_owned(), uuid);
-        if self.oracle.foreign_domains.remove(&key).is_some() {
-            self.disown_domain(host, uuid);
+        let domain = self.hosts.get(host).and_then(|host| host.domains.get(&uuid)).map(ForeignDomain::of);
+        let Some(before) = self.oracle.foreign_domains.get_mut(&key) else { return };
+        match domain {
+            Some(domain) => *before = ForeignDomain { disowned_at: before.disowned_at, ..domain },
+            None => drop(self.oracle.foreign_domains.remove(&key)),
         }
     }
 
@@ -194,6 +206,14 @@ impl State {
             && host.lease.is_none_or(|(owner, token, _)| {
                 owner == target.installation && target.lease_token.is_none_or(|ours| token <= ours)
             })
+    }
+
+    /// When was decided what is done now: Who sleeps right before a call makes it when he wakes, and a slow host takes its
+    /// time.
+    fn decided_at(&self) -> Timestamp {
+        let asked_at = self.oracle.asked_at.unwrap_or(self.now);
+        let slept = self.processes.iter().filter(|process| process.woke_at == Some(asked_at));
+        slept.filter_map(|process| process.asleep_since).min().unwrap_or(asked_at)
     }
 
     /// Whether an object's deletion was recorded when the call was asked for that takes effect now. What was recorded while

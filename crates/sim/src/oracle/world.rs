@@ -5,7 +5,6 @@ use std::net::Ipv4Addr;
 
 use ashlar_api::{Machine, NamespacedName};
 
-use super::ForeignDomain;
 use crate::{SimDomain, State};
 
 type Found = Vec<(&'static str, String)>;
@@ -44,8 +43,8 @@ pub(super) fn judge(state: &State) -> Found {
 /// 1, 2: what is not ours is as it was.
 fn foreign(state: &State, found: &mut Found) {
     for ((host, uuid), before) in &state.oracle.foreign_domains {
-        let now = state.hosts.get(host).and_then(|host| host.domains.get(uuid)).map(ForeignDomain::of);
-        if now.as_ref() != Some(before) {
+        let now = state.hosts.get(host).and_then(|host| host.domains.get(uuid));
+        if !now.is_some_and(|now| before.is_as_before(now)) {
             found.push(("identity", format!("the foreign domain {} on {host} was touched", before.name)));
         }
     }
