@@ -37,7 +37,11 @@ impl<'a> Belongings<'a> {
     /// changes hosts, though no run waits for it.
     pub(crate) fn is_tidying(&self, step: &Step) -> bool {
         matches!(self.scope, Scope::Cluster(_))
-            && matches!(&step.action, Some(Action::DeleteVolume { volume }) if self.is_nobodys(volume))
+            && match &step.action {
+                Some(Action::DeleteVolume { volume }) => self.is_nobodys(volume),
+                Some(Action::UndefineLeft { .. }) => true,
+                _ => false,
+            }
     }
 
     fn is_nobodys(&self, volume: &NamespacedName) -> bool {

@@ -164,7 +164,8 @@ impl<'a> Lanes<'a> {
             let recalled = Arc::new(AtomicBool::new(false));
             let builds = !snapshot.machine_goes(&object);
             self.busy.insert(object.clone(), Busy { builds, recalled: Arc::clone(&recalled) });
-            let view = LaneView { snapshot: snapshot.clone(), networks: Arc::clone(&networks), seen_at, recalled };
+            let view =
+                LaneView { snapshot: snapshot.clone(), networks: Arc::clone(&networks), seen_at, recalled };
             let lane = run_lane(self.engine, self.memory, view, object, steps);
             self.running.push(lane.boxed());
         }
@@ -439,7 +440,7 @@ fn done_reason(step: &Step) -> String {
         Some(Action::StartDomain { .. }) => "StartedDomain",
         Some(Action::ShutdownDomain { .. }) => "AskedToShutDown",
         Some(Action::DestroyDomain { .. }) => "StoppedDomain",
-        Some(Action::UndefineDomain { .. }) => "RemovedDomain",
+        Some(Action::UndefineDomain { .. } | Action::UndefineLeft { .. }) => "RemovedDomain",
         Some(Action::EjectSeed { .. }) => "EjectedSeed",
         Some(Action::WipeVolume { .. }) => "WipedVolume",
         Some(Action::DeleteVolume { .. }) => "DeletedVolume",

@@ -223,7 +223,7 @@ impl Serving<'_> {
     /// A host that somebody else took over is left alone for a rest; then a new token is taken.
     fn note_fenced(&self, pass: &Pass, now: Timestamp) {
         for (host, seen) in &pass.snapshot().observed.hosts {
-            if let HostSeen::Fenced { reason } = seen {
+            if let HostSeen::Fenced { reason, .. } = seen {
                 let block = Block { reason: "Fenced".to_owned(), message: reason.clone() };
                 self.memory.retries.stop_host(host, block, now);
             }

@@ -88,6 +88,26 @@ impl Lab {
         host::power_off(&self.name, &self.paths, index).map(drop)
     }
 
+    /// Freezes a host as it is: nothing in it goes on, virtual machines included, and whoever asks it gets no answer.
+    ///
+    /// # Errors
+    /// No such host.
+    pub fn freeze(&self, host: &str) -> Result<(), LabError> {
+        let index = self.host_index(host)?;
+        let _lock = self.lock()?;
+        host::signal(&self.name, &self.paths, index, Signal::SIGSTOP)
+    }
+
+    /// Lets a frozen host go on where it was.
+    ///
+    /// # Errors
+    /// No such host.
+    pub fn thaw(&self, host: &str) -> Result<(), LabError> {
+        let index = self.host_index(host)?;
+        let _lock = self.lock()?;
+        host::signal(&self.name, &self.paths, index, Signal::SIGCONT)
+    }
+
     /// Powers a host on, with its daemons; its virtual machines stay off, as autostart is.
     ///
     /// # Errors

@@ -17,6 +17,7 @@ use std::thread;
 use std::time::Duration;
 
 use nix::sched::{CloneFlags, unshare};
+use nix::sys::signal::Signal;
 use nix::unistd::sethostname;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -247,6 +248,13 @@ pub(crate) fn power_off(lab: &str, lab_paths: &LabPaths, index: u16) -> Result<b
     empty_dir(&paths.run())?;
     empty_dir(&paths.tmp())?;
     Ok(killed > 0)
+}
+
+/// Sends everything in a host a signal that stops or continues it.
+pub(crate) fn signal(lab: &str, lab_paths: &LabPaths, index: u16, signal: Signal) -> Result<(), LabError> {
+    let name = names::host_name(index);
+    let dirs = cgroup::dirs(&cgroup::hierarchies()?, lab, Some(&name));
+    membership(lab, index, &lab_paths.host(&name), dirs).signal_all(signal).map(drop)
 }
 
 /// How the processes of a host are recognised.

@@ -125,6 +125,22 @@ impl Membership {
         pids.into_iter().filter_map(identify).collect()
     }
 
+    /// Sends all of them a signal that stops or continues; again, since a process may fork meanwhile.
+    pub(crate) fn signal_all(&self, signal: Signal) -> Result<usize, LabError> {
+        let mut told: BTreeSet<ProcessId> = BTreeSet::new();
+        loop {
+            let new: Vec<ProcessId> =
+                self.processes().into_iter().filter(|process| !told.contains(process)).collect();
+            if new.is_empty() {
+                return Ok(told.len());
+            }
+            for process in new {
+                process.signal(signal)?;
+                told.insert(process);
+            }
+        }
+    }
+
     /// Kills all of them and waits until they are gone. Asked again and again, since a process may fork meanwhile.
     pub(crate) fn kill_all(&self, lab: &str, what: &str) -> Result<usize, LabError> {
         let mut killed: BTreeSet<ProcessId> = BTreeSet::new();

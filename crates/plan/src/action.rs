@@ -2,6 +2,7 @@
 
 use ashlar_api::NamespacedName;
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 /// One change of the world. The object named says everything else; there is no choice left to make.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -31,6 +32,8 @@ pub enum Action {
     DestroyDomain { machine: NamespacedName },
     /// Removes the domain's definition.
     UndefineDomain { machine: NamespacedName },
+    /// Removes the definition of a domain whose machine is gone: a call that nobody waited for any more made it.
+    UndefineLeft { host: String, domain: Uuid },
     /// Takes the seed out of the running domain's drive, and out of its definition.
     EjectSeed { machine: NamespacedName },
     /// Overwrites a seed's content.
@@ -77,6 +80,7 @@ impl Action {
             | A::ShutdownDomain { .. }
             | A::DestroyDomain { .. }
             | A::UndefineDomain { .. }
+            | A::UndefineLeft { .. }
             | A::EjectSeed { .. }
             | A::WipeVolume { .. }
             | A::DeleteVolume { .. }
@@ -106,6 +110,7 @@ impl Action {
             self,
             Action::DestroyDomain { .. }
                 | Action::UndefineDomain { .. }
+                | Action::UndefineLeft { .. }
                 | Action::WipeVolume { .. }
                 | Action::DeleteVolume { .. }
                 | Action::RemoveEtcdMember { .. }

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use ashlar_api::*;
 use uuid::Uuid;
 
-use crate::{HostSeen, Note, NoteKind, Snapshot};
+use crate::{DomainSeen, HostSeen, Note, NoteKind, Snapshot};
 
 /// What an object lacks, or has too much of.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -130,11 +130,15 @@ pub(crate) fn recorded_domains(snapshot: &Snapshot) -> BTreeSet<Uuid> {
 /// Domains of ours on the host that the store knows nothing of.
 pub(crate) fn of_host(snapshot: &Snapshot, recorded: &BTreeSet<Uuid>, host: &str) -> Option<Lost> {
     let Some(HostSeen::Seen(world)) = snapshot.observed.hosts.get(host) else { return None };
+    let left = snapshot.hosts.get(host).map_or(&[][..], |host| &host.record.left_domains);
+    let is_left = |domain: &DomainSeen| {
+        !domain.state.is_active() && left.iter().any(|left| domain.is_left(snapshot.installation, left))
+    };
     let mut names: Vec<&str> = world
         .domains
         .values()
         .filter(|domain| domain.mark.as_ref().is_some_and(|mark| mark.installation == snapshot.installation))
-        .filter(|domain| !recorded.contains(&domain.uuid))
+        .filter(|domain| !recorded.contains(&domain.uuid) && !is_left(domain))
         .map(|domain| domain.name.as_str())
         .collect();
     names.sort_unstable();
@@ -152,6 +156,22 @@ pub(crate) fn of_host(snapshot: &Snapshot, recorded: &BTreeSet<Uuid>, host: &str
             "{domains} the mark of this installation on host {host}, and no machine in the store is it: {HOW} Or \
              somebody cloned a machine. Ashlar leaves it alone; undefine it if nobody needs it"
         ),
+    })
+}
+
+/// A host that obeys a token which this store never gave out: what was made since, on any host, is not known here, and
+/// whatever is made anew may take its addresses.
+pub(crate) fn store_is_behind(snapshot: &Snapshot) -> Option<Lost> {
+    snapshot.observed.hosts.iter().find_map(|(host, seen)| match seen {
+        HostSeen::Fenced { reason, store_is_behind: true } => Some(Lost {
+            reason: "StoreInDoubt",
+            message: format!(
+                "host {host} obeys a lease that this store never gave out ({reason}): was an old copy of the store restored, or \
+                 does another one work with a copy? No machine is made until that host is reached with the newest store \
+                 (`ashlar store restore`, with `--take-hosts` if that is lost)"
+            ),
+        }),
+        _ => None,
     })
 }
 

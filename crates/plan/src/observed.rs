@@ -43,6 +43,9 @@ pub enum HostSeen {
     Fenced {
         /// Who did, when, for people.
         reason: String,
+        /// It obeys a token that this store never gave out: the store is an old copy, or one of two.
+        #[serde(default)]
+        store_is_behind: bool,
     },
     /// It answered completely.
     Seen(HostWorld),
@@ -110,6 +113,17 @@ pub struct DomainSeen {
     pub disk_paths: BTreeSet<String>,
     /// Path of the medium in its CD-ROM drive.
     pub medium_path: Option<String>,
+}
+
+impl DomainSeen {
+    /// Whether it is the one that a call may have left: its UUID, its name and its mark say so.
+    pub fn is_left(&self, installation: Uuid, left: &ashlar_api::LeftDomain) -> bool {
+        let mark = self.mark.as_ref();
+        self.uuid == left.uuid
+            && self.name == left.name
+            && mark
+                .is_some_and(|mark| mark.installation == installation && mark.machine_uid == left.machine_uid)
+    }
 }
 
 /// libvirt's domain states, as far as they make a difference.

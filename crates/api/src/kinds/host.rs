@@ -114,6 +114,26 @@ pub struct HostRecord {
     /// Proof that it is off. It ends with the host's first answer: whoever answers runs, and may run VMs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fence: Option<HostFence>,
+    /// Domains that calls without an answer may still define although their machines are gone.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub left_domains: Vec<LeftDomain>,
+}
+
+/// A domain that may appear after its machine is gone.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct LeftDomain {
+    /// Its name.
+    pub name: String,
+    /// Its UUID.
+    #[schemars(with = "crate::schema::UuidText")]
+    pub uuid: Uuid,
+    /// The uid of the machine, which is in its mark.
+    #[schemars(with = "crate::schema::UuidText")]
+    pub machine_uid: Uuid,
+    /// When the machine left the store.
+    #[schemars(with = "crate::schema::TimeText")]
+    pub since: Timestamp,
 }
 
 /// Proof that a host is off, and with it every VM that was on it: more than that it does not answer.

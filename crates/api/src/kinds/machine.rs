@@ -276,6 +276,9 @@ pub struct MachineRecord {
     /// Why Ashlar itself replaces it; absent where a person wants it gone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub remediation: Option<Remediation>,
+    /// A call that defines its domain got no answer: it may take effect when nobody waits for it any more.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub define_unanswered: bool,
 }
 
 /// Why first boot failed.

@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 
 /// `ashlar lab …`
 #[derive(Debug, Subcommand)]
@@ -26,6 +26,20 @@ pub(crate) enum LabCommand {
     },
     /// Show what of a lab is there
     Status(LabNameArgs),
+    /// What becomes of a host: its power is cut or comes back, or it freezes and thaws
+    #[command(
+        after_help = "Examples:\n  ashlar lab power off --on h2       everything in it dies at once, its disks stay\n  ashlar lab power on --on h2\n  ashlar lab power freeze --on h2    nothing in it goes on, and nobody gets an answer\n  ashlar lab power thaw --on h2"
+    )]
+    Power {
+        /// What happens to it
+        #[arg(value_enum, value_name = "WHAT")]
+        what: PowerChange,
+        #[command(flatten)]
+        lab: LabNameArgs,
+        /// Host (h1, h2, …)
+        #[arg(long = "on", value_name = "HOST")]
+        host: String,
+    },
     /// A shell inside: on a host, or where commands against the lab run
     #[command(
         after_help = "Examples:\n  ashlar lab shell --on h1      on the host h1: virsh list, ls /var/lib/libvirt/images\n  ashlar lab shell              where `ashlar` commands against the lab run"
@@ -47,6 +61,15 @@ pub(crate) enum LabCommand {
         #[arg(last = true, required = true)]
         command: Vec<OsString>,
     },
+}
+
+/// What happens to a host.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum PowerChange {
+    On,
+    Off,
+    Freeze,
+    Thaw,
 }
 
 /// Which lab.

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use ashlar_lab::{DEFAULT_NAME, DaemonState, Lab, LabStatus, Place, Power};
 
-use crate::cli::{LabCommand, LabNameArgs, OutputFormat, PlaceArgs};
+use crate::cli::{LabCommand, LabNameArgs, OutputFormat, PlaceArgs, PowerChange};
 use crate::commands::get::print_value;
 use crate::confirm::confirm;
 use crate::failure::{Context, Exit, Failure, Result};
@@ -26,6 +26,7 @@ pub(crate) fn lab(settings: &Settings, command: LabCommand) -> Result {
             down(settings, &lab)
         }
         LabCommand::Status(lab) => status(settings, &find(settings, &lab)?),
+        LabCommand::Power { what, lab, host } => power(settings, &find(settings, &lab)?, what, &host),
         LabCommand::Shell { lab, place } => enter(&find(settings, &lab)?, place, &[]),
         LabCommand::Exec { lab, place, command } => enter(&find(settings, &lab)?, place, &command),
     }
@@ -62,6 +63,18 @@ pub(crate) fn down(settings: &Settings, lab: &Lab) -> Result {
     } else {
         settings.printer.note(format!("lab {name} is gone ({})", elapsed(report.elapsed)));
     }
+    Ok(Exit::Success)
+}
+
+fn power(settings: &Settings, lab: &Lab, what: PowerChange, host: &str) -> Result {
+    lab.description()?.ok_or_else(|| no_such_lab(lab.name()))?;
+    let said = match what {
+        PowerChange::On => lab.power_on(host).map(|()| "is on; its virtual machines stay off"),
+        PowerChange::Off => lab.power_off(host).map(|()| "is off"),
+        PowerChange::Freeze => lab.freeze(host).map(|()| "is frozen"),
+        PowerChange::Thaw => lab.thaw(host).map(|()| "goes on"),
+    }?;
+    settings.printer.note(format!("host {host} of lab {} {said}", lab.name()));
     Ok(Exit::Success)
 }
 

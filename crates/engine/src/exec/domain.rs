@@ -2,8 +2,10 @@
 
 use ashlar_api::{MachineVolumeRole, NamespacedName};
 use ashlar_plan::{Guard, domain::domain_spec};
+use uuid::Uuid;
 
 use super::{Failure, Job, Outcome, etcd, fine_if_gone, owned, record, volume};
+use crate::effects::{EffectError, EffectErrorKind};
 
 pub(super) async fn define(job: Job<'_>, name: &NamespacedName) -> Outcome {
     let machine = job.machine(name)?;
@@ -26,7 +28,13 @@ pub(super) async fn define(job: Job<'_>, name: &NamespacedName) -> Outcome {
     let spec = domain_spec(job.engine.settings.installation, machine, &job.snapshot.volumes, with_seed)
         .map_err(|missing| Failure::NotNow(missing.to_string()))?;
     let what = format!("defining domain {} on {}", spec.name, host.name);
-    job.call(&what, job.engine.world.hypervisor.define_domain(&host, &spec)).await
+    let outcome = job.call(&what, job.engine.world.hypervisor.define_domain(&host, &spec)).await;
+    if let Err(Failure::Effect(EffectError { kind: EffectErrorKind::Unreachable, .. })) = &outcome {
+        // It may take effect when nobody waits for it any more, even after the machine is gone.
+        record(job, machine, |machine| !std::mem::replace(&mut machine.record.define_unanswered, true))
+            .await?;
+    }
+    outcome
 }
 
 pub(super) async fn start(job: Job<'_>, name: &NamespacedName) -> Outcome {
@@ -94,6 +102,22 @@ pub(super) async fn undefine(job: Job<'_>, name: &NamespacedName) -> Outcome {
             )
         }
     }
+}
+
+/// A domain whose machine is gone: its host remembers that a call may have defined it.
+pub(super) async fn undefine_left(job: Job<'_>, host: &str, uuid: Uuid) -> Outcome {
+    let left = job.host(host)?.record.left_domains.iter().find(|left| left.uuid == uuid);
+    let left = left.ok_or_else(|| Failure::NotNow(format!("nothing is known of domain {uuid}")))?;
+    let host = job.leased(host)?;
+    let hypervisor = &job.engine.world.hypervisor;
+    let what = format!("looking at domain {} on {}", left.name, host.name);
+    let Some(seen) = job.call(&what, hypervisor.domain(&host, uuid)).await? else { return Ok(()) };
+    if seen.state.is_active() || !seen.is_left(job.engine.settings.installation, left) {
+        let message = format!("domain {} on {} is another one by now, or runs", seen.name, host.name);
+        return Err(Failure::NotNow(message));
+    }
+    let what = format!("removing domain {} on {}", seen.name, host.name);
+    fine_if_gone(job.call(&what, hypervisor.undefine_domain(&host, uuid)).await)
 }
 
 pub(super) async fn eject(job: Job<'_>, name: &NamespacedName) -> Outcome {

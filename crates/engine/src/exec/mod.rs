@@ -107,6 +107,7 @@ impl<'a> Job<'a> {
             Action::ShutdownDomain { machine } => domain::shutdown(self, machine).await,
             Action::DestroyDomain { machine } => domain::destroy(self, machine).await,
             Action::UndefineDomain { machine } => domain::undefine(self, machine).await,
+            Action::UndefineLeft { host, domain } => domain::undefine_left(self, host, *domain).await,
             Action::EjectSeed { machine } => domain::eject(self, machine).await,
             Action::PublishJoinToken { machine } => token::publish(self, machine).await,
             Action::RevokeJoinToken { machine } => token::revoke(self, machine).await,

@@ -98,7 +98,11 @@ impl Engine {
             Err(EffectError { kind, message }) => {
                 let seen = match kind {
                     EffectErrorKind::NotOurs => HostSeen::NotOurs { reason: message.clone() },
-                    EffectErrorKind::Fenced => HostSeen::Fenced { reason: message.clone() },
+                    EffectErrorKind::Fenced => HostSeen::Fenced {
+                        reason: message.clone(),
+                        // Tokens are stored before they are shown to a host.
+                        store_is_behind: target.lease_token == Some(host.record.lease_token),
+                    },
                     _ => HostSeen::Unreachable { reason: message.clone() },
                 };
                 if self.host_health.failed(&name, &seen, clock.now(), self.settings.poll_interval) {

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use ashlar_api::*;
+use uuid::Uuid;
 
 use super::removal::is_spent_seed;
 use super::{Findings, Projected, image_files};
@@ -23,6 +24,9 @@ pub(super) fn check(snapshot: &Snapshot, plan: &Plan, projected: &Projected<'_>,
                 let destroys = matches!(action, Action::DestroyDomain { .. });
                 domain(snapshot, projected, machine, destroys, ready, &off, findings);
                 if destroys { &mut off } else { &mut undefined }.insert(machine);
+            }
+            Action::UndefineLeft { host, domain } => {
+                left_domain(snapshot, projected, (host, *domain), &step.object, findings);
             }
             Action::WipeVolume { volume } | Action::DeleteVolume { volume } => {
                 let wipes = matches!(action, Action::WipeVolume { .. });
@@ -93,6 +97,34 @@ fn domain(
     }
     if !destroys && found.state.is_active() && !off.contains(key) {
         findings.add("Order", &object, "its domain is removed while it runs");
+    }
+}
+
+/// A domain without a machine: its host has to remember that a call may have made it.
+fn left_domain(
+    snapshot: &Snapshot,
+    projected: &Projected<'_>,
+    (host, uuid): (&str, Uuid),
+    object: &ObjectRef,
+    findings: &mut Findings,
+) {
+    let record = snapshot.hosts.get(host).map(|host| &host.record);
+    let left = record.and_then(|record| record.left_domains.iter().find(|left| left.uuid == uuid));
+    let Some(left) = left else {
+        return findings.add("Intent", object, "a domain is removed that no call is known to have left");
+    };
+    if projected.machines.values().any(|machine| machine.spec.domain.uuid == uuid) {
+        findings.add("InUse", object, "a domain is removed as left that a machine has");
+    }
+    match seen(snapshot, host).and_then(|world| world.domains.get(&uuid)) {
+        Some(found) if !found.is_left(snapshot.installation, left) => {
+            findings.add("Ours", object, "a domain is removed as left that does not carry its mark");
+        }
+        Some(found) if found.state.is_active() => {
+            findings.add("Order", object, "a domain is removed as left while it runs");
+        }
+        Some(_) => {}
+        None => findings.add("Ours", object, "a destructive step on a domain that was not seen"),
     }
 }
 

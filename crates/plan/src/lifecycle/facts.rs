@@ -12,6 +12,7 @@ pub(super) fn record(draft: &mut Draft<'_>) {
     end_fences(draft);
     record_initialized(draft);
     record_started(draft);
+    correct_deletions(draft);
     let open: Vec<Machine> = draft
         .snapshot
         .machines
@@ -32,6 +33,26 @@ pub(super) fn record(draft: &mut Draft<'_>) {
         if machine.spec.role == MachineRole::ControlPlane && machine.record.joined_at.is_some() {
             forget_failed_joins(draft, &mut unit, &cluster_of(&machine));
         }
+        unit.update(machine.clone());
+        draft.put_machine(machine);
+        draft.commit(unit);
+    }
+}
+
+/// Disagreement of clocks that nobody has to mend.
+const CLOCKS_DISAGREE: SignedDuration = SignedDuration::from_secs(60);
+
+/// A deletion that is recorded in the future was so by a clock that was ahead. Deadlines count from it: now is the
+/// earliest that it can have been, as far as anybody knows.
+fn correct_deletions(draft: &mut Draft<'_>) {
+    let now = draft.snapshot.now;
+    let is_ahead = |machine: &&Machine| {
+        machine.metadata.deletion_timestamp.is_some_and(|at| at.duration_since(now) > CLOCKS_DISAGREE)
+    };
+    let ahead: Vec<Machine> = draft.snapshot.machines.values().filter(is_ahead).cloned().collect();
+    for mut machine in ahead {
+        machine.metadata.deletion_timestamp = Some(now);
+        let mut unit = Unit::default();
         unit.update(machine.clone());
         draft.put_machine(machine);
         draft.commit(unit);

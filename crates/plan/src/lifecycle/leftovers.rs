@@ -9,7 +9,7 @@ use jiff::SignedDuration;
 
 use super::facts::is_seen_absent;
 use crate::draft::{Draft, Unit};
-use crate::{Ids, names};
+use crate::{HostSeen, Ids, names};
 
 /// How long a leftover is remembered after it was recorded: no call is under way for so long.
 pub(crate) const REMEMBERED: SignedDuration = SignedDuration::from_hours(24);
@@ -48,6 +48,49 @@ pub(super) fn remove(draft: &mut Draft<'_>, unit: &mut Unit, volume: &Volume) {
         let left = leftover(draft, volume, uid);
         unit.create(left.clone());
         draft.volumes.insert(left.key(), left);
+    }
+}
+
+/// What a call may still define of a machine that leaves the store is remembered by its host.
+pub(super) fn remember_domain(draft: &mut Draft<'_>, unit: &mut Unit, machine: &Machine) {
+    let (Some(host), Some(machine_uid)) = (draft.hosts.get(&machine.spec.host), machine.metadata.uid) else {
+        return;
+    };
+    if !machine.record.define_unanswered {
+        return;
+    }
+    let mut host = host.clone();
+    host.record.left_domains.push(LeftDomain {
+        name: machine.spec.domain.name.clone(),
+        uuid: machine.spec.domain.uuid,
+        machine_uid,
+        since: draft.snapshot.now,
+    });
+    unit.update(host.clone());
+    draft.hosts.insert(host.metadata.name.clone(), host);
+}
+
+/// Forgets domains that no call can define any more.
+pub(super) fn forget_domains(draft: &mut Draft<'_>) {
+    let now = draft.snapshot.now;
+    let is_over = |host: &str, left: &LeftDomain| {
+        let is_old = now.duration_since(left.since) >= REMEMBERED;
+        let seen = draft.snapshot.observed.hosts.get(host);
+        is_old && matches!(seen, Some(HostSeen::Seen(world)) if !world.domains.contains_key(&left.uuid))
+    };
+    let mut changed = Vec::new();
+    for (name, host) in draft.snapshot.hosts.iter() {
+        if host.record.left_domains.iter().any(|left| is_over(name, left)) {
+            let mut host = draft.hosts.get(name).unwrap_or(host).clone();
+            host.record.left_domains.retain(|left| !is_over(name, left));
+            changed.push(host);
+        }
+    }
+    for host in changed {
+        let mut unit = Unit::default();
+        unit.update(host.clone());
+        draft.hosts.insert(host.metadata.name.clone(), host);
+        draft.commit(unit);
     }
 }
 

@@ -52,6 +52,7 @@ pub(crate) fn decide(draft: &mut Draft<'_>, ids: &mut dyn Ids) -> Result<(), Pla
     facts::forget_lost_files(draft);
     leftovers::rename_half_made(draft, ids);
     leftovers::forget(draft);
+    leftovers::forget_domains(draft);
     removal::cascade(draft);
     removal::remove(draft);
     groups::note_orphans(draft);

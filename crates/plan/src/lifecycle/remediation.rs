@@ -205,11 +205,8 @@ impl Scene {
             let message = format!("nobody is replaced while the API of {key} does not answer");
             return Err(wait("ApiNotAnswering", message));
         }
-        if let Some((host, lost)) = doubt(draft) {
-            let message = format!(
-                "nobody is replaced while the store may be an old one: host {host}: {}",
-                lost.message
-            );
+        if let Some(doubt) = doubt(draft) {
+            let message = format!("nobody is replaced while the store may be an old one: {doubt}");
             return Err(block("StoreInDoubt", message));
         }
         let is_off = ailment.kind == AilmentKind::HostOff;
@@ -274,11 +271,16 @@ impl Scene {
         self.complete(replicas)
     }
 
-    /// A replacement that found no place leaves no room for another.
+    /// A replacement that found no place leaves no room for another. Where there are too many, those that go are chosen
+    /// first, and who is not well is the first of them.
     fn complete(&self, replicas: u32) -> Verdict {
         let there = self.present.len();
-        if there >= replicas as usize {
+        if there == replicas as usize {
             return Ok(());
+        }
+        if there > replicas as usize {
+            let message = format!("there are {there} machines, and {replicas} are asked for: some go first");
+            return Err(wait("ScaleDownFirst", message));
         }
         let message = format!("there are {there} of {replicas} machines: those that lack come first");
         Err(wait("ReplacementFirst", message))
@@ -397,11 +399,14 @@ fn only(machine: &Machine) -> String {
 }
 
 /// Domains of ours that the store does not know: it may be an old one, and then machines that it misses are no sick ones.
-fn doubt(draft: &Draft<'_>) -> Option<(String, lost::Lost)> {
+fn doubt(draft: &Draft<'_>) -> Option<String> {
+    if let Some(lost) = lost::store_is_behind(draft.snapshot) {
+        return Some(lost.message);
+    }
     let recorded = lost::recorded_domains(draft.snapshot);
     let hosts = draft.snapshot.hosts.keys();
     hosts.into_iter().find_map(|host| {
         let lost = lost::of_host(draft.snapshot, &recorded, host)?;
-        Some((host.clone(), lost))
+        Some(format!("host {host}: {}", lost.message))
     })
 }

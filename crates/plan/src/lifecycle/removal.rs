@@ -173,6 +173,7 @@ fn remove_machine(draft: &mut Draft<'_>, machine: &Machine) {
     if token_gone && !node_may_be_left(draft, machine) && !member_may_be_left(draft, machine) {
         draft.remove_secret(&mut unit, &names::join_secret(&machine.key()));
         draft.remove_secret(&mut unit, &names::ssh_secret(&machine.key()));
+        leftovers::remember_domain(draft, &mut unit, machine);
         finish(&mut unit, machine);
         draft.machines.remove(&machine.key());
     }

@@ -56,7 +56,7 @@ impl<'s> HostViews<'s> {
                     "host {host} is not the one that was enrolled: {reason}; see `ashlar host check {host}`"
                 ),
             ),
-            Some(HostSeen::Fenced { reason }) => block(
+            Some(HostSeen::Fenced { reason, .. }) => block(
                 "HostTakenOver",
                 format!(
                     "{reason}: this process leaves the host alone from here on; when the other one is done, run the \

@@ -9,6 +9,7 @@ pub(crate) mod drain;
 mod host_view;
 mod image_files;
 mod joined;
+mod left_domains;
 mod membership;
 mod node;
 mod power;
@@ -57,6 +58,7 @@ pub(crate) fn steps(draft: &Draft<'_>) -> Vec<Step> {
         steps.extend(chain.finish());
     }
     steps.extend(orphan_volumes(draft, &hosts));
+    steps.extend(left_domains::steps(draft));
     steps
 }
 

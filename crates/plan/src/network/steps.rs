@@ -104,7 +104,7 @@ fn look<'s>(snapshot: &'s Snapshot, network: &Network, host: &str) -> Result<Fou
             "HostNotOurs",
             format!("host {host} is not the one that was enrolled: {reason}; see `ashlar host check {host}`"),
         )),
-        Some(HostSeen::Fenced { reason }) => {
+        Some(HostSeen::Fenced { reason, .. }) => {
             Err(block("HostFenced", format!("host {host} obeys a newer Ashlar process: {reason}")))
         }
         None => Err(wait("HostNotObserved", format!("host {host} was not asked in this pass"))),

@@ -14,7 +14,7 @@ use super::rules;
 use super::spread::{Peers, least_limit};
 use crate::draft::{Draft, cluster_of};
 use crate::report::Refusal;
-use crate::{HostSeen, Snapshot, names};
+use crate::{HostSeen, Snapshot, lost, names};
 
 /// From so many hosts on, a pool keeps room for one of them to die.
 const HOSTS_FOR_ADMISSION: usize = 3;
@@ -207,11 +207,15 @@ impl Fleet {
         let key = shape_key(request);
         if !self.shapes.contains_key(&key) {
             let image = self.image(draft, request.image);
+            let doubt =
+                lost::store_is_behind(draft.snapshot).map(|lost| rules::refusal(lost.reason, lost.message));
             let refusals: Vec<Option<Refusal>> = draft
                 .hosts
                 .values()
                 .map(|host| {
-                    rules::usable(draft, host).and_then(|()| rules::fitting(draft, host, request)).err()
+                    let judged =
+                        rules::usable(draft, host).and_then(|()| rules::fitting(draft, host, request));
+                    judged.err().or_else(|| doubt.clone())
                 })
                 .collect();
             let eligible = refusals.iter().map(Option::is_none).collect();

@@ -17,6 +17,11 @@ pub(crate) fn what_would_help(fleet: &Fleet, request: &Request<'_>, verdicts: &[
     if verdicts.is_empty() {
         return format!("there is no host: enrol one that has {size} free (`ashlar host add`)");
     }
+    // Of the store itself, and so of every host: no further host would help.
+    let refused = || verdicts.iter().filter_map(|verdict| verdict.refused.as_ref());
+    if let Some(doubt) = refused().find(|refusal| refusal.rule == "StoreInDoubt") {
+        return doubt.message.clone();
+    }
     let mut by_rule: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for verdict in verdicts {
         if let Some(refusal) = &verdict.refused {

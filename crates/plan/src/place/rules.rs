@@ -43,7 +43,7 @@ pub(super) fn usable(draft: &Draft<'_>, host: &Host) -> Result<(), Refusal> {
         Some(HostSeen::NotOurs { reason }) => {
             refuse("NotOurs", format!("it is not the host that was enrolled: {reason}"))
         }
-        Some(HostSeen::Fenced { reason }) => refuse("TakenOver", reason.clone()),
+        Some(HostSeen::Fenced { reason, .. }) => refuse("TakenOver", reason.clone()),
         // One that was not asked in this pass is taken as it was recorded.
         Some(HostSeen::Seen(_)) | None => Ok(()),
     }

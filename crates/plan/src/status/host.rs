@@ -34,7 +34,7 @@ pub(super) fn status(snapshot: &Snapshot, recorded: &BTreeSet<Uuid>, host: &Host
             Judgement::new("Reachable", ConditionStatus::True, "Answers", ""),
             Judgement::new("Ready", ConditionStatus::False, "NotOurs", reason.clone()),
         ),
-        HostSeen::Fenced { reason } => (
+        HostSeen::Fenced { reason, .. } => (
             Judgement::new("Reachable", ConditionStatus::True, "Answers", ""),
             Judgement::new("Ready", ConditionStatus::Unknown, "TakenOver", reason.clone()),
         ),

@@ -77,7 +77,7 @@ fn domain_running(snapshot: &Snapshot, machine: &Machine, domain: Option<&Domain
             "HostNotOurs",
             format!("host {}: {reason}", machine.spec.host),
         ),
-        (HostSeen::Fenced { reason }, _) => {
+        (HostSeen::Fenced { reason, .. }, _) => {
             judgement(ConditionStatus::Unknown, "HostTakenOver", reason.clone())
         }
         (HostSeen::Seen(_), None) => judgement(

@@ -248,6 +248,10 @@ impl World {
                 let machine = self.machine(machine);
                 self.host_of(&machine.spec.host).domains.remove(&machine.spec.domain.uuid);
             }
+            Action::UndefineLeft { host, domain } => {
+                assert!(!self.host_of(host).domains[domain].state.is_active());
+                self.host_of(host).domains.remove(domain);
+            }
             Action::EjectSeed { machine } => self.domain(machine).medium_path = None,
             Action::WipeVolume { volume } => {
                 self.snapshot.volumes.get_mut(volume).unwrap().record.wiped = true;

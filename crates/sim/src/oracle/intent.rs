@@ -265,13 +265,22 @@ impl State {
         }
         let Some(domain) = self.domain_there(host, uuid) else { return };
         let name = domain.name.clone();
+        let is_off = !domain.state.is_active();
         match self.recorded_machine(domain, uuid) {
+            None if is_off && self.is_remembered(&host.name, uuid) => {}
             None => self.blame("identity", format!("undefine of {name}, which is not the recorded domain")),
             Some(stored) if !is_deleting(&stored) => {
                 self.blame("intent", format!("undefine of {name} without recorded intent"));
             }
             Some(_) => {}
         }
+    }
+
+    /// Whether the host's record says that a call may have left this domain.
+    fn is_remembered(&self, host: &str, uuid: Uuid) -> bool {
+        let stored = self.stored_object("Host", &NamespacedName::new("", host));
+        let left = stored.as_deref().and_then(|host| host.pointer("/record/leftDomains")?.as_array());
+        left.is_some_and(|left| left.iter().any(|left| field(left, "/uuid") == uuid.to_string()))
     }
 
     pub(crate) fn judge_eject(&mut self, host: &HostTarget, uuid: Uuid) {

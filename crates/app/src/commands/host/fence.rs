@@ -1,7 +1,9 @@
 //! `ashlar host fence`.
 
 use ashlar_api::{Kind, NamespacedName};
-use ashlar_engine::{Goal, Scope, declare};
+use ashlar_engine::effects::EffectErrorKind;
+use ashlar_engine::enrol::facts;
+use ashlar_engine::{EngineError, Goal, Scope, declare};
 use ashlar_plan::HostSeen;
 use futures::executor::block_on;
 
@@ -28,14 +30,20 @@ pub(super) fn fence(settings: &Settings, args: &HostFenceArgs) -> Result {
     }
     let session = Session::open_to_look(settings)?;
     let snapshot = session.block_on(async { Ok(session.engine.snapshot(&Scope::Hosts).await?) })?;
-    match snapshot.observed.hosts.get(name) {
-        Some(HostSeen::Unreachable { .. }) => {}
-        _ => {
-            return Err(Failure::new(format!(
-                "host {name} answers, and so it is not off: nothing was recorded"
-            ))
-            .hint(format!("to empty a host that works: {} host drain {name}", settings.command_prefix())));
+    let not_off = |what: &str| {
+        Failure::new(format!("host {name} {what}, and so it is not off: nothing was recorded"))
+            .hint(format!("to empty a host that works: {} host drain {name}", settings.command_prefix()))
+    };
+    let Some(HostSeen::Unreachable { .. }) = snapshot.observed.hosts.get(name) else {
+        return Err(not_off("answers"));
+    };
+    // A host whose libvirtd is dead goes on running its VMs.
+    match session.block_on(async { Ok(facts(&session.engine, name).await) })? {
+        Err(EngineError::Effect { source, .. }) if source.kind == EffectErrorKind::Unreachable => {}
+        Ok(_) | Err(EngineError::Effect { .. }) => {
+            return Err(not_off("answers over SSH, though its libvirt does not"));
         }
+        Err(other) => return Err(other.into()),
     }
     drop(session);
     let clusters: Vec<NamespacedName> = snapshot
