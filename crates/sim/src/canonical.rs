@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use crate::{SimHost, Simulation, SimulationError};
 
 /// Fields that differ from run to run: random, times, or counters of attempts.
-const VOLATILE: [&str; 20] = [
+const VOLATILE: [&str; 22] = [
     "uid",
     "uuid",
     "creationTimestamp",
@@ -28,6 +28,8 @@ const VOLATILE: [&str; 20] = [
     "bridge",
     "annotations",
     "unanswered",
+    "defineUnanswered",
+    "leftDomains",
 ];
 
 impl Simulation {
