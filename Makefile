@@ -1,5 +1,5 @@
 # No logic here: after the build, everything is an `ashlar` subcommand or `cargo xtask`.
-.PHONY: cluster test test-ha test-pool test-upgrade down build toolchain
+.PHONY: cluster test test-ha test-pool test-upgrade test-day-two down build toolchain
 
 # A real Kubernetes cluster in a lab on this machine: system packages, build, node image, lab, cluster, smoke test.
 cluster: build
@@ -29,6 +29,12 @@ test-upgrade: build
 	target/release/ashlar image build
 	target/release/ashlar image build --kubernetes v1.36.3
 	cargo xtask test-upgrade
+
+# What breaks under a running cluster is mended: a killed QEMU, a hung host, a spoiled disk, a host without power.
+test-day-two: build
+	target/release/ashlar setup --tests
+	target/release/ashlar image build
+	cargo xtask test-day-two
 
 # Takes the lab of `make cluster` away with all that is in it; images stay in the cache.
 down: build

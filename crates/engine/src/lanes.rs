@@ -11,6 +11,7 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
 
 use ashlar_api::{EventType, MachineRole, ObjectRef};
@@ -38,6 +39,9 @@ const VIEW_LASTS: jiff::SignedDuration = jiff::SignedDuration::from_secs(60);
 
 /// The same for what changes who votes in etcd.
 const VOTES_LAST: jiff::SignedDuration = jiff::SignedDuration::from_secs(10);
+
+/// Who waits for the end of one step never waits longer for those of others.
+const GATHER_AT_MOST: Duration = Duration::from_secs(2);
 
 /// How long a guest gets to follow a request to shut down before it is asked again.
 const SHUTDOWN_REST: jiff::SignedDuration = jiff::SignedDuration::from_secs(60);
@@ -90,6 +94,8 @@ pub(crate) struct Lanes<'a> {
     /// Objects whose lanes ended since the pass began: what it saw of them may be older than what the lane did.
     ended: BTreeSet<ObjectRef>,
     failed: Option<EngineError>,
+    /// What the last pass took.
+    pub(crate) looked_for: Duration,
 }
 
 impl<'a> Lanes<'a> {
@@ -102,6 +108,7 @@ impl<'a> Lanes<'a> {
             actions: 0,
             ended: BTreeSet::new(),
             failed: None,
+            looked_for: Duration::ZERO,
         }
     }
 
@@ -200,12 +207,15 @@ impl<'a> Lanes<'a> {
         self.gather().await
     }
 
-    /// What ends at about the same time is looked at together: a pass over a large pool costs more than a moment.
+    /// What ends at about the same time is looked at together: a pass over a large pool costs more than a moment. Where
+    /// hosts take long to be looked at, they get twice that time for what they are to do: a host with a hundred VMs would
+    /// else be asked about them all the time.
     async fn gather(&mut self) -> Result<(), EngineError> {
-        let moment = self.engine.settings.gather;
-        if moment.is_zero() {
+        let least = self.engine.settings.gather;
+        if least.is_zero() {
             return Ok(());
         }
+        let moment = least.max((self.looked_for * 2).min(GATHER_AT_MOST));
         let mut over = pin!(self.engine.world.clock.sleep(moment));
         while !self.running.is_empty() {
             match select(self.running.next(), over.as_mut()).await {

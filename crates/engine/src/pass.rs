@@ -70,6 +70,7 @@ impl<'a> Worker<'a> {
     pub(crate) async fn look(&mut self) -> Result<Pass, EngineError> {
         let (engine, scope, memory) = (self.engine, self.scope, self.memory);
         let clock = engine.world.clock.as_ref();
+        let began = clock.now();
         self.passes = self.passes.saturating_add(1);
         let lanes = &mut self.lanes;
         lanes.begin_pass();
@@ -107,6 +108,7 @@ impl<'a> Worker<'a> {
         }
         let mut pass = Pass { view, plan, has_decided, withheld, held };
         pass.has_decided |= !has_decided && self.take_leases(&pass).await?;
+        self.lanes.looked_for = clock.now().duration_since(began).unsigned_abs();
         Ok(pass)
     }
 

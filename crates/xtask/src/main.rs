@@ -3,6 +3,7 @@
 mod bench;
 mod cargo;
 mod ci;
+mod day_two;
 mod e2e;
 mod example;
 mod ha;
@@ -35,6 +36,8 @@ enum Command {
     E2e(e2e::Options),
     /// The adversary: random worlds in which everything goes wrong that can
     Sim(sim::Options),
+    /// What breaks under a running cluster on two lab hosts, and what the daemon makes of it
+    TestDayTwo(day_two::Options),
     /// The README's pool example, applied to a lab of three hosts
     TestExample(example::Options),
     /// Three control planes on three lab hosts; the one that holds the API's address is killed
@@ -51,6 +54,7 @@ fn main() -> ExitCode {
         Command::Ci(options) => ci::run(&options),
         Command::E2e(options) => e2e::run(&options),
         Command::Sim(options) => sim::run(&options),
+        Command::TestDayTwo(options) => day_two::run(&options),
         Command::TestExample(options) => example::run(&options),
         Command::TestHa(options) => ha::run(&options),
         Command::TestPool(options) => pool::run(&options),

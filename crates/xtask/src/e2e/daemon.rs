@@ -16,10 +16,10 @@ use super::identity::{boot_ids, identity};
 const HEAL_DEADLINE: Duration = Duration::from_secs(10 * 60);
 
 /// A daemon that is ended with the check, however that ends.
-struct Daemon(Child);
+pub(crate) struct Daemon(Child);
 
 impl Daemon {
-    fn start(context: &Context, log: &Path) -> Result<Daemon> {
+    pub(crate) fn start(context: &Context, log: &Path) -> Result<Daemon> {
         let _ = std::fs::remove_file(log);
         let daemon = Daemon(context.spawn(context.command(&["serve", "--log-format", "json"]), log)?);
         wait_for("the daemon's first pass", Duration::from_secs(120), || {

@@ -4,7 +4,7 @@
 mod canary;
 mod checks;
 pub(crate) mod context;
-mod daemon;
+pub(crate) mod daemon;
 mod failure;
 mod identity;
 mod kills;
