@@ -10,7 +10,7 @@ use ashlar_api::{NamespacedName, Object, Resource};
 use ashlar_plan::{Decision, Guard, Plan, Snapshot};
 use futures::{StreamExt, stream::FuturesUnordered};
 
-use crate::{Engine, EngineError, Scope, deadline::within};
+use crate::{Engine, EngineError, Scope, deadline::within, effects::MAX_ADDRESSES};
 
 /// Plans in a row that may be given up because an address answered. A segment with so many strangers in the range
 /// needs a person; the planner then goes on with what it has.
@@ -60,43 +60,56 @@ impl Engine {
         Ok(plan)
     }
 
-    /// Which of the addresses answer. Each is asked about once; a host that cannot ask now does not hold anything up,
-    /// since among our own machines the ledgers keep addresses apart.
+    /// Which of the addresses answer. Each is asked about once, those of a host and bridge together: a session for each
+    /// would keep a hundred new machines waiting. A host that cannot ask now does not hold anything up, since among our
+    /// own machines the ledgers keep addresses apart.
     async fn ask(&self, snapshot: &Snapshot, candidates: BTreeSet<Candidate>) -> BTreeSet<NetworkAddress> {
         let silent = self.foreign_addresses.silent.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let mut asked: FuturesUnordered<_> = candidates
-            .into_iter()
-            .filter(|candidate| !silent.contains(&(candidate.network.clone(), candidate.address)))
-            .map(|candidate| self.ask_one(snapshot, candidate))
+        let mut places: BTreeMap<(String, String), Vec<NetworkAddress>> = BTreeMap::new();
+        for Candidate { network, address, bridge, host } in candidates {
+            let key = (network, address);
+            if !silent.contains(&key) {
+                places.entry((host, bridge)).or_default().push(key);
+            }
+        }
+        let mut asked: FuturesUnordered<_> = places
+            .iter()
+            .flat_map(|(place, keys)| keys.chunks(MAX_ADDRESSES).map(move |keys| (place, keys)))
+            .map(|((host, bridge), keys)| self.ask_host(snapshot, host, bridge, keys))
             .collect();
         let mut foreign = BTreeSet::new();
-        while let Some((key, answers)) = asked.next().await {
-            let memory =
-                if answers { &self.foreign_addresses.answered } else { &self.foreign_addresses.silent };
-            memory.lock().unwrap_or_else(PoisonError::into_inner).insert(key.clone());
-            if answers {
-                foreign.insert(key);
+        while let Some((keys, answered)) = asked.next().await {
+            for key in keys {
+                let answers = answered.contains(&key.1);
+                let memory =
+                    if answers { &self.foreign_addresses.answered } else { &self.foreign_addresses.silent };
+                memory.lock().unwrap_or_else(PoisonError::into_inner).insert(key.clone());
+                if answers {
+                    foreign.insert(key.clone());
+                }
             }
         }
         foreign
     }
 
-    async fn ask_one(&self, snapshot: &Snapshot, candidate: Candidate) -> (NetworkAddress, bool) {
-        let Candidate { network, address, bridge, host } = candidate;
-        let answers = match snapshot.hosts.get(&host) {
-            None => false,
-            Some(host) => {
-                let target = self.host_target(host);
-                let what = format!("asking on host {} whether {address} is in use", target.name);
-                let call = self.world.shell.address_answers(&target, &bridge, address);
-                let limit = self.settings.observe_deadline;
-                within(self.world.clock.as_ref(), limit, &what, call).await.unwrap_or_else(|error| {
-                    tracing::debug!(%error, %address, "nobody could be asked about an address");
-                    false
-                })
-            }
-        };
-        ((network, address), answers)
+    async fn ask_host<'k>(
+        &self,
+        snapshot: &Snapshot,
+        host: &str,
+        bridge: &str,
+        keys: &'k [NetworkAddress],
+    ) -> (&'k [NetworkAddress], BTreeSet<Ipv4Addr>) {
+        let Some(host) = snapshot.hosts.get(host) else { return (keys, BTreeSet::new()) };
+        let addresses: Vec<Ipv4Addr> = keys.iter().map(|(_, address)| *address).collect();
+        let target = self.host_target(host);
+        let what = format!("asking on host {} whether {} addresses are in use", target.name, addresses.len());
+        let call = self.world.shell.addresses_answer(&target, bridge, &addresses);
+        let limit = self.settings.observe_deadline;
+        let answered = within(self.world.clock.as_ref(), limit, &what, call).await.unwrap_or_else(|error| {
+            tracing::debug!(%error, ?addresses, "nobody could be asked about addresses");
+            BTreeSet::new()
+        });
+        (keys, answered)
     }
 }
 

@@ -1,9 +1,11 @@
 //! [`HostShell`] on real hosts.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
-use ashlar_engine::effects::{EffectError, EffectErrorKind, FileChunks, HostShell, HostTarget};
+use ashlar_engine::effects::{
+    EffectError, EffectErrorKind, FileChunks, HostShell, HostTarget, MAX_ADDRESSES,
+};
 use async_trait::async_trait;
 
 use crate::hosts::{Hosts, token_of};
@@ -11,19 +13,26 @@ use crate::hosts::{Hosts, token_of};
 const FACTS: &str = include_str!("facts.sh");
 const OUTPUT_BYTES: usize = 256 * 1024;
 
-/// Exit code 0: somebody answers; 1: nobody; 9: it cannot be told. arping (either of the two programs of that name)
-/// sees whoever is on the segment; without it a ping makes the kernel ask, which needs an address of the host there.
-const ANSWERS: &str = r#"bridge=$1 address=$2
+/// Addresses that somebody answers for, one a line; exit code 9: of one it cannot be told. arping (either of the two
+/// programs of that name) sees whoever is on the segment; without it a ping makes the kernel ask, which needs an address
+/// of the host there.
+const ANSWERS: &str = r#"bridge=$1; shift
 [ -d "/sys/class/net/$bridge" ] || { echo "there is no network device $bridge" >&2; exit 9; }
-if command -v arping >/dev/null 2>&1; then
-    if said=$(arping -c 2 -w 2 -I "$bridge" "$address" 2>&1); then exit 0; fi
-    case $said in *[Rr]eceived* | *unanswered* | *Timeout*) exit 1 ;; esac
-fi
-ip -4 -o addr show dev "$bridge" 2>/dev/null | grep -q inet ||
-    { echo "arping is missing, and $bridge has no address to ask from: install arping" >&2; exit 9; }
-ping -c 1 -W 1 -I "$bridge" "$address" >/dev/null 2>&1 && exit 0
-case $(ip neigh show to "$address" dev "$bridge" 2>/dev/null) in *lladdr*) exit 0 ;; esac
-exit 1
+ask() {
+    if command -v arping >/dev/null 2>&1; then
+        if said=$(arping -c 2 -w 2 -I "$bridge" "$1" 2>&1); then echo "$1"; return 0; fi
+        case $said in *[Rr]eceived* | *unanswered* | *Timeout*) return 0 ;; esac
+    fi
+    ip -4 -o addr show dev "$bridge" 2>/dev/null | grep -q inet ||
+        { echo "arping is missing, and $bridge has no address to ask from: install arping" >&2; return 9; }
+    ping -c 1 -W 1 -I "$bridge" "$1" >/dev/null 2>&1 && { echo "$1"; return 0; }
+    case $(ip neigh show to "$1" dev "$bridge" 2>/dev/null) in *lladdr*) echo "$1" ;; esac
+    return 0
+}
+asked='' result=0
+for address; do ask "$address" & asked="$asked $!"; done
+for one in $asked; do wait "$one" || result=9; done
+exit $result
 "#;
 
 /// What counts as verified must survive a loss of power: `sync` with a file waits until its content is on the disk.
@@ -114,24 +123,25 @@ impl HostShell for Hosts {
         }
     }
 
-    async fn address_answers(
+    async fn addresses_answer(
         &self,
         host: &HostTarget,
         bridge: &str,
-        address: Ipv4Addr,
-    ) -> Result<bool, EffectError> {
-        let doing = format!("say whether {address} is in use on {bridge}");
-        let address = address.to_string();
-        let argv = ["/bin/sh", "-c", ANSWERS, "answers", bridge, &address];
+        addresses: &[Ipv4Addr],
+    ) -> Result<BTreeSet<Ipv4Addr>, EffectError> {
+        let doing = format!("say which of {} addresses are in use on {bridge}", addresses.len());
+        let addresses: Vec<String> = addresses.iter().take(MAX_ADDRESSES).map(Ipv4Addr::to_string).collect();
+        let mut argv = vec!["/bin/sh", "-c", ANSWERS, "answers", bridge];
+        argv.extend(addresses.iter().map(String::as_str));
         let said = self.run(host, &argv, &doing, self.settings.command_timeout, OUTPUT_BYTES).await?;
-        match said.exit {
-            0 => Ok(true),
-            1 => Ok(false),
-            _ => Err(EffectError::new(
+        if said.exit != 0 {
+            return Err(EffectError::new(
                 EffectErrorKind::Refused,
                 format!("host {} cannot {doing}: {}", host.name, said.stderr.trim()),
-            )),
+            ));
         }
+        let answered = String::from_utf8_lossy(&said.stdout);
+        Ok(answered.lines().filter_map(|line| line.trim().parse().ok()).collect())
     }
 }
 

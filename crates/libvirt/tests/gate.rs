@@ -336,10 +336,10 @@ fn facts_are_told() {
         }
         assert_eq!(lab.on_host(0, &["sh", "-c", "ls -A /var/lib/libvirt/images | wc -l"]).trim(), "0");
         let target = lab.target(0, 1);
-        assert!(hosts.address_answers(&target, "br-nodes", "10.88.0.1".parse().unwrap()).await.unwrap());
-        assert!(!hosts.address_answers(&target, "br-nodes", "10.88.1.77".parse().unwrap()).await.unwrap());
-        let error =
-            hosts.address_answers(&target, "br-none", "10.88.1.77".parse().unwrap()).await.unwrap_err();
+        let addresses = ["10.88.1.77".parse().unwrap(), "10.88.0.1".parse().unwrap()];
+        let answered = hosts.addresses_answer(&target, "br-nodes", &addresses).await.unwrap();
+        assert_eq!(answered, addresses[1..].iter().copied().collect());
+        let error = hosts.addresses_answer(&target, "br-none", &addresses).await.unwrap_err();
         assert!(error.message.contains("no network device br-none"), "{error}");
     });
 }

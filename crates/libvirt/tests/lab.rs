@@ -125,13 +125,15 @@ fn a_guest_boots_is_dialled_and_shut_down() {
         spec.nics[0].mac = "02:a5:00:00:00:07".to_owned();
         hosts.define_domain(&host, &spec).await.unwrap();
         assert_eq!(hosts.domain(&host, spec.uuid).await.unwrap().unwrap().mark, Some(spec.mark.clone()));
-        assert!(!hosts.address_answers(&host, &place.bridge, "10.88.1.7".parse().unwrap()).await.unwrap());
+        let addresses = ["10.88.1.7".parse().unwrap(), "10.88.1.8".parse().unwrap()];
+        assert!(hosts.addresses_answer(&host, &place.bridge, &addresses).await.unwrap().is_empty());
         hosts.start_domain(&host, spec.uuid).await.unwrap();
 
         let identity = DomainIdentity { uuid: spec.uuid, name: spec.name.clone() };
         read_until(&hosts, &place, &identity, "ASHLAR-HTTP 8080").await;
         read_until(&hosts, &place, &identity, "ASHLAR-DISK sda sectors=2048 serial=root").await;
-        assert!(hosts.address_answers(&host, &place.bridge, "10.88.1.7".parse().unwrap()).await.unwrap());
+        let answered = hosts.addresses_answer(&host, &place.bridge, &addresses).await.unwrap();
+        assert_eq!(answered, addresses[..1].iter().copied().collect());
 
         let begin = Instant::now();
         let target = |port| DialTarget {

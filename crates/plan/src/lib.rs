@@ -14,6 +14,7 @@ pub mod action;
 pub mod addons;
 mod address;
 pub mod bootstrap;
+pub mod certificates;
 pub mod check;
 mod distrust;
 pub mod domain;

@@ -1,6 +1,6 @@
 //! Commands on simulated hosts.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
 use ashlar_engine::effects::{EffectError, EffectErrorKind, FileChunks, HostShell, HostTarget};
@@ -65,16 +65,19 @@ impl HostShell for SimWorld {
         .await
     }
 
-    async fn address_answers(
+    async fn addresses_answer(
         &self,
         host: &HostTarget,
         bridge: &str,
-        address: Ipv4Addr,
-    ) -> Result<bool, EffectError> {
+        addresses: &[Ipv4Addr],
+    ) -> Result<BTreeSet<Ipv4Addr>, EffectError> {
         self.look(host, |state| {
             state.host_by_ssh(host)?;
-            let is_foreign = state.foreign_addresses.contains(&(bridge.to_owned(), address));
-            Ok(is_foreign || crate::guest::answers_at(state, bridge, address))
+            let is_foreign = |address| state.foreign_addresses.contains(&(bridge.to_owned(), address));
+            let answers = |address: &Ipv4Addr| {
+                is_foreign(*address) || crate::guest::answers_at(state, bridge, *address)
+            };
+            Ok(addresses.iter().copied().filter(answers).collect())
         })
         .await
     }

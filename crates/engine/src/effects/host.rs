@@ -1,6 +1,6 @@
 //! Commands on hosts, and the way to addresses behind them.
 
-use std::net::Ipv4Addr;
+use std::{collections::BTreeSet, net::Ipv4Addr};
 
 use async_trait::async_trait;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -37,6 +37,9 @@ pub struct FileChunks {
     pub sha256: Vec<String>,
 }
 
+/// Addresses that a host is asked about at a time: as many processes it runs for that.
+pub const MAX_ADDRESSES: usize = 64;
+
 /// Commands on a host, each over the pinned SSH connection and under the host lease.
 #[async_trait]
 pub trait HostShell: Send + Sync {
@@ -59,13 +62,14 @@ pub trait HostShell: Send + Sync {
     /// Gives the host lease back, so that another installation can enrol the host; fine if it is not held. What runs
     /// on the host stays.
     async fn release_lease(&self, host: &HostTarget) -> Result<(), EffectError>;
-    /// Whether an address answers on the bridge's segment (ARP, else ping): asked before it is given out.
-    async fn address_answers(
+    /// Which of some addresses, [`MAX_ADDRESSES`] at most, answer on the bridge's segment (ARP, else ping): asked before
+    /// they are given out, all at the same time.
+    async fn addresses_answer(
         &self,
         host: &HostTarget,
         bridge: &str,
-        address: Ipv4Addr,
-    ) -> Result<bool, EffectError>;
+        addresses: &[Ipv4Addr],
+    ) -> Result<BTreeSet<Ipv4Addr>, EffectError>;
 }
 
 /// An address behind a host: in the segment of a network that the host carries.

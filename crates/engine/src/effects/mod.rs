@@ -15,7 +15,7 @@ pub use copies::{EtcdCopies, EtcdCopy, EtcdCopyWriter};
 pub use error::{EffectError, EffectErrorKind};
 pub use etcd::{EtcdApi, EtcdTarget};
 pub use files::{LocalFiles, ThisMachine};
-pub use host::{Dial, DialTarget, FileChunks, HostShell, HostTarget, Stream};
+pub use host::{Dial, DialTarget, FileChunks, HostShell, HostTarget, MAX_ADDRESSES, Stream};
 pub use hypervisor::{
     ConsoleChunk, HostProbe, Hypervisor, PROBE_MARK, ProbeSeen, VolumeCreate, VolumeSource, probe_name,
 };

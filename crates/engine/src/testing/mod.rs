@@ -288,8 +288,13 @@ impl HostShell for Fake {
     async fn release_lease(&self, _: &HostTarget) -> Result<(), EffectError> {
         Ok(())
     }
-    async fn address_answers(&self, _: &HostTarget, _: &str, _: Ipv4Addr) -> Result<bool, EffectError> {
-        Ok(false)
+    async fn addresses_answer(
+        &self,
+        _: &HostTarget,
+        _: &str,
+        _: &[Ipv4Addr],
+    ) -> Result<BTreeSet<Ipv4Addr>, EffectError> {
+        Ok(BTreeSet::new())
     }
 }
 

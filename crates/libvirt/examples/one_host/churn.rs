@@ -48,6 +48,14 @@ pub(crate) fn run(rig: &Rig, count: usize) -> Value {
     })
 }
 
+/// Ashlar's side alone.
+pub(crate) fn alone(rig: &Rig, count: usize) -> Value {
+    rig.inside(async || rig.prepare(true).await);
+    let mut sample = String::new();
+    let ours = rig.inside(async || ashlar(rig, count, &mut sample).await);
+    json!({"machines": count, "create_s": ours.create.as_secs_f64(), "delete_s": ours.delete.as_secs_f64()})
+}
+
 /// From the wish being written to the last domain running; from its withdrawal to the last machine being gone.
 async fn ashlar(rig: &Rig, count: usize, sample: &mut String) -> Times {
     let (engine, store, log) = rig.engine();

@@ -1,7 +1,8 @@
 //! One lab host, real libvirt, the production engine: what `cargo xtask bench host` runs.
 //!
 //! `steady N [ANSIBLE]`: the plan with nothing to do over N defined domains, beside virsh, and Ansible if it is named (P3).
-//! `churn N`: N small machines made and deleted, beside the same by virsh on many connections (P4).
+//! `churn N`: N small machines made and deleted, beside the same by virsh on many connections (P4); `churn N alone`: without
+//! virsh, for a profile.
 //!
 //! Needs root. Guests have a kernel of five bytes that halts: nothing boots, so that the host's time is libvirt's.
 
@@ -22,9 +23,10 @@ fn main() {
     let report = match words.as_slice() {
         ["steady", count] => steady::run(&rig(), count.parse().unwrap(), None),
         ["steady", count, ansible] => steady::run(&rig(), count.parse().unwrap(), Some(ansible)),
+        ["churn", count, "alone"] => churn::alone(&rig(), count.parse().unwrap()),
         ["churn", count, ..] => churn::run(&rig(), count.parse().unwrap()),
         _ => {
-            eprintln!("usage: one_host steady N [ANSIBLE] | churn N");
+            eprintln!("usage: one_host steady N [ANSIBLE] | churn N [alone]");
             std::process::exit(2);
         }
     };

@@ -27,4 +27,4 @@ pub fn cluster_configuration(cluster: &str, control_plane: &ashlar_api::MachineS
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 use super::console::{Phase, Progress};
 use super::*;
 
-fn machine() -> MachineSpec {
+pub(crate) fn machine() -> MachineSpec {
     let spec = serde_json::json!({
         "cluster": "demo", "role": "control-plane", "class": "small", "bootstrap": "init", "host": "h1",
         "domain": {"uuid": "7d1c3f60-0f0c-4b55-8d5c-0c4f6a1c2b01", "name": "demo-cp-1"},

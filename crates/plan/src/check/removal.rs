@@ -5,7 +5,7 @@ use ashlar_api::own_network::is_network_of;
 use ashlar_api::*;
 
 use super::{Findings, Projected, image_files};
-use crate::{Decision, Guard, HostSeen, NetworksSeen, Plan, Snapshot};
+use crate::{Decision, Guard, HostSeen, NetworksSeen, Plan, Snapshot, certificates};
 
 pub(super) fn check(snapshot: &Snapshot, plan: &Plan, projected: &Projected<'_>, findings: &mut Findings) {
     for decision in plan.decisions.iter().flatten() {
@@ -148,7 +148,8 @@ fn is_wished_of_control_plane(snapshot: &Snapshot, projected: &Projected<'_>, ma
         && machine.record.failure.is_some()
         && machine.record.joined_at.is_none();
     let outdated = machine.spec.class != cluster.spec.control_plane.class
-        || machine.spec.image.name != cluster.record.image;
+        || machine.spec.image.name != cluster.record.image
+        || certificates::are_due(machine, snapshot.now);
     left >= cluster.spec.control_plane.replicas as usize
         || failed_join
         || outdated

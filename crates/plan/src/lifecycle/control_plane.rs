@@ -148,8 +148,12 @@ pub(super) fn members(draft: &Draft<'_>, key: &NamespacedName) -> Vec<Arc<Machin
 /// A control plane of another class or version is replaced: a healthy one, so that another joins before it leaves.
 fn replace_outdated(draft: &mut Draft<'_>, key: &NamespacedName, image: &Image) {
     let Some(cluster) = draft.clusters.get_shared(key).cloned() else { return };
-    let wanted =
-        rolling::Wanted { class: &cluster.spec.control_plane.class, image, hosts: &draft.snapshot.hosts };
+    let wanted = rolling::Wanted {
+        class: &cluster.spec.control_plane.class,
+        image,
+        hosts: &draft.snapshot.hosts,
+        now: draft.snapshot.now,
+    };
     let (going, present): (Vec<Arc<Machine>>, Vec<Arc<Machine>>) =
         members(draft, key).into_iter().partition(|machine| machine.metadata.is_deleting());
     rolling::announce(draft, &present, wanted);

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use ashlar_api::*;
+use jiff::Timestamp;
 
 use crate::draft::Draft;
 use crate::machine::wait;
-use crate::{ClusterSeen, ClusterWorld, NoteKind, Objects};
+use crate::{ClusterSeen, ClusterWorld, NoteKind, Objects, certificates};
 
 /// What machines are to be made of.
 #[derive(Clone, Copy)]
@@ -15,6 +16,7 @@ pub(super) struct Wanted<'w> {
     pub(super) image: &'w Image,
     /// Of those some are being emptied.
     pub(super) hosts: &'w Objects<String, Host>,
+    pub(super) now: Timestamp,
 }
 
 impl Wanted<'_> {
@@ -30,7 +32,12 @@ impl Wanted<'_> {
         }
         if spec.image.name == image.metadata.name {
             let host = self.hosts.get(&spec.host).filter(|host| host.spec.draining);
-            return host.map(|host| format!("its host {} is being emptied", host.metadata.name));
+            let emptied = host.map(|host| format!("its host {} is being emptied", host.metadata.name));
+            return emptied.or_else(|| {
+                let run_out_at = certificates::run_out_at(machine)?;
+                let is_due = certificates::are_due(machine, self.now);
+                is_due.then(|| format!("its certificates run out at {run_out_at}"))
+            });
         }
         let (from, to) = (&spec.image.kubernetes_version, &image.spec.kubernetes_version);
         Some(if from == to {

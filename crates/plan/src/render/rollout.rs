@@ -4,10 +4,11 @@
 use std::fmt::Write as _;
 
 use ashlar_api::*;
+use jiff::Timestamp;
 
 use crate::draft::{Draft, machine_order};
 use crate::place::{self, Fleet, Request};
-use crate::{Decision, Objects, Plan, Snapshot, names};
+use crate::{Decision, Objects, Plan, Snapshot, certificates, names};
 
 /// Steps that are told; of bigger clusters the rest is counted.
 const TOLD: usize = 40;
@@ -73,7 +74,7 @@ impl Forecast {
                 groups.insert(group.key(), WorkerGroup::clone(group));
             }
         }
-        let differs = |machine: &Machine| !is_current(machine, &cluster, &groups, &image);
+        let differs = |machine: &Machine| !is_current(machine, &cluster, &groups, &image, snapshot.now);
         if !snapshot.machines.values().filter(of_cluster).any(differs) {
             return None;
         }
@@ -96,7 +97,8 @@ impl Forecast {
             .values()
             .filter(of_cluster)
             .filter(|machine| {
-                machine.record.joined_at.is_none() && is_current(machine, &cluster, &world.groups, &image)
+                machine.record.joined_at.is_none()
+                    && is_current(machine, &cluster, &world.groups, &image, world.now)
             })
             .cloned()
             .collect();
@@ -107,7 +109,9 @@ impl Forecast {
     fn outdated(&self) -> Vec<Machine> {
         let mut machines: Vec<Machine> = self
             .members()
-            .filter(|machine| !is_current(machine, &self.cluster, &self.world.groups, &self.image))
+            .filter(|machine| {
+                !is_current(machine, &self.cluster, &self.world.groups, &self.image, self.world.now)
+            })
             .filter(|machine| match self.group_of(machine) {
                 Some(group) => group.spec.replicas.is_some(),
                 None => true,
@@ -311,11 +315,14 @@ fn is_current(
     cluster: &Cluster,
     groups: &Objects<NamespacedName, WorkerGroup>,
     image: &Image,
+    now: Timestamp,
 ) -> bool {
     let group = NamespacedName::new(&machine.metadata.namespace, &machine.spec.group);
     let class = match groups.get(&group) {
         Some(group) => &group.spec.class,
         None => &cluster.spec.control_plane.class,
     };
-    machine.spec.class == *class && machine.spec.image.name == image.metadata.name
+    machine.spec.class == *class
+        && machine.spec.image.name == image.metadata.name
+        && !certificates::are_due(machine, now)
 }

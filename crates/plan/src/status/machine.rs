@@ -6,6 +6,7 @@ use super::{Judgement, READY, RESOLVED_REFS, hold_text, warn};
 use crate::lost::{self, Lost};
 use crate::{
     ClusterSeen, ClusterWorld, DomainSeen, DomainState, HostSeen, NodeSeen, Snapshot, Step, StepState,
+    certificates,
 };
 
 /// The status of a machine; of what was not asked, what was said before stays.
@@ -31,8 +32,29 @@ pub(super) fn status(
     }
     ready(machine, &status.phase, hold).set(&mut status.conditions, snapshot.now, generation);
     super::health::set(snapshot, machine, &mut status.conditions);
+    warn(
+        CERTIFICATES,
+        certificates_run_out(snapshot, machine),
+        &mut status.conditions,
+        snapshot.now,
+        generation,
+    );
     warn(RESOLVED_REFS, missing, &mut status.conditions, snapshot.now, generation);
     status
+}
+
+/// There only while it is time to do something about them.
+const CERTIFICATES: &str = "CertificatesCurrent";
+
+fn certificates_run_out(snapshot: &Snapshot, machine: &Machine) -> Option<Lost> {
+    let at = certificates::run_out_at(machine).filter(|_| certificates::are_due(machine, snapshot.now))?;
+    let what = if at <= snapshot.now { "ran out" } else { "run out" };
+    Some(Lost {
+        reason: "CertificatesRunOut",
+        message: format!(
+            "what kubeadm signed at its first boot {what} at {at}: another control plane takes its place in its turn"
+        ),
+    })
 }
 
 fn domain<'s>(snapshot: &'s Snapshot, machine: &Machine) -> Option<&'s DomainSeen> {

@@ -38,6 +38,13 @@ impl Teller<'_> {
                         asked.control_planes, asked.workers
                     ));
                 }
+                let versions = state.recorded_versions(&cluster);
+                if versions.iter().any(|version| *version != asked.version) {
+                    return Err(format!(
+                        "versions are not as asked for: {name}: {versions:?}, and {} was asked for",
+                        asked.version
+                    ));
+                }
                 Ok(())
             }
             Wanted::Stopped => {

@@ -5,6 +5,7 @@
 //! wrong any more, and everything must come to what was asked for within a bound; then nothing may happen at all.
 
 mod coverage;
+mod draining;
 mod fencing;
 mod idle;
 mod judge;
@@ -14,6 +15,7 @@ mod script;
 mod shrink;
 mod sickness;
 mod teller;
+mod upgrading;
 
 use std::ops::Range;
 use std::sync::Arc;

@@ -48,6 +48,13 @@ impl Teller<'_> {
             } else if let Some(host) = help.strip_prefix(BACK) {
                 self.simulation.maintain(host, MaintenanceVerb::Uncordon).map_err(|error| error.0)?;
                 self.keep(&help);
+            } else if let Some(name) = help.strip_prefix(START) {
+                let cluster = NamespacedName::new(ashlar_api::DEFAULT_NAMESPACE, name.to_owned());
+                self.simulation.set_stopped(&cluster, false, false).map_err(|error| error.0)?;
+                if let Some(asked) = self.asked.get_mut(name) {
+                    asked.wanted = Wanted::Up;
+                }
+                self.keep(&help);
             } else if let Some(host) = help.strip_prefix(LOST) {
                 let object = ObjectRef::new(Kind::Host, "", host);
                 self.simulation.edit(&object, LOST_ANNOTATION, "yes").map_err(|error| error.0)?;
@@ -121,10 +128,12 @@ impl Teller<'_> {
         blocks
             .iter()
             .flat_map(|block| match (block.reason.as_str(), block.object.kind) {
-                ("Unschedulable" | "Exhausted", _) => {
+                ("Unschedulable" | "Exhausted" | "NoSurgeCapacity", _) => {
                     let back = self.cordoned().into_iter().map(|host| format!("{BACK}{host}"));
                     back.chain([ROOM.to_owned()]).collect()
                 }
+                // One that is to be upgraded.
+                ("ClusterStopped", Kind::Cluster) => vec![format!("{START}{}", block.object.name)],
                 // All of its domains were undefined by hand.
                 ("HostNotOurs", _) => vec![format!("{LOST}{}", block.host)],
                 (_, Kind::Machine) if self.is_hurt(&block.object.name) => self.replace(&block.object.name),
@@ -179,6 +188,9 @@ const ROOM: &str = "host spare";
 
 /// Before a host that is used again.
 const BACK: &str = "uncordon host ";
+
+/// Before a cluster that was stopped, and is to be upgraded.
+const START: &str = "start cluster ";
 
 /// Before a host: its domains are lost for good.
 const LOST: &str = "domains lost on ";

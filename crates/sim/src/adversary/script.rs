@@ -72,6 +72,8 @@ pub(super) fn of_seed(seed: u64, size: Option<Size>) -> Vec<String> {
     writer.write(seed);
     super::sickness::weave(&mut writer.lines, seed);
     super::fencing::weave(&mut writer.lines, seed, hosts);
+    super::draining::weave(&mut writer.lines, seed, hosts);
+    super::upgrading::weave(&mut writer.lines, seed);
     writer.lines
 }
 

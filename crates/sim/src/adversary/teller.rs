@@ -27,6 +27,8 @@ pub(super) struct Asked {
     pub(super) wanted: Wanted,
     pub(super) control_planes: usize,
     pub(super) workers: usize,
+    /// Of Kubernetes.
+    pub(super) version: String,
 }
 
 pub(super) struct Teller<'a> {
@@ -229,7 +231,8 @@ impl Teller<'_> {
                 let spec = &cluster.spec;
                 let workers = spec.workers.iter().map(|group| group.replicas.unwrap_or(0) as usize).sum();
                 let control_planes = spec.control_plane.replicas as usize;
-                self.asked.insert(name, Asked { wanted, control_planes, workers });
+                let version = spec.kubernetes_version.clone();
+                self.asked.insert(name, Asked { wanted, control_planes, workers, version });
             }
         }
         true

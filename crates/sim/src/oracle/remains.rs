@@ -93,6 +93,15 @@ impl State {
         found
     }
 
+    /// Kubernetes versions of the cluster's machines, as they are recorded.
+    pub(crate) fn recorded_versions(&self, cluster: &NamespacedName) -> Vec<String> {
+        let machines = self.oracle.stored("Machine").into_iter();
+        let own = machines.filter(|(key, machine)| {
+            key.namespace == cluster.namespace && field(machine, "/spec/cluster") == cluster.name
+        });
+        own.map(|(_, machine)| field(&machine, "/spec/image/kubernetesVersion").to_owned()).collect()
+    }
+
     /// Files that were made for the cluster and are still there: host and name.
     fn files_of(&self, cluster: &NamespacedName) -> Vec<(String, String)> {
         let there = |(host, pool, file): &FileId| {
