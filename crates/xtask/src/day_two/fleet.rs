@@ -44,6 +44,7 @@ impl Fleet {
         hosts::fresh_lab(&mut self.context, HOSTS)?;
         let NodeImage { name: image, kubernetes } = hosts::node_image(&mut self.context, image)?;
         self.context.ok(self.context.command(&["image", "register", &image]))?;
+        let public = fs::read_to_string(self.login_key()?.with_extension("pub"))?;
         let class =
             |memory: &str| json!({"vcpus": 2, "memory": memory, "rootDisk": "10Gi", "etcdDisk": "2Gi"});
         let objects = [
@@ -53,7 +54,7 @@ impl Fleet {
                 "Cluster",
                 self.context.name.as_str(),
                 json!({
-                    "kubernetesVersion": kubernetes, "image": image,
+                    "kubernetesVersion": kubernetes, "image": image, "sshAuthorizedKeys": [public.trim()],
                     "controlPlane": {"replicas": 1, "class": "ctrl"},
                     "workers": [{"name": "wkr", "class": "wkr", "replicas": WORKERS}],
                     "health": {"nodeNotReadyS": PATIENCE_S, "nodeMissingS": PATIENCE_S, "backoffS": PATIENCE_S},
@@ -136,8 +137,25 @@ impl Fleet {
     }
 
     pub(super) fn boot_id(&mut self, worker: &Worker) -> Result<String> {
-        let arguments = ["ssh", &worker.name, "--", "cat", "/proc/sys/kernel/random/boot_id"];
-        self.context.ok(self.context.command(&arguments))
+        let path = "jsonpath={.status.nodeInfo.bootID}";
+        self.context.kubectl(&["--request-timeout=20s", "get", "node", &worker.name, "-o", path])
+    }
+
+    /// A program on a worker, as root there.
+    pub(super) fn inside(&mut self, worker: &Worker, program: &str) -> Result<String> {
+        let key = self.login_key()?.to_string_lossy().into_owned();
+        self.context.ok(self.context.command(&["ssh", "-i", &key, &worker.name, "--", program]))
+    }
+
+    /// The key that logs in on nodes, made with the cluster.
+    fn login_key(&self) -> Result<PathBuf> {
+        let key = self.context.state_dir()?.join("test-login-key");
+        if !key.exists() {
+            let mut make = std::process::Command::new("ssh-keygen");
+            let made = make.args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(&key).status()?;
+            ensure!(made.success(), "ssh-keygen: {made}");
+        }
+        Ok(key)
     }
 
     /// The node's Ready condition as the API server says it (`True`, `False`, `Unknown`); none if there is no node.

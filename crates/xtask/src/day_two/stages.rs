@@ -65,8 +65,7 @@ pub(super) fn corrupted(fleet: &mut Fleet) -> Result<()> {
     let before = fleet.workers()?;
     // Behind the file system's back, as a disk does that lies; what runs from memory goes on for a while.
     let spoil = "root=$(findmnt -no SOURCE /); sync; dd if=/dev/zero of=$root bs=1M count=1000 conv=notrunc,fsync 2>&1; echo spoiled";
-    let arguments = ["ssh", &worker.name, "--", spoil];
-    let said = fleet.context.ok(fleet.context.command(&arguments))?;
+    let said = fleet.inside(&worker, spoil)?;
     ensure!(said.contains("spoiled"), "the disk was not overwritten: {said}");
     let moment = Instant::now();
     fleet.context.on(&worker.host, &["virsh", "-q", "-c", "qemu:///system", "reset", &worker.name])?;
