@@ -24,7 +24,6 @@ pub(crate) fn are_due(machine: &Machine, now: Timestamp) -> bool {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
 

@@ -10,7 +10,7 @@ const PERCENT: u32 = 10;
 
 /// Puts them into a story: a host is drained before one of its runs, and used again before a later one.
 pub(super) fn weave(lines: &mut Vec<String>, seed: u64, hosts: u32) {
-    let mut rng = ChaCha12Rng::seed_from_u64(seed ^ 0xD4A1_4ED);
+    let mut rng = ChaCha12Rng::seed_from_u64(seed ^ 0x0D4A_14ED);
     if rng.random_range(0..100) >= PERCENT {
         return;
     }
