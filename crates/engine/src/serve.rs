@@ -249,7 +249,12 @@ impl Serving<'_> {
         }
         let news = pin!(changed(self.engine, &mut self.news));
         let said = pin!(control.said.notified());
-        let woken = select(news, said);
+        // Domains that end one after the other (a host is shut down) are looked at together.
+        let stirred = pin!(async {
+            self.engine.world.hypervisor.stirred().await;
+            clock.sleep(GATHER).await;
+        });
+        let woken = select(select(news, said), stirred);
         let rest = async {
             select(clock.sleep(pause), woken).await;
         };

@@ -50,6 +50,12 @@ fn a_frozen_libvirt_answers_nobody_until_it_goes_on() {
     assert_eq!(asked().status.code(), Some(124), "a connection opens, and nothing comes");
     test.lab.resume_daemon("h1", libvirt).unwrap();
     assert!(asked().status.success());
+    test.lab.freeze("h1").unwrap();
+    let shell = || test.ssh("h1", "true").status.success();
+    assert_eq!(test.lab.status().unwrap().hosts[0].daemon(libvirt), DaemonState::Stopped);
+    assert!(!shell(), "nothing in a frozen host answers");
+    test.lab.thaw("h1").unwrap();
+    assert!(shell() && asked().status.success(), "it goes on where it was");
     test.lab.kill_daemon("h1", libvirt).unwrap();
     assert!(!asked().status.success());
     test.lab.start_daemon("h1", libvirt).unwrap();

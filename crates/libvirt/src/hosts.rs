@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use ashlar_engine::effects::{EffectError, EffectErrorKind, HostTarget};
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 
 use crate::counters::Counters;
 use crate::ffi::Connection;
@@ -39,6 +39,8 @@ pub struct Hosts {
     _short_dir: Option<tempfile::TempDir>,
     entries: Mutex<BTreeMap<String, Arc<Entry>>>,
     counters: Arc<Counters>,
+    /// Something happened to a domain on some host.
+    pub(crate) stirred: Arc<Notify>,
     /// Namespace, address and port → the host through which it was last reached.
     pub(crate) good_ways: Mutex<BTreeMap<Destination, String>>,
 }
@@ -56,6 +58,7 @@ pub(crate) struct Entry {
     pub(crate) ssh: Ssh,
     dir: PathBuf,
     counters: Arc<Counters>,
+    stirred: Arc<Notify>,
     settings: Settings,
     trunk: tokio::sync::Mutex<Option<Trunk>>,
     control: Mutex<Option<Arc<Lane>>>,
@@ -108,6 +111,7 @@ impl Hosts {
             _short_dir: short_dir,
             entries: Mutex::default(),
             counters: Arc::default(),
+            stirred: Arc::default(),
             good_ways: Mutex::default(),
         }))
     }
@@ -132,6 +136,7 @@ impl Hosts {
             ssh: Ssh::new(target, &self.dir, &stem)?,
             dir: self.dir.clone(),
             counters: Arc::clone(&self.counters),
+            stirred: Arc::clone(&self.stirred),
             settings: self.settings.clone(),
             trunk: tokio::sync::Mutex::default(),
             control: Mutex::default(),
@@ -283,8 +288,11 @@ impl Entry {
         if let Some(lane) = slot.as_ref() {
             return Ok(Arc::clone(lane));
         }
-        let name = if via == Via::Control { "ctl" } else { "bulk" };
-        let lane = self.start_lane(name, Manners::default())?;
+        let (name, stirred) = match via {
+            Via::Control => ("ctl", Some(Arc::clone(&self.stirred))),
+            Via::Bulk | Via::Work => ("bulk", None),
+        };
+        let lane = self.start_lane(name, Manners { stirred, ..Manners::default() })?;
         Ok(Arc::clone(slot.insert(lane)))
     }
 

@@ -14,6 +14,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use ashlar_engine::effects::{EffectError, EffectErrorKind};
+use tokio::sync::Notify;
 
 use crate::counters::{Counters, READ};
 use crate::error::classify;
@@ -42,6 +43,8 @@ pub(crate) struct Manners {
     pub(crate) idle_limit: Option<Duration>,
     /// Lanes that share this connect one after the other: sshd turns away whom it has no time for.
     pub(crate) turn: Arc<Mutex<()>>,
+    /// Who is told of what happens to domains, if this lane's connection is the one that listens.
+    pub(crate) stirred: Option<Arc<Notify>>,
 }
 
 /// The `ssh` under a lane's connection, within reach of those who give the lane up.
@@ -263,8 +266,15 @@ impl Session {
         let _ = std::fs::remove_file(&socket);
         let wired = wire.join().unwrap_or_else(|_| Err(std::io::Error::other("a thread panicked")));
         match (opened, wired) {
-            (Ok(connection), Ok(_)) => match self.greet(&connection) {
-                Ok(()) => Ok(connection),
+            (Ok(mut connection), Ok(_)) => match self.greet(&connection) {
+                Ok(()) => {
+                    if let Some(stirred) = &self.manners.stirred
+                        && let Err(error) = connection.tell_of_domains(stirred)
+                    {
+                        tracing::debug!(host, %error, "libvirt tells of no events: the host is looked at from time to time");
+                    }
+                    Ok(connection)
+                }
                 Err(error) => {
                     drop(connection);
                     self.process.reap(Duration::ZERO);

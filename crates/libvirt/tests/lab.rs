@@ -155,6 +155,8 @@ fn a_guest_boots_is_dialled_and_shut_down() {
         assert!(refused.message.contains("10.88.1.7:8081: connection refused"), "{refused}");
 
         hosts.shutdown_domain(&host, spec.uuid).await.unwrap();
+        // That it ended is told, before anybody looks.
+        tokio::time::timeout(Duration::from_secs(60), hosts.stirred()).await.expect("no hint from libvirt");
         wait_for("the guest powers off", Duration::from_secs(60), async || {
             hosts.domain(&host, spec.uuid).await.unwrap().unwrap().state == DomainState::ShutOff
         })

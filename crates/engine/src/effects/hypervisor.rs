@@ -10,6 +10,11 @@ use super::{EffectError, HostTarget};
 /// libvirt on the hosts. Every method is one call, has a deadline, and names host and object in its error.
 #[async_trait]
 pub trait Hypervisor: Send + Sync {
+    /// Comes back when a domain ended, paused or was undefined on some host: a hint to look. Hints get lost, and say nothing of
+    /// what there is; who gets none looks from time to time.
+    async fn stirred(&self) {
+        std::future::pending().await
+    }
     /// Hardware, versions and identity of a host.
     async fn probe(&self, host: &HostTarget) -> Result<HostProbe, EffectError>;
     /// Starts a transient domain [`probe_name`] that boots the test image's kernel and initrd, marks its console

@@ -1,15 +1,35 @@
 //! Connections.
 
-use std::ffi::{CStr, c_int, c_uint, c_ulong};
+use std::ffi::{CStr, c_int, c_uint, c_ulong, c_void};
+use std::sync::Arc;
+
+use tokio::sync::Notify;
 
 use super::domain::{Domain, settled};
 use super::library::{Functions, functions};
 use super::storage::Pool;
-use super::{LibvirtError, Owned, c_string};
+use super::{Handle, LibvirtError, Owned, c_string};
 
 /// A connection to one host's libvirt.
 pub(crate) struct Connection {
     owned: Owned,
+    /// Whom libvirt calls when something happens to a domain.
+    callback: Option<c_int>,
+}
+
+/// Called on the thread of libvirt's event loop.
+unsafe extern "C" fn stirred(_: Handle, _: Handle, event: c_int, _: c_int, user: *mut c_void) -> c_int {
+    // Undefined, suspended, stopped, crashed (`virDomainEventType`): what begins was begun by somebody who looks.
+    if matches!(event, 1 | 3 | 5 | 8) {
+        // SAFETY: it is what was registered, and lives until `release` was called.
+        unsafe { &*user.cast::<Notify>() }.notify_one();
+    }
+    0
+}
+
+unsafe extern "C" fn release(user: *mut c_void) {
+    // SAFETY: it came from `Arc::into_raw`, and libvirt calls this once.
+    drop(unsafe { Arc::from_raw(user.cast_const().cast::<Notify>()) });
 }
 
 impl Connection {
@@ -20,7 +40,32 @@ impl Connection {
         // SAFETY: the URI is a NUL-terminated string that outlives the call.
         let pointer = unsafe { (functions.virConnectOpen)(uri.as_ptr()) };
         let owned = Owned::take(functions, pointer, functions.virConnectClose)?;
-        Ok(Connection { owned })
+        Ok(Connection { owned, callback: None })
+    }
+
+    /// Has somebody told when a domain there ends, pauses or is undefined.
+    pub(crate) fn tell_of_domains(&mut self, whom: &Arc<Notify>) -> Result<(), LibvirtError> {
+        /// `VIR_DOMAIN_EVENT_ID_LIFECYCLE`.
+        const LIFECYCLE: c_int = 0;
+        let user = Arc::into_raw(Arc::clone(whom)).cast_mut().cast();
+        // SAFETY: the connection is open; the callback has the type of this event's, and what it is given lives until
+        // libvirt calls `release`. NULL stands for all domains.
+        let result = unsafe {
+            (self.functions().virConnectDomainEventRegisterAny)(
+                self.owned.raw(),
+                std::ptr::null_mut(),
+                LIFECYCLE,
+                stirred,
+                user,
+                Some(release),
+            )
+        };
+        if result < 0 {
+            // SAFETY: libvirt did not take it.
+            unsafe { release(user) };
+        }
+        self.callback = Some(self.owned.check(result)?);
+        Ok(())
     }
 
     /// Probes every `interval_s`, and closes the connection after `count` without an answer.
@@ -210,5 +255,15 @@ impl Connection {
 
     pub(super) fn raw(&self) -> super::Handle {
         self.owned.raw()
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        // A callback holds a reference: without this the connection would stay open.
+        if let Some(callback) = self.callback {
+            // SAFETY: the connection is open, and the callback registered.
+            unsafe { (self.functions().virConnectDomainEventDeregisterAny)(self.owned.raw(), callback) };
+        }
     }
 }

@@ -46,6 +46,10 @@ pub(super) struct VirStorageVolInfo {
 /// `virErrorFunc`.
 pub(super) type ErrorFunc = unsafe extern "C" fn(user: *mut c_void, error: *mut VirError);
 
+/// `virConnectDomainEventCallback`: connection, domain, event, detail, and what was registered.
+pub(super) type LifecycleFunc =
+    unsafe extern "C" fn(conn: Handle, domain: Handle, event: c_int, detail: c_int, user: *mut c_void) -> c_int;
+
 macro_rules! functions {
     ($($name:ident($($argument:ident: $kind:ty),*) $(-> $result:ty)?;)*) => {
         /// The functions, by libvirt's own names.
@@ -92,6 +96,11 @@ functions! {
     virConnectClose(conn: Handle) -> c_int;
     virConnectIsAlive(conn: Handle) -> c_int;
     virConnectSetKeepAlive(conn: Handle, interval: c_int, count: c_uint) -> c_int;
+    virConnectDomainEventRegisterAny(
+        conn: Handle, domain: Handle, event: c_int, callback: LifecycleFunc, user: *mut c_void,
+        release: Option<unsafe extern "C" fn(*mut c_void)>
+    ) -> c_int;
+    virConnectDomainEventDeregisterAny(conn: Handle, callback: c_int) -> c_int;
     virConnectGetLibVersion(conn: Handle, version: *mut c_ulong) -> c_int;
     virConnectGetVersion(conn: Handle, version: *mut c_ulong) -> c_int;
     virConnectGetHostname(conn: Handle) -> *mut c_char;

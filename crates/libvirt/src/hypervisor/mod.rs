@@ -59,6 +59,10 @@ impl Hosts {
 
 #[async_trait]
 impl Hypervisor for Hosts {
+    async fn stirred(&self) {
+        self.stirred.notified().await;
+    }
+
     async fn probe(&self, host: &HostTarget) -> Result<HostProbe, EffectError> {
         // With a cold cache libvirt starts each QEMU to answer this.
         let patience = Patience::Total(self.settings.slow_call_timeout);
