@@ -245,15 +245,16 @@ fn judge_system(context: &mut Context, new: &NodeImage) -> Result<()> {
         let pods: Value = serde_json::from_str(&text)?;
         Ok(pods["items"].as_array().is_some_and(|pods| !pods.is_empty() && pods.iter().all(is_ready)))
     })?;
-    let images = system(
-        context,
-        &["get", "pods", "-l", "k8s-app=kube-proxy", "-o", "jsonpath={.items[*].spec.containers[*].image}"],
-    )?;
-    ensure!(
-        images.split_whitespace().count() == 2
-            && images.split_whitespace().all(|image| image.ends_with(&new.kubernetes)),
-        "kube-proxy runs as {images}"
-    );
+    // Pods of nodes that are gone are in the API until Kubernetes collects them.
+    let path = "jsonpath={.items[*].spec.containers[*].image}";
+    let mut images = String::new();
+    wait_for("kube-proxy runs on two nodes, of the new version", SETTLE_DEADLINE, || {
+        images = system(context, &["get", "pods", "-l", "k8s-app=kube-proxy", "-o", path])?;
+        std::thread::sleep(Duration::from_secs(1));
+        Ok(images.split_whitespace().count() == 2
+            && images.split_whitespace().all(|image| image.ends_with(&new.kubernetes)))
+    })
+    .with_context(|| format!("kube-proxy runs as {images}"))?;
     let pod = system(context, &["get", "pods", "-l", "k8s-app=kube-proxy", "-o", "name"])?;
     let pod = pod.lines().next().context("no kube-proxy")?.trim().to_owned();
     system(context, &["logs", "--tail=1", &pod]).map(drop)
