@@ -34,6 +34,7 @@ mod goal;
 mod hex;
 mod history;
 mod ids;
+mod lane;
 mod lanes;
 mod lease;
 mod objects;

@@ -1,7 +1,7 @@
 //! What tests of several hosts start from: a fresh lab with its hosts enrolled, and the node images of the cache.
 
 use anyhow::{Context as _, Result, ensure};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::e2e::context::Context;
 
@@ -51,4 +51,13 @@ pub(crate) fn qemu_pid(context: &mut Context, host: &str, domain: &str) -> Resul
         "process {pid} on {host} is not the QEMU of {domain}"
     );
     Ok(pid)
+}
+
+/// A manifest of objects: kind, name and spec of each.
+pub(crate) fn manifest<'o>(objects: impl IntoIterator<Item = (&'o str, &'o str, Value)>) -> String {
+    let documents = objects.into_iter().map(|(kind, name, spec)| {
+        json!({"apiVersion": "ashlar.dev/v1alpha1", "kind": kind, "metadata": {"name": name}, "spec": spec})
+            .to_string()
+    });
+    documents.collect::<Vec<_>>().join("\n---\n")
 }

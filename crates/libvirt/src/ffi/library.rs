@@ -47,8 +47,13 @@ pub(super) struct VirStorageVolInfo {
 pub(super) type ErrorFunc = unsafe extern "C" fn(user: *mut c_void, error: *mut VirError);
 
 /// `virConnectDomainEventCallback`: connection, domain, event, detail, and what was registered.
-pub(super) type LifecycleFunc =
-    unsafe extern "C" fn(conn: Handle, domain: Handle, event: c_int, detail: c_int, user: *mut c_void) -> c_int;
+pub(super) type LifecycleFunc = unsafe extern "C" fn(
+    conn: Handle,
+    domain: Handle,
+    event: c_int,
+    detail: c_int,
+    user: *mut c_void,
+) -> c_int;
 
 macro_rules! functions {
     ($($name:ident($($argument:ident: $kind:ty),*) $(-> $result:ty)?;)*) => {

@@ -61,15 +61,8 @@ impl Fleet {
                 }),
             ),
         ];
-        let text: Vec<String> = objects
-            .into_iter()
-            .map(|(kind, name, spec)| {
-                json!({"apiVersion": "ashlar.dev/v1alpha1", "kind": kind, "metadata": {"name": name}, "spec": spec})
-                    .to_string()
-            })
-            .collect();
         let manifest = std::env::temp_dir().join(format!("ashlar-test-day-two-{}.yaml", self.context.name));
-        fs::write(&manifest, text.join("\n---\n"))?;
+        fs::write(&manifest, hosts::manifest(objects))?;
         let manifest = manifest.to_string_lossy().into_owned();
         let command = self.context.command(&["--timeout", CREATE_TIMEOUT, "apply", "-f", &manifest]);
         self.context.ok(command).map(drop)

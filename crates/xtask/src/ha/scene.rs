@@ -67,14 +67,7 @@ impl Scene {
                 }),
             ),
         ];
-        let text: Vec<String> = objects
-            .into_iter()
-            .map(|(kind, name, spec)| {
-                json!({"apiVersion": "ashlar.dev/v1alpha1", "kind": kind, "metadata": {"name": name}, "spec": spec})
-                    .to_string()
-            })
-            .collect();
-        fs::write(self.manifest(), text.join("\n---\n"))?;
+        fs::write(self.manifest(), hosts::manifest(objects))?;
         Ok(())
     }
 

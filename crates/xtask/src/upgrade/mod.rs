@@ -163,15 +163,8 @@ fn declare(context: &Context, version: &str, image: Option<&str>) -> Result<Path
         ("MachineClass", "wkr", class("2Gi")),
         ("Cluster", context.name.as_str(), cluster),
     ];
-    let text: Vec<String> = objects
-        .into_iter()
-        .map(|(kind, name, spec)| {
-            json!({"apiVersion": "ashlar.dev/v1alpha1", "kind": kind, "metadata": {"name": name}, "spec": spec})
-                .to_string()
-        })
-        .collect();
     let path = std::env::temp_dir().join(format!("ashlar-test-upgrade-{}-{version}.yaml", context.name));
-    fs::write(&path, text.join("\n---\n"))?;
+    fs::write(&path, hosts::manifest(objects))?;
     Ok(path)
 }
 
