@@ -20,6 +20,11 @@ use crate::{
 /// Longest time for which a silent host is not asked again.
 const SILENCE_LIMIT: Duration = Duration::from_secs(60);
 
+/// How long a host that was silent is waited for when it is asked again, at the least; and which part of the pause before.
+/// A pass is over when all hosts have answered or are late, so that a hung one would else hold up the others again and again.
+const ASKED_AGAIN: Duration = Duration::from_secs(3);
+const SHARE_OF_PAUSE: u32 = 6;
+
 /// Hosts that did not answer lately. They are not asked again for a while, which grows: a hung host costs its deadline
 /// once, not in every pass.
 #[derive(Default)]
@@ -40,21 +45,39 @@ impl HostHealth {
         silent.get(host).filter(|silence| now < silence.ask_again).map(|silence| silence.seen.clone())
     }
 
+    /// How long a host is waited for.
+    fn deadline(&self, host: &str, whole: Duration) -> Duration {
+        let silent = self.silent.lock().unwrap_or_else(PoisonError::into_inner);
+        silent.get(host).map_or(whole, |silence| whole.min(ASKED_AGAIN.max(silence.pause / SHARE_OF_PAUSE)))
+    }
+
     /// Remembers an answer; says whether the host was silent before.
     fn answered(&self, host: &str) -> bool {
         self.silent.lock().unwrap_or_else(PoisonError::into_inner).remove(host).is_some()
     }
 
-    /// Remembers a failure; says whether it is news.
-    fn failed(&self, host: &str, seen: &HostSeen, now: Timestamp, first_pause: Duration) -> bool {
+    /// Remembers a failure; says whether it is news. What differs in its numbers alone is not, and is told as before.
+    fn failed(&self, host: &str, seen: HostSeen, now: Timestamp, first_pause: Duration) -> (HostSeen, bool) {
         let mut silent = self.silent.lock().unwrap_or_else(PoisonError::into_inner);
         let before = silent.get(host);
-        let is_news = before.is_none_or(|silence| silence.seen != *seen);
+        let known = before.map(|silence| &silence.seen).filter(|known| words(known) == words(&seen));
+        let is_news = known.is_none();
+        let seen = known.cloned().unwrap_or(seen);
         let pause = before.map_or(first_pause, |silence| (silence.pause * 2).min(SILENCE_LIMIT));
         let ask_again = now.checked_add(pause).unwrap_or(now);
         silent.insert(host.to_owned(), Silence { seen: seen.clone(), ask_again, pause });
-        is_news
+        (seen, is_news)
     }
+}
+
+/// What is said of a host that gave no answer, without times and numbers; and whether its lease proves the store old.
+fn words(seen: &HostSeen) -> (String, bool) {
+    let (reason, store_is_behind) = match seen {
+        HostSeen::Unreachable { reason } | HostSeen::NotOurs { reason } => (reason.as_str(), false),
+        HostSeen::Fenced { reason, store_is_behind } => (reason.as_str(), *store_is_behind),
+        HostSeen::Seen(_) => ("", false),
+    };
+    (reason.chars().filter(|letter| !letter.is_ascii_digit()).collect(), store_is_behind)
 }
 
 impl Engine {
@@ -85,8 +108,9 @@ impl Engine {
         let target = self.leases.target(host, &self.settings);
         let what = format!("observing host {name}");
         let call = self.world.hypervisor.observe(&target);
-        let asked = within(clock, self.settings.observe_deadline, &what, call);
-        let (answer, networks) = join(asked, self.observe_networks(&target, with_networks)).await;
+        let limit = self.host_health.deadline(&name, self.settings.observe_deadline);
+        let asked = within(clock, limit, &what, call);
+        let (answer, networks) = join(asked, self.observe_networks(&target, with_networks, limit)).await;
         match answer {
             Ok(mut world) => {
                 world.networks = networks;
@@ -105,7 +129,9 @@ impl Engine {
                     },
                     _ => HostSeen::Unreachable { reason: message.clone() },
                 };
-                if self.host_health.failed(&name, &seen, clock.now(), self.settings.poll_interval) {
+                let pause = self.settings.poll_interval;
+                let (seen, is_news) = self.host_health.failed(&name, seen, clock.now(), pause);
+                if is_news {
                     self.sink.event(&EngineEvent::HostUnreachable { host: name.clone(), reason: message });
                 }
                 (name, seen)
@@ -113,13 +139,13 @@ impl Engine {
         }
     }
 
-    async fn observe_networks(&self, target: &HostTarget, wanted: bool) -> NetworksSeen {
+    async fn observe_networks(&self, target: &HostTarget, wanted: bool, limit: Duration) -> NetworksSeen {
         if !wanted {
             return NetworksSeen::NotAsked;
         }
         let what = format!("observing networks on host {}", target.name);
         let call = self.world.networks.observe_networks(target);
-        within(self.world.clock.as_ref(), self.settings.observe_deadline, &what, call)
+        within(self.world.clock.as_ref(), limit, &what, call)
             .await
             .unwrap_or_else(|error| NetworksSeen::Unknown { reason: error.message })
     }
