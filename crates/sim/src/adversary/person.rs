@@ -20,6 +20,7 @@ impl Teller<'_> {
         let mut helped = BTreeSet::new();
         let mut since_s = self.elapsed_s();
         let machines: usize = self.asked.values().map(|asked| asked.control_planes + asked.workers).sum();
+        let patience_s = LIVENESS.as_secs().cast_signed();
         for _ in 0..HELP + 2 * machines {
             self.keep(&format!("run until settled within {}m", LIVENESS.as_secs() / 60));
             let error = self.run(&[Scope::All], LIVENESS)?;
@@ -27,8 +28,22 @@ impl Teller<'_> {
                 // Guests that were started last are still booting, and Ashlar may find more to do then.
                 match self.judge_end() {
                     Ok(()) => return Ok(()),
-                    Err(what) if self.elapsed_s() - since_s >= LIVENESS.as_secs().cast_signed() => {
-                        return Err(what);
+                    Err(what) if self.elapsed_s() - since_s >= patience_s => {
+                        // A rollout that stopped at a sick machine waits for a person, whatever else is said first.
+                        let mut hurt = self.replace_hurt().into_iter();
+                        let Some(help) = hurt.find(|help| !helped.contains(help)) else {
+                            return Err(what);
+                        };
+                        self.note(&format!("a person helps: {help}"));
+                        let words: Vec<String> = help.split_whitespace().map(str::to_owned).collect();
+                        if let [_, kind, name] = words.as_slice() {
+                            let name = NamespacedName::new(ashlar_api::DEFAULT_NAMESPACE, name.clone());
+                            if self.delete(&help, kind, &name) {
+                                self.keep(&help);
+                            }
+                        }
+                        helped.insert(help);
+                        since_s = self.elapsed_s();
                     }
                     Err(_) => {}
                 }
