@@ -113,6 +113,17 @@ pub struct DomainSeen {
     pub disk_paths: BTreeSet<String>,
     /// Path of the medium in its CD-ROM drive.
     pub medium_path: Option<String>,
+    /// Whether its definition is kept on this host. That of a domain which is arriving from another host is not yet: libvirt keeps
+    /// it once all has arrived, and before the guest goes on.
+    #[serde(default = "yes")]
+    pub persistent: bool,
+    /// It is paused because it is arriving from another host, or has left for one (libvirt's reason of the pause).
+    #[serde(default)]
+    pub paused_by_migration: bool,
+}
+
+fn yes() -> bool {
+    true
 }
 
 impl DomainSeen {

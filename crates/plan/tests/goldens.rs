@@ -77,6 +77,8 @@ fn a_foreign_domain_has_our_name() {
         mark: None,
         disk_paths: Default::default(),
         medium_path: None,
+        persistent: true,
+        paused_by_migration: false,
     };
     host(&mut snapshot, "lab-1").domains.insert(foreign.uuid, foreign.clone());
     insta::assert_snapshot!("a_foreign_domain_before_placement", text(&snapshot));

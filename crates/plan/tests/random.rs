@@ -75,6 +75,8 @@ fn build(hosts: &[RandomHost], clusters: &[RandomCluster], range_last: u8) -> Sn
                     mark: None,
                     disk_paths: Default::default(),
                     medium_path: None,
+                    persistent: true,
+                    paused_by_migration: false,
                 };
                 world.domains.insert(foreign.uuid, foreign);
             }

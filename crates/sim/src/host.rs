@@ -340,6 +340,8 @@ impl SimDomain {
             mark: self.mark.clone(),
             disk_paths: self.disk_paths.clone(),
             medium_path: self.medium_path.clone(),
+            persistent: true,
+            paused_by_migration: false,
         }
     }
 }

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use ashlar_api::{Accelerator, DomainIdentity};
 use ashlar_engine::effects::{
-    ConsoleChunk, EffectError, EffectErrorKind, HostProbe, HostTarget, Hypervisor, ProbeSeen, VolumeCreate,
-    VolumeSource,
+    ConsoleChunk, EffectError, EffectErrorKind, HostProbe, HostTarget, Hypervisor, MigrationRoute, ProbeSeen,
+    VolumeCreate, VolumeSource,
 };
 use ashlar_plan::{DomainSeen, DomainSpec, DomainState, HostWorld, PoolSeen, VolumeSeen};
 use async_trait::async_trait;
@@ -290,6 +290,20 @@ impl Hypervisor for SimWorld {
             Ok(())
         })
         .await
+    }
+
+    async fn migrate_domain(
+        &self,
+        from: &HostTarget,
+        _to: &HostTarget,
+        _domain: &DomainSpec,
+        _route: &MigrationRoute,
+    ) -> Result<(), EffectError> {
+        Err(EffectError::new(EffectErrorKind::Refused, format!("host {}: not built yet", from.name)))
+    }
+
+    async fn resume_domain(&self, host: &HostTarget, _domain: Uuid) -> Result<(), EffectError> {
+        Err(EffectError::new(EffectErrorKind::Refused, format!("host {}: not built yet", host.name)))
     }
 
     async fn undefine_domain(&self, host: &HostTarget, domain: Uuid) -> Result<(), EffectError> {

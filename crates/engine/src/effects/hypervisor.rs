@@ -53,6 +53,20 @@ pub trait Hypervisor: Send + Sync {
     async fn shutdown_domain(&self, host: &HostTarget, domain: Uuid) -> Result<(), EffectError>;
     /// Ends the domain's process; fine if it is off.
     async fn destroy_domain(&self, host: &HostTarget, domain: Uuid) -> Result<(), EffectError>;
+    /// Moves a running domain to another host, alive, with what its disks hold (libvirt's managed migration). `domain` is what it
+    /// is there: the same guest, whose disks' files are there already, empty and of the right size. All that happens
+    /// is one call of libvirt's: either it goes on there, defined there and here no more, or it goes on here and
+    /// nothing is left there. Whoever gets no answer looks at both hosts; libvirt ends a migration whose connection is lost.
+    /// What passes between the hosts is the guest's memory and disks.
+    async fn migrate_domain(
+        &self,
+        from: &HostTarget,
+        to: &HostTarget,
+        domain: &DomainSpec,
+        route: &MigrationRoute,
+    ) -> Result<(), EffectError>;
+    /// Lets a paused domain go on; fine if it runs.
+    async fn resume_domain(&self, host: &HostTarget, domain: Uuid) -> Result<(), EffectError>;
     /// Removes the definition (with NVRAM, managed save, snapshot and checkpoint metadata); `NotFound` if gone.
     async fn undefine_domain(&self, host: &HostTarget, domain: Uuid) -> Result<(), EffectError>;
     /// Empties the CD-ROM drive, live and in the definition.
@@ -87,6 +101,15 @@ pub trait Hypervisor: Send + Sync {
         domain: &DomainIdentity,
         offset: u64,
     ) -> Result<ConsoleChunk, EffectError>;
+}
+
+/// How a migration's data goes from host to host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MigrationRoute {
+    /// Address at which the source's QEMU reaches the target.
+    pub address: std::net::Ipv4Addr,
+    /// Give up after so long: the domain goes on where it was.
+    pub timeout: std::time::Duration,
 }
 
 /// A host, as libvirt describes it.

@@ -17,7 +17,8 @@ pub use etcd::{EtcdApi, EtcdTarget};
 pub use files::{LocalFiles, ThisMachine};
 pub use host::{Dial, DialTarget, FileChunks, HostShell, HostTarget, MAX_ADDRESSES, Stream};
 pub use hypervisor::{
-    ConsoleChunk, HostProbe, Hypervisor, PROBE_MARK, ProbeSeen, VolumeCreate, VolumeSource, probe_name,
+    ConsoleChunk, HostProbe, Hypervisor, MigrationRoute, PROBE_MARK, ProbeSeen, VolumeCreate, VolumeSource,
+    probe_name,
 };
 pub use kube::{KubeApi, KubeTarget, Manifest, NodeNow, NodePatch};
 pub use network::HostNetworks;

@@ -187,6 +187,8 @@ fn foreign(uuid: uuid::Uuid, mark: Option<DomainMark>) -> DomainSeen {
         mark,
         disk_paths: Default::default(),
         medium_path: None,
+        persistent: true,
+        paused_by_migration: false,
     }
 }
 

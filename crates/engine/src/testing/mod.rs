@@ -173,6 +173,8 @@ impl Hypervisor for Fake {
             mark: Some(spec.mark.clone()),
             disk_paths: spec.disks.iter().map(|disk| disk.path.clone()).collect(),
             medium_path: spec.seed_path.clone(),
+            persistent: true,
+            paused_by_migration: false,
         };
         self.state().domains.insert(spec.uuid, seen);
         Ok(())
@@ -187,6 +189,20 @@ impl Hypervisor for Fake {
     }
     async fn destroy_domain(&self, _: &HostTarget, domain: Uuid) -> Result<(), EffectError> {
         self.call("destroy", domain);
+        Ok(())
+    }
+    async fn migrate_domain(
+        &self,
+        from: &HostTarget,
+        to: &HostTarget,
+        domain: &DomainSpec,
+        _: &MigrationRoute,
+    ) -> Result<(), EffectError> {
+        self.call("migrate", format!("{} from {} to {}", domain.name, from.name, to.name));
+        Ok(())
+    }
+    async fn resume_domain(&self, _: &HostTarget, domain: Uuid) -> Result<(), EffectError> {
+        self.call("resume", domain);
         Ok(())
     }
     async fn undefine_domain(&self, _: &HostTarget, domain: Uuid) -> Result<(), EffectError> {

@@ -11,8 +11,8 @@ use std::sync::atomic::AtomicU64;
 
 use ashlar_api::{Accelerator, DomainIdentity};
 use ashlar_engine::effects::{
-    ConsoleChunk, EffectError, HostProbe, HostTarget, Hypervisor, ProbeSeen, VolumeCreate, VolumeSource,
-    probe_name,
+    ConsoleChunk, EffectError, EffectErrorKind, HostProbe, HostTarget, Hypervisor, MigrationRoute, ProbeSeen,
+    VolumeCreate, VolumeSource, probe_name,
 };
 use ashlar_plan::{DomainSeen, DomainSpec, DomainState, HostWorld, PoolSeen, VolumeSeen};
 use async_trait::async_trait;
@@ -180,6 +180,20 @@ impl Hypervisor for Hosts {
             domains::destroy(connection, counters, domain)
         })
         .await
+    }
+
+    async fn migrate_domain(
+        &self,
+        from: &HostTarget,
+        _to: &HostTarget,
+        _domain: &DomainSpec,
+        _route: &MigrationRoute,
+    ) -> Result<(), EffectError> {
+        Err(EffectError::new(EffectErrorKind::Refused, format!("host {}: not built yet", from.name)))
+    }
+
+    async fn resume_domain(&self, host: &HostTarget, _domain: Uuid) -> Result<(), EffectError> {
+        Err(EffectError::new(EffectErrorKind::Refused, format!("host {}: not built yet", host.name)))
     }
 
     async fn undefine_domain(&self, host: &HostTarget, domain: Uuid) -> Result<(), EffectError> {

@@ -54,6 +54,8 @@ fn describe(domain: &Domain, state: i32) -> Result<Option<DomainSeen>, CallError
         mark: seen.mark,
         disk_paths: seen.disk_paths,
         medium_path: seen.medium_path,
+        persistent: true,
+        paused_by_migration: false,
     }))
 }
 

@@ -354,6 +354,8 @@ impl World {
             mark: Some(spec.mark),
             disk_paths: spec.disks.iter().map(|disk| disk.path.clone()).collect(),
             medium_path: spec.seed_path,
+            persistent: true,
+            paused_by_migration: false,
         };
         world.domains.insert(spec.uuid, seen);
     }
