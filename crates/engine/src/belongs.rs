@@ -24,7 +24,8 @@ impl<'a> Belongings<'a> {
             Some(Action::EnsureNetwork { network, host }) => {
                 // For a machine that somebody else decides on: theirs to commit, and then to do.
                 let is_there = |machine: &ashlar_api::Machine| {
-                    machine.spec.host == *host && machine.spec.nics.iter().any(|nic| nic.network == *network)
+                    machine.hosts().any(|one| one == host)
+                        && machine.spec.nics.iter().any(|nic| nic.network == *network)
                 };
                 self.concerns(network) && self.snapshot.machines.values().any(is_there)
             }

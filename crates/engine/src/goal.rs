@@ -23,6 +23,8 @@ pub enum Goal {
     ClusterStarted(NamespacedName),
     /// The objects are no longer in the store.
     ObjectsGone(Vec<ObjectRef>),
+    /// No machine is on the host, or on its way to it.
+    HostEmptied(String),
 }
 
 /// What a run did.
@@ -55,7 +57,7 @@ impl Goal {
             | Goal::ClusterGone(cluster)
             | Goal::ClusterStopped(cluster)
             | Goal::ClusterStarted(cluster) => Some(cluster),
-            Goal::Settled | Goal::ObjectsGone(_) => None,
+            Goal::Settled | Goal::ObjectsGone(_) | Goal::HostEmptied(_) => None,
         }
     }
 }
@@ -109,6 +111,9 @@ impl Goal {
                     && !steps_left
             }
             Goal::ObjectsGone(objects) => !objects.iter().any(|object| exists(snapshot, object)),
+            Goal::HostEmptied(host) => {
+                !snapshot.machines.values().any(|machine| machine.hosts().any(|one| one == host))
+            }
         };
         if met {
             return Verdict::Met;
@@ -117,7 +122,9 @@ impl Goal {
             Goal::Settled | Goal::ClusterReady(_) | Goal::ClusterStarted(_) => {
                 without_failed(belongings, plan).map_or(Verdict::Open(None), Verdict::Failed)
             }
-            Goal::ClusterStopped(_) | Goal::ClusterGone(_) | Goal::ObjectsGone(_) => Verdict::Open(None),
+            Goal::ClusterStopped(_) | Goal::ClusterGone(_) | Goal::ObjectsGone(_) | Goal::HostEmptied(_) => {
+                Verdict::Open(None)
+            }
         }
     }
 }

@@ -137,7 +137,8 @@ fn is_about_votes(snapshot: &Snapshot, step: &Step) -> bool {
         Some(
             Action::StartDomain { machine }
             | Action::ShutdownDomain { machine }
-            | Action::DestroyDomain { machine },
+            | Action::DestroyDomain { machine }
+            | Action::MigrateDomain { machine },
         ) => snapshot
             .machines
             .get(machine)
@@ -220,6 +221,9 @@ fn done_reason(step: &Step) -> String {
         Some(Action::ShutdownDomain { .. }) => "AskedToShutDown",
         Some(Action::DestroyDomain { .. }) => "StoppedDomain",
         Some(Action::UndefineDomain { .. } | Action::UndefineLeft { .. }) => "RemovedDomain",
+        Some(Action::MigrateDomain { .. }) => "MigratedDomain",
+        Some(Action::ResumeDomain { .. }) => "ResumedDomain",
+        Some(Action::DropArrival { .. }) => "RemovedDomain",
         Some(Action::EjectSeed { .. }) => "EjectedSeed",
         Some(Action::WipeVolume { .. }) => "WipedVolume",
         Some(Action::DeleteVolume { .. }) => "DeletedVolume",

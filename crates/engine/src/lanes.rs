@@ -14,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-use ashlar_api::ObjectRef;
+use ashlar_api::{Kind, NamespacedName, ObjectRef};
 use ashlar_plan::{Action, Plan, Snapshot, Step, StepState, network};
 use futures::{
     FutureExt, StreamExt,
@@ -102,6 +102,12 @@ impl<'a> Lanes<'a> {
     /// may be out of date.
     pub(crate) fn is_touched(&self, object: &ObjectRef) -> bool {
         self.busy.contains_key(object) || self.ended.contains(object)
+    }
+
+    /// Machines of which the same is true.
+    pub(crate) fn touched_machines(&self) -> BTreeSet<NamespacedName> {
+        let touched = self.busy.keys().chain(&self.ended);
+        touched.filter(|object| object.kind == Kind::Machine).map(ObjectRef::key).collect()
     }
 
     /// Whether nothing is under way.

@@ -80,6 +80,7 @@ impl<'a> Worker<'a> {
         }
         let mut view = lanes.alongside(engine.view(scope)).await??;
         lanes.recall(&view.snapshot);
+        view.snapshot.under_way = lanes.touched_machines();
         let mut plan = lanes.alongside(engine.plan_with_free_addresses(&mut view.snapshot, scope)).await??;
         memory.retries.hold(&mut plan, clock.now());
         let belongings = Belongings::new(&view.snapshot, scope);

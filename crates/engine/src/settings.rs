@@ -16,6 +16,8 @@ pub struct Settings {
     /// Bytes a second that bulk calls (upload, wipe, checksum) achieve at the very least: their deadline is
     /// [`call_deadline`](Self::call_deadline) plus size by rate.
     pub bulk_bytes_per_s: u64,
+    /// How long the move of one machine to another host may take, with its disks; then it stays where it is.
+    pub migration_deadline: Duration,
     /// How often the world is looked at while something is being waited for.
     pub poll_interval: Duration,
     /// After one object's steps have ended, how long others that end at about the same time are waited for before the world
@@ -63,6 +65,7 @@ impl Settings {
             observe_deadline: Duration::from_secs(20),
             call_deadline: Duration::from_secs(60),
             bulk_bytes_per_s: 4 * 1024 * 1024,
+            migration_deadline: Duration::from_secs(60 * 60),
             poll_interval: Duration::from_secs(2),
             gather: Duration::from_millis(20),
             calls_per_host: 16,

@@ -34,6 +34,12 @@ pub enum Action {
     UndefineDomain { machine: NamespacedName },
     /// Removes the definition of a domain whose machine is gone: a call that nobody waited for any more made it.
     UndefineLeft { host: String, domain: Uuid },
+    /// Moves the running domain of a machine to the host that its record names, with what its disks hold.
+    MigrateDomain { machine: NamespacedName },
+    /// Lets a domain go on that stands still because it moved: where all of it is.
+    ResumeDomain { machine: NamespacedName },
+    /// Takes away what a move that ended in the middle has left at its target, and what never ran there.
+    DropArrival { machine: NamespacedName },
     /// Takes the seed out of the running domain's drive, and out of its definition.
     EjectSeed { machine: NamespacedName },
     /// Overwrites a seed's content.
@@ -81,6 +87,9 @@ impl Action {
             | A::DestroyDomain { .. }
             | A::UndefineDomain { .. }
             | A::UndefineLeft { .. }
+            | A::MigrateDomain { .. }
+            | A::ResumeDomain { .. }
+            | A::DropArrival { .. }
             | A::EjectSeed { .. }
             | A::WipeVolume { .. }
             | A::DeleteVolume { .. }
@@ -111,6 +120,7 @@ impl Action {
             Action::DestroyDomain { .. }
                 | Action::UndefineDomain { .. }
                 | Action::UndefineLeft { .. }
+                | Action::DropArrival { .. }
                 | Action::WipeVolume { .. }
                 | Action::DeleteVolume { .. }
                 | Action::RemoveEtcdMember { .. }

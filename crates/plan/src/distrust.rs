@@ -28,7 +28,10 @@ pub fn distrust_emptied_hosts(snapshot: &mut Snapshot) {
         let Some(HostSeen::Seen(world)) = snapshot.observed.hosts.get(host) else { continue };
         if world.domains.contains_key(&domain.uuid) {
             shown.insert(host);
-        } else if machine.record.joined_at.is_some() && !machine.metadata.is_deleting() {
+        } else if machine.record.joined_at.is_some()
+            && !machine.metadata.is_deleting()
+            && machine.record.migration.is_none()
+        {
             missed.entry(host).or_default().push(&domain.name);
         }
     }
@@ -117,6 +120,9 @@ fn is_image_file(volume: &Volume) -> bool {
 fn is_used_disk(snapshot: &Snapshot, volume: &Volume) -> bool {
     let VolumeContent::MachineDisk { machine, role, .. } = &volume.spec.content else { return false };
     let machine = snapshot.machines.get(&NamespacedName::new(&volume.metadata.namespace, machine));
+    // What it is to have on the host that it is on its way to may not be there yet.
     *role != MachineVolumeRole::Seed
-        && machine.is_some_and(|machine| machine.record.first_started_at.is_some())
+        && machine.is_some_and(|machine| {
+            machine.record.first_started_at.is_some() && machine.spec.host == volume.spec.host
+        })
 }

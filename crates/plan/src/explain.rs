@@ -39,6 +39,7 @@ pub fn placement(snapshot: &Snapshot, machine: &NamespacedName) -> Option<Placem
             .map(|other| other.spec.host.clone())
             .collect(),
         own_domain: Some(spec.domain.uuid),
+        moves: None,
     };
     let mut fleet = Fleet::new(&draft, Some(&machine.key()));
     Some(Placement {

@@ -153,6 +153,11 @@ pub enum DomainState {
 }
 
 impl DomainState {
+    /// Whether its guest may write to its disks now.
+    pub fn is_running(self) -> bool {
+        matches!(self, DomainState::Running | DomainState::ShuttingDown)
+    }
+
     /// Whether a QEMU process holds the domain's disks.
     pub fn is_active(self) -> bool {
         !matches!(self, DomainState::ShutOff | DomainState::Crashed)

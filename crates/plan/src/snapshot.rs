@@ -35,6 +35,9 @@ pub struct Snapshot {
     pub secrets: Objects<NamespacedName, SecretFacts>,
     /// Addresses on a network's segment that answered a probe although nobody here holds them.
     pub foreign_addresses: BTreeSet<(String, std::net::Ipv4Addr)>,
+    /// Machines for which a call of the process that plans is under way, or was while it looked.
+    #[serde(default)]
+    pub under_way: BTreeSet<NamespacedName>,
     /// What was seen.
     pub observed: Observed,
 }
@@ -67,6 +70,7 @@ impl Snapshot {
             volumes: Objects::new(),
             secrets: Objects::new(),
             foreign_addresses: BTreeSet::new(),
+            under_way: BTreeSet::new(),
             observed: Observed::default(),
         }
     }

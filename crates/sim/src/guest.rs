@@ -111,7 +111,7 @@ pub(crate) fn run_guests(state: &mut State, all: bool) -> bool {
             world
                 .domains
                 .iter()
-                .filter(|(_, domain)| domain.state.is_active() && domain.spec.is_some())
+                .filter(|(_, domain)| domain.is_alive() && domain.spec.is_some())
                 .filter(move |(_, domain)| {
                     all && domain.guest.stage == Stage::Kernel || domain.is_busy(now, slack_s)
                 })
@@ -209,7 +209,7 @@ pub(crate) fn answers_at(state: &State, bridge: &str, address: std::net::Ipv4Add
 pub(crate) fn running_nodes(state: &State) -> BTreeMap<NamespacedName, BTreeSet<&str>> {
     let mut nodes: BTreeMap<NamespacedName, BTreeSet<&str>> = BTreeMap::new();
     let hosts = state.hosts.values().filter(|host| !host.frozen);
-    for domain in hosts.flat_map(|host| host.domains.values()).filter(|domain| domain.state.is_active()) {
+    for domain in hosts.flat_map(|host| host.domains.values()).filter(|domain| domain.is_alive()) {
         let Some(machine) = live_machine(domain) else { continue };
         let can_talk = machine.spec.role == MachineRole::Worker || is_member(state, machine, true);
         let is_dead = state.dead_kubelets.contains(&machine.metadata.name);
@@ -241,7 +241,7 @@ fn any_running(state: &State, among: Among<'_>, fits: impl Fn(&Machine, &Guest) 
         let host = state.hosts.get(host).filter(|host| !host.frozen);
         let domain = host.and_then(|host| host.domains.get(domain));
         domain
-            .filter(|domain| domain.state.is_active())
+            .filter(|domain| domain.is_alive())
             .is_some_and(|domain| live_machine(domain).is_some_and(|machine| fits(machine, &domain.guest)))
     })
 }
@@ -489,6 +489,8 @@ fn reach(
 pub(crate) fn power_cut(state: &mut State, host: &str) {
     let Some(world) = state.hosts.get_mut(host) else { return };
     let mut off = Vec::new();
+    // What was arriving was defined nowhere.
+    world.domains.retain(|_, domain| !domain.arriving);
     for (uuid, domain) in world.domains.iter_mut() {
         if domain.state != DomainState::ShutOff {
             domain.power_off();

@@ -139,6 +139,16 @@ pub struct SimDomain {
     pub disk_paths: BTreeSet<String>,
     /// Since when it runs.
     pub started_at: Option<Timestamp>,
+    /// It comes from another host, and not all of it is there yet.
+    pub(crate) arriving: bool,
+    /// It stands still because it moves: its guest does nothing.
+    pub(crate) stands_still: bool,
+    /// What libvirt gives as the reason.
+    pub(crate) paused_by_migration: bool,
+    /// The host that it came from alive.
+    pub(crate) came_from: Option<String>,
+    /// Its guest never did anything here.
+    pub(crate) never_went_on: bool,
     /// It was started at least once.
     pub(crate) has_run: bool,
     /// When a guest that was asked to power off does.
@@ -288,6 +298,11 @@ impl SimDomain {
             started_at: None,
             off_at: None,
             has_run: false,
+            arriving: false,
+            stands_still: false,
+            paused_by_migration: false,
+            came_from: None,
+            never_went_on: false,
             console: Vec::new(),
             guest: crate::guest::Guest::default(),
         }
@@ -305,6 +320,11 @@ impl SimDomain {
             started_at: None,
             off_at: None,
             has_run: false,
+            arriving: false,
+            stands_still: false,
+            paused_by_migration: false,
+            came_from: None,
+            never_went_on: false,
             console: Vec::new(),
             guest: crate::guest::Guest::default(),
         }
@@ -318,9 +338,15 @@ impl SimDomain {
         self.disk_paths = spec.disks.iter().map(|disk| disk.path.clone()).collect();
     }
 
+    /// Whether its guest does anything.
+    pub(crate) fn is_alive(&self) -> bool {
+        self.state.is_active() && !self.stands_still
+    }
+
     /// Ends its process.
     pub(crate) fn power_off(&mut self) {
         self.state = DomainState::ShutOff;
+        (self.stands_still, self.paused_by_migration) = (false, false);
         self.started_at = None;
         self.off_at = None;
         self.guest = crate::guest::Guest::default();
@@ -340,8 +366,8 @@ impl SimDomain {
             mark: self.mark.clone(),
             disk_paths: self.disk_paths.clone(),
             medium_path: self.medium_path.clone(),
-            persistent: true,
-            paused_by_migration: false,
+            persistent: !self.arriving,
+            paused_by_migration: self.paused_by_migration,
         }
     }
 }

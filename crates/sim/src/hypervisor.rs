@@ -281,6 +281,10 @@ impl Hypervisor for SimWorld {
             }
             state.judge_stop(host, domain, "destroy_domain");
             match domain_of(state, host, domain) {
+                // What is not defined there is gone with its process.
+                Ok(seen) if seen.arriving => {
+                    state.host(host)?.domains.remove(&domain);
+                }
                 Ok(seen) if seen.state.is_active() => seen.power_off(),
                 Ok(_) => {}
                 // One that is gone is off.
@@ -295,15 +299,15 @@ impl Hypervisor for SimWorld {
     async fn migrate_domain(
         &self,
         from: &HostTarget,
-        _to: &HostTarget,
-        _domain: &DomainSpec,
-        _route: &MigrationRoute,
+        to: &HostTarget,
+        domain: &DomainSpec,
+        route: &MigrationRoute,
     ) -> Result<(), EffectError> {
-        Err(EffectError::new(EffectErrorKind::Refused, format!("host {}: not built yet", from.name)))
+        self.migrate(from, to, domain, route.timeout).await
     }
 
-    async fn resume_domain(&self, host: &HostTarget, _domain: Uuid) -> Result<(), EffectError> {
-        Err(EffectError::new(EffectErrorKind::Refused, format!("host {}: not built yet", host.name)))
+    async fn resume_domain(&self, host: &HostTarget, domain: Uuid) -> Result<(), EffectError> {
+        self.resume(host, domain).await
     }
 
     async fn undefine_domain(&self, host: &HostTarget, domain: Uuid) -> Result<(), EffectError> {

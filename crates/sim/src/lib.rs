@@ -22,6 +22,7 @@ mod hypervisor;
 mod image;
 mod kube;
 mod link;
+mod migration;
 mod network;
 mod oracle;
 mod pods;

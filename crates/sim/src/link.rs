@@ -48,7 +48,7 @@ impl State {
             .find(|(_, host)| {
                 host.domains.values().any(|domain| {
                     let mark = domain.mark.as_ref();
-                    domain.state.is_active() && mark.is_some_and(|mark| mark.machine_uid == machine)
+                    domain.is_alive() && mark.is_some_and(|mark| mark.machine_uid == machine)
                 })
             })
             .map(|(name, _)| name.as_str())

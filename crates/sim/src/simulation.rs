@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ashlar_api::{
-    Accelerator, Host, HostCapacity, HostRecord, HostReserve, HostSpec, Image, ImageFile, ImageSpec,
+    Accelerator, DrainBy, Host, HostCapacity, HostRecord, HostReserve, HostSpec, Image, ImageFile, ImageSpec,
     ImageTags, Kind, Mebibytes, NamespacedName, Object, ObjectRef, PoolOnHost, PoolType, StoragePool,
     StoragePoolSpec,
 };
@@ -251,6 +251,7 @@ impl Simulation {
             dedicated_cpus: Default::default(),
             cordoned: false,
             draining: false,
+            drain_by: DrainBy::default(),
         };
         let vcpus = u64::from(options.threads) * u64::from(spec.cpu_overcommit);
         let memory_mib = options.memory_mib.saturating_sub(spec.reserved.memory.0);
@@ -433,7 +434,7 @@ impl Simulation {
     pub(crate) fn maintain(&self, host: &str, verb: MaintenanceVerb) -> Result<(), SimulationError> {
         match verb {
             MaintenanceVerb::Cordon => now(declare::cordon_host(&self.store, host))?.map(drop),
-            MaintenanceVerb::Drain => now(declare::drain_host(&self.store, host))?.map(drop),
+            MaintenanceVerb::Drain(by) => now(declare::drain_host(&self.store, host, by))?.map(drop),
             MaintenanceVerb::Fence => {
                 self.confirm_off(host)?;
                 now(declare::fence_host(&self.store, &self.world, host, "a person"))?.map(drop)

@@ -45,9 +45,27 @@ pub struct HostSpec {
     /// No new machine is placed here while set.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub cordoned: bool,
-    /// Its machines are replaced by others elsewhere while set, one after the other as in a rollout.
+    /// Its machines leave it while set, one after the other.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub draining: bool,
+    /// How they leave it.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub drain_by: DrainBy,
+}
+
+/// How a host's machines leave it while it is being emptied.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum DrainBy {
+    /// Those that can be moved alive are, with their disks; others are replaced.
+    #[default]
+    Migration,
+    /// All are replaced by new ones elsewhere, in turn as in a rollout.
+    Replacement,
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 fn default_cpu_overcommit() -> u32 {
@@ -119,7 +137,7 @@ pub struct HostRecord {
     pub left_domains: Vec<LeftDomain>,
 }
 
-/// A domain that may appear after its machine is gone.
+/// A domain that may appear, or is left, where no machine of the store has it: after its machine is gone, or has moved on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct LeftDomain {

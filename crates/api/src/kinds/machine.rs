@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use crate::{
     Accelerator, Ailment, AllocatedEndpoint, Cni, Condition, CpuPolicy, CpuSet, HugepageSize, ImageTags,
-    Kind, Mebibytes, Remediation, Resource, Spec, Taint,
+    Kind, Mebibytes, Migration, NotMigrated, Remediation, Resource, Spec, Taint,
 };
 
 /// One virtual machine.
@@ -279,6 +279,12 @@ pub struct MachineRecord {
     /// A call that defines its domain got no answer: it may take effect when nobody waits for it any more.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub define_unanswered: bool,
+    /// It is on its way to another host.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub migration: Option<Box<Migration>>,
+    /// That was tried, and failed; forgotten when its host is not being emptied any more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_migrated: Option<Box<NotMigrated>>,
 }
 
 /// Why first boot failed.

@@ -55,7 +55,7 @@ fn uses(user: &Object, used: &ObjectRef) -> bool {
                 || cluster.spec.workers.iter().any(|group| group.class == name)
         }
         (Kind::MachineClass, Object::WorkerGroup(group)) => group.spec.class == name,
-        (Kind::Host, Object::Machine(machine)) => machine.spec.host == name,
+        (Kind::Host, Object::Machine(machine)) => machine.hosts().any(|host| host == name),
         (Kind::Host, Object::Volume(volume)) => volume.spec.host == name && is_disk(&volume.spec.content),
         (Kind::Host, Object::StoragePool(pool)) => pool.spec.hosts.iter().any(|host| host == name),
         (Kind::Host, Object::Network(network)) => {

@@ -1,7 +1,7 @@
 //! `host cordon`, `host drain`, `host fence` and `host uncordon`: wishes that the engine carries out.
 
 use ashlar_api::validate::Violation;
-use ashlar_api::{Host, HostFence, HostSpec, Kind, Object, ObjectRef};
+use ashlar_api::{DrainBy, Host, HostFence, HostSpec, Kind, Object, ObjectRef};
 use ashlar_store::Store;
 
 use super::{DeclareError, existing};
@@ -29,7 +29,10 @@ pub async fn uncordon_host(store: &dyn Store, host: &str) -> Result<Host, Declar
         );
         return Err(invalid(name, message));
     }
-    set(store, host, |host| (host.spec.cordoned, host.spec.draining) = (false, false)).await
+    set(store, host, |host| {
+        (host.spec.cordoned, host.spec.draining, host.spec.drain_by) = (false, false, DrainBy::default());
+    })
+    .await
 }
 
 /// Records that a host is off, and with it every VM that was on it, as a person found out by other means than Ashlar's. It
@@ -60,11 +63,11 @@ fn invalid(object: ObjectRef, message: String) -> DeclareError {
     DeclareError::Invalid { violations: vec![Violation { object, path: String::new(), message }] }
 }
 
-/// Records that a host is to be emptied. Says which machines are there.
+/// Records that a host is to be emptied, and how. Says which machines are there.
 ///
 /// # Errors
 /// [`DeclareError::Invalid`] if no other host takes machines; otherwise as [`cordon_host`].
-pub async fn drain_host(store: &dyn Store, host: &str) -> Result<Vec<ObjectRef>, DeclareError> {
+pub async fn drain_host(store: &dyn Store, host: &str, by: DrainBy) -> Result<Vec<ObjectRef>, DeclareError> {
     let name = ObjectRef::new(Kind::Host, "", host);
     let stored = existing(store).await?;
     if !stored.contains_key(&name) {
@@ -92,7 +95,10 @@ pub async fn drain_host(store: &dyn Store, host: &str) -> Result<Vec<ObjectRef>,
             .to_owned();
         return Err(invalid(name, message));
     }
-    set(store, host, |host| (host.spec.cordoned, host.spec.draining) = (true, true)).await?;
+    let change = |host: &mut Host| {
+        (host.spec.cordoned, host.spec.draining, host.spec.drain_by) = (true, true, by);
+    };
+    set(store, host, change).await?;
     Ok(machines)
 }
 

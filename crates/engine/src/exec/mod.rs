@@ -8,6 +8,7 @@ mod domain;
 mod etcd;
 mod fill;
 mod image;
+mod migration;
 mod network;
 mod node;
 mod owned;
@@ -108,6 +109,9 @@ impl<'a> Job<'a> {
             Action::DestroyDomain { machine } => domain::destroy(self, machine).await,
             Action::UndefineDomain { machine } => domain::undefine(self, machine).await,
             Action::UndefineLeft { host, domain } => domain::undefine_left(self, host, *domain).await,
+            Action::MigrateDomain { machine } => migration::migrate(self, machine).await,
+            Action::ResumeDomain { machine } => migration::resume(self, machine).await,
+            Action::DropArrival { machine } => migration::drop_arrival(self, machine).await,
             Action::EjectSeed { machine } => domain::eject(self, machine).await,
             Action::PublishJoinToken { machine } => token::publish(self, machine).await,
             Action::RevokeJoinToken { machine } => token::revoke(self, machine).await,

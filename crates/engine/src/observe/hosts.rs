@@ -86,8 +86,8 @@ impl Engine {
         let enrolled = snapshot.hosts.values().filter(|host| host.record.host_uuid.is_some());
         // Where something was recorded to be, or has to be for a machine.
         let recorded = snapshot.networks.values().flat_map(|network| &network.record.hosts);
-        let machines = snapshot.machines.values().map(|machine| &machine.spec.host);
-        let with_networks: BTreeSet<&str> = recorded.chain(machines).map(String::as_str).collect();
+        let machines = snapshot.machines.values().flat_map(|machine| machine.hosts());
+        let with_networks: BTreeSet<&str> = recorded.map(String::as_str).chain(machines).collect();
         let mut asked: FuturesUnordered<_> = enrolled
             .map(|host| self.observe_host(host, with_networks.contains(host.metadata.name.as_str())))
             .collect();

@@ -51,8 +51,11 @@ pub(super) fn check(snapshot: &Snapshot, plan: &Plan, findings: &mut Findings) {
         return;
     }
     let mut claims: BTreeMap<&str, Claims> = BTreeMap::new();
+    let mut machines: BTreeMap<NamespacedName, &Machine> = BTreeMap::new();
     for machine in snapshot.machines.values() {
-        claims.entry(&machine.spec.host).or_default().machine(&machine.spec, true);
+        for host in machine.hosts() {
+            claims.entry(host).or_default().machine(&machine.spec, true);
+        }
     }
     for volume in snapshot.volumes.values() {
         claims.entry(&volume.spec.host).or_default().volume(&volume.spec, true);
@@ -72,13 +75,37 @@ pub(super) fn check(snapshot: &Snapshot, plan: &Plan, findings: &mut Findings) {
                     }
                     parts(snapshot, machine, findings);
                 }
+                Decision::Update(Object::Machine(machine)) => {
+                    // One that moves has a claim at both ends of its way.
+                    let read = machines.get(&machine.key()).copied();
+                    let before = read.or_else(|| snapshot.machines.get(&machine.key()));
+                    for host in before.into_iter().flat_map(Machine::hosts) {
+                        claims.entry(host).or_default().machine(&machine.spec, false);
+                    }
+                    for host in machine.hosts() {
+                        claims.entry(host).or_default().machine(&machine.spec, true);
+                    }
+                    let newly = before.is_some_and(|before| before.record.migration.is_none());
+                    if let Some(migration) = machine.record.migration.as_ref().filter(|_| newly) {
+                        grown.insert(migration.to.as_str());
+                        target_ledgers(&Grounds::new(snapshot, commit), machine, &migration.to, findings);
+                    }
+                    machines.insert(machine.key(), machine);
+                }
                 Decision::Create(Object::Volume(volume)) => {
                     claims.entry(&volume.spec.host).or_default().volume(&volume.spec, true);
                     grown.insert(volume.spec.host.as_str());
                 }
                 Decision::Remove { object, .. } if object.kind == Kind::Machine => {
-                    if let Some(machine) = snapshot.machines.get(&object.key()) {
-                        claims.entry(&machine.spec.host).or_default().machine(&machine.spec, false);
+                    let changed = machines.get(&object.key()).copied();
+                    for host in changed
+                        .or_else(|| snapshot.machines.get(&object.key()))
+                        .into_iter()
+                        .flat_map(Machine::hosts)
+                    {
+                        if let Some(machine) = snapshot.machines.get(&object.key()) {
+                            claims.entry(host).or_default().machine(&machine.spec, false);
+                        }
                     }
                 }
                 Decision::Remove { object, .. } if object.kind == Kind::Volume => {
@@ -252,6 +279,16 @@ impl<'c> Grounds<'c> {
             grounds.objects.insert(decision.object_ref());
         }
         grounds
+    }
+}
+
+/// The commit that sends a machine to a host bumps that host's ledger, and those of the networks that come along.
+fn target_ledgers(grounds: &Grounds<'_>, machine: &Machine, to: &str, findings: &mut Findings) {
+    let is_bumped = grounds.hosts.contains(to)
+        && machine.spec.nics.iter().all(|nic| grounds.networks.contains(nic.network.as_str()));
+    if !is_bumped && Guard::Ledger.stands() {
+        let message = format!("it is sent to {to}, and the ledgers there are not bumped");
+        findings.add("Ledger", &machine.object_ref(), message);
     }
 }
 

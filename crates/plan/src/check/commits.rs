@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use ashlar_api::*;
 
-use super::{Findings, leftovers};
+use super::{Findings, leftovers, migration};
 use crate::{Decision, MAX_COMMIT_WRITES, Plan, Snapshot};
 
 pub(super) fn check(snapshot: &Snapshot, plan: &Plan, findings: &mut Findings) {
@@ -40,6 +40,7 @@ pub(super) fn check(snapshot: &Snapshot, plan: &Plan, findings: &mut Findings) {
                 Decision::Update(Object::Machine(changed)) => {
                     if let Some(read) = snapshot.machines.get(&changed.key())
                         && (!is_same_machine(&read.spec, &changed.spec)
+                            && !migration::is_moved(read, changed)
                             || read.metadata.uid != changed.metadata.uid)
                     {
                         findings.add(

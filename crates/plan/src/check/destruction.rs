@@ -34,7 +34,8 @@ pub(super) fn check(snapshot: &Snapshot, plan: &Plan, projected: &Projected<'_>,
             }
             Action::RemoveNetwork { network, host } => {
                 let on_it = |machine: &&Machine| {
-                    machine.spec.host == *host && machine.spec.nics.iter().any(|nic| nic.network == *network)
+                    machine.hosts().any(|one| one == host)
+                        && machine.spec.nics.iter().any(|nic| nic.network == *network)
                 };
                 if let Some(machine) = projected.machines.values().find(on_it) {
                     let message = format!("{} on {host} is attached to {network}", machine.object_ref());
@@ -113,8 +114,12 @@ fn left_domain(
     let Some(left) = left else {
         return findings.add("Intent", object, "a domain is removed that no call is known to have left");
     };
-    if projected.machines.values().any(|machine| machine.spec.domain.uuid == uuid) {
-        findings.add("InUse", object, "a domain is removed as left that a machine has");
+    if let Some(machine) = projected.machines.values().find(|machine| machine.spec.domain.uuid == uuid) {
+        let is_seen =
+            seen(snapshot, &machine.spec.host).is_some_and(|world| world.domains.contains_key(&uuid));
+        if machine.hosts().any(|one| one == host) || !is_seen {
+            findings.add("InUse", object, "a domain is removed as left that a machine has");
+        }
     }
     match seen(snapshot, host).and_then(|world| world.domains.get(&uuid)) {
         Some(found) if !found.is_left(snapshot.installation, left) => {
@@ -147,6 +152,17 @@ fn volume(
         findings.add("Intent", &object, "only seeds are wiped");
     }
     let owner = || projected.owner_of(volume);
+    if let Some(machine) = owner().filter(|machine| !machine.metadata.is_deleting() && !is_seed)
+        && (machine.volume_names().any(|name| name == volume.metadata.name)
+            || !seen(snapshot, &machine.spec.host)
+                .is_some_and(|world| world.domains.contains_key(&machine.spec.domain.uuid)))
+    {
+        findings.add(
+            "InUse",
+            &object,
+            "a disk is deleted of a machine that has it, or was not seen elsewhere",
+        );
+    }
     let spent = || {
         is_spent_seed(snapshot, volume)
             || owner().is_some_and(|machine| is_seed && machine.record.joined_at.is_some())

@@ -7,6 +7,7 @@ mod destruction;
 mod drain;
 mod image_files;
 mod leftovers;
+mod migration;
 mod preconditions;
 mod projected;
 mod quorum;
@@ -54,6 +55,7 @@ pub fn check(snapshot: &Snapshot, plan: &Plan) -> Vec<Violation> {
     drain::check(snapshot, plan, &projected, &mut findings);
     image_files::check(plan, &projected, &mut findings);
     leftovers::check(snapshot, plan, &projected, &mut findings);
+    migration::check(snapshot, plan, &projected, &mut findings);
     preconditions::check(snapshot, plan, &projected, &mut findings);
     quorum::check(snapshot, plan, &projected, &mut findings);
     remediation::check(snapshot, plan, &projected, &mut findings);

@@ -20,10 +20,20 @@ struct Changes {
     hits: BTreeSet<NamespacedName>,
     /// Who gets the leadership.
     heirs: BTreeSet<NamespacedName>,
+    /// Machines that are moved alive: they stand still for a moment.
+    moves: BTreeSet<NamespacedName>,
 }
 
 impl Changes {
     fn is_empty(&self) -> bool {
+        [&self.joins, &self.removals, &self.hits, &self.heirs, &self.moves]
+            .iter()
+            .all(|machines| machines.is_empty())
+    }
+}
+
+impl Changes {
+    fn is_only_moves(&self) -> bool {
         [&self.joins, &self.removals, &self.hits, &self.heirs].iter().all(|machines| machines.is_empty())
     }
 }
@@ -48,6 +58,7 @@ pub(super) fn check(snapshot: &Snapshot, plan: &Plan, projected: &Projected<'_>,
             Action::StartDomain { .. } => _ = changes.joins.insert(key),
             Action::RemoveEtcdMember { .. } => _ = changes.removals.insert(key),
             Action::MoveEtcdLeader { .. } => _ = changes.heirs.insert(key),
+            Action::MigrateDomain { .. } => _ = changes.moves.insert(key),
             // What never ran is no member.
             _ if !ran || changes.removals.contains(&key) => {}
             _ => _ = changes.hits.insert(key),
@@ -80,6 +91,7 @@ fn machine_of(action: &Action, projected: &Projected<'_>) -> Option<NamespacedNa
         | Action::ShutdownDomain { machine }
         | Action::DeleteNode { machine }
         | Action::StartDomain { machine }
+        | Action::MigrateDomain { machine }
         | Action::RemoveEtcdMember { machine } => Some(machine.clone()),
         Action::MoveEtcdLeader { to, .. } => Some(to.clone()),
         Action::DeleteVolume { volume } => match &projected.volumes.get(volume)?.spec.content {
@@ -87,7 +99,10 @@ fn machine_of(action: &Action, projected: &Projected<'_>) -> Option<NamespacedNa
             | VolumeContent::ImageFile { .. }
             | VolumeContent::Leftover { .. } => None,
             VolumeContent::MachineDisk { machine, .. } => {
-                Some(NamespacedName::new(&volume.namespace, machine))
+                let key = NamespacedName::new(&volume.namespace, machine);
+                // What it left on another host is no part of it.
+                let has = |machine: &Machine| machine.volume_names().any(|name| name == volume.name);
+                projected.machines.get(&key).is_none_or(has).then_some(key)
             }
         },
         _ => None,
@@ -122,6 +137,10 @@ impl<'p> Judge<'_, 'p, '_> {
         if changes.hits.len() > 1 && self.votes_of(&changes.hits) > 1 {
             self.find("OneAtATime", "two control planes are disrupted at once");
         }
+        // Alone, it takes its cluster's majority along.
+        if changes.is_only_moves() && self.machines.len() == 1 {
+            return;
+        }
         let etcd = match self.snapshot.observed.etcd.get(&self.cluster) {
             Some(EtcdSeen::Seen(etcd)) => etcd,
             Some(EtcdSeen::Unreachable { .. }) | None => {
@@ -152,6 +171,20 @@ impl<'p> Judge<'_, 'p, '_> {
             });
             if !good {
                 self.find("Quorum", format!("{key} is to lead etcd and is no healthy voter that stays"));
+            }
+        }
+        if changes.moves.len() > 1 || !changes.moves.is_empty() && self.votes_of(&changes.hits) > 0 {
+            self.find("OneAtATime", "a control plane is moved beside another that is moved or disrupted");
+        }
+        for key in &changes.moves {
+            let others: Vec<u64> = {
+                let own = self.projected.machines.get(key).map(|machine| voters(etcd, Some(machine)));
+                let own = own.unwrap_or_default();
+                voters(etcd, None).into_iter().filter(|id| !own.contains(id)).collect()
+            };
+            let needed = (others.len() + 1) / 2 + 1;
+            if !others.is_empty() && healthy(etcd, &others) < others.len().min(needed) {
+                self.find("Quorum", format!("{key} is moved while others of etcd's voters are not healthy"));
             }
         }
         for key in &changes.hits {

@@ -23,8 +23,11 @@ pub(super) fn check(snapshot: &Snapshot, plan: &Plan, projected: &Projected<'_>,
                 let before = snapshot.volumes.get(&volume.key());
                 let newly = volume.metadata.is_deleting()
                     && before.is_some_and(|volume| !volume.metadata.is_deleting());
-                let owner_goes =
-                    projected.owner_of(volume).is_some_and(|machine| machine.metadata.is_deleting());
+                // Or has it no more: it moved, or did not.
+                let owner_goes = projected.owner_of(volume).is_some_and(|machine| {
+                    machine.metadata.is_deleting()
+                        || !machine.volume_names().any(|name| name == volume.metadata.name)
+                });
                 if matches!(volume.spec.content, VolumeContent::ImageFile { .. }) {
                     if newly && let Some(before) = before {
                         image_files::retirement(snapshot, projected, before, findings);
@@ -171,6 +174,9 @@ fn remove(snapshot: &Snapshot, projected: &Projected<'_>, object: &ObjectRef, fi
             };
             if !absent && Guard::SeenGone.stands() {
                 findings.add("Removal", object, "its domain was not seen to be gone");
+            }
+            if machine.record.migration.is_some() {
+                findings.add("Removal", object, "it is on its way to another host");
             }
             for volume in &machine.spec.volumes {
                 let left = projected.volumes.get(&NamespacedName::new(&key.namespace, &volume.name));

@@ -42,7 +42,6 @@ pub(super) fn control_plane(
     }
     let class = cluster::class(draft, about.clone(), &cluster.spec.control_plane.class, parts.image)?;
     let pool = pool(draft, about.clone(), class)?;
-    let host_of = |machine: &Arc<Machine>| machine.spec.host.clone();
     let mut request = Request {
         machine: key.clone(),
         domain_name: String::new(),
@@ -53,8 +52,9 @@ pub(super) fn control_plane(
         image: parts.image,
         network: parts.network,
         pool,
-        control_plane_hosts: present.iter().map(host_of).collect(),
+        control_plane_hosts: hosts_of(&present),
         own_domain: None,
+        moves: None,
     };
     let prefix = format!("{}-{}", key.name, ashlar_api::names::CONTROL_PLANE_GROUP);
     let numbers = numbers(draft, key, &prefix, cluster.record.last_control_plane_number, wanted - have);
@@ -100,6 +100,11 @@ pub(super) fn control_plane(
         draft.commit(unit);
     }
     Some(())
+}
+
+/// Hosts of control planes, and those that some of them are on their way to.
+pub(super) fn hosts_of(machines: &[Arc<Machine>]) -> Vec<String> {
+    machines.iter().flat_map(|machine| machine.hosts().map(str::to_owned).collect::<Vec<_>>()).collect()
 }
 
 /// A host apart from those of all other control planes, also of those that are going. If there is none, one of those
@@ -148,12 +153,8 @@ pub(super) fn members(draft: &Draft<'_>, key: &NamespacedName) -> Vec<Arc<Machin
 /// A control plane of another class or version is replaced: a healthy one, so that another joins before it leaves.
 fn replace_outdated(draft: &mut Draft<'_>, key: &NamespacedName, image: &Image) {
     let Some(cluster) = draft.clusters.get_shared(key).cloned() else { return };
-    let wanted = rolling::Wanted {
-        class: &cluster.spec.control_plane.class,
-        image,
-        hosts: &draft.snapshot.hosts,
-        now: draft.snapshot.now,
-    };
+    let wanted =
+        rolling::Wanted { class: &cluster.spec.control_plane.class, image, snapshot: draft.snapshot };
     let (going, present): (Vec<Arc<Machine>>, Vec<Arc<Machine>>) =
         members(draft, key).into_iter().partition(|machine| machine.metadata.is_deleting());
     rolling::announce(draft, &present, wanted);

@@ -138,7 +138,7 @@ pub(super) fn create(
 }
 
 /// Hosts whose verdicts are kept with a machine: it travels in its domain's metadata too.
-const RECORDED_HOSTS: usize = 10;
+pub(super) const RECORDED_HOSTS: usize = 10;
 
 /// Label of machines with their cluster.
 pub const CLUSTER_LABEL: &str = "ashlar.dev/cluster";
@@ -215,7 +215,7 @@ fn node_config(
 }
 
 /// Volumes with the image's files on the host: found, or decided now.
-fn ensure_image_volumes(
+pub(super) fn ensure_image_volumes(
     draft: &mut Draft<'_>,
     ids: &mut dyn Ids,
     unit: &mut Unit,
@@ -270,7 +270,7 @@ fn ensure_image_volumes(
 }
 
 /// Every claim bumps its host's ledger, so that two planners conflict instead of overfilling it.
-fn bump_host(draft: &mut Draft<'_>, unit: &mut Unit, mut host: Host) {
+pub(super) fn bump_host(draft: &mut Draft<'_>, unit: &mut Unit, mut host: Host) {
     if !Guard::Ledger.stands() {
         return;
     }
@@ -281,7 +281,7 @@ fn bump_host(draft: &mut Draft<'_>, unit: &mut Unit, mut host: Host) {
 
 /// Every address bumps the ledgers of all networks of its broadcast domain. The host is recorded with the network that
 /// it will carry, before anything is made there.
-fn bump_networks(draft: &mut Draft<'_>, unit: &mut Unit, network: &Network, host: &str) {
+pub(super) fn bump_networks(draft: &mut Draft<'_>, unit: &mut Unit, network: &Network, host: &str) {
     for name in draft.segments.get(&network.segment()).into_iter().flatten() {
         let own = *name == network.metadata.name;
         let claim = NetworkClaim { network: name.clone(), host: own.then(|| host.to_owned()) };

@@ -19,6 +19,9 @@ pub(crate) fn in_use<'v>(
     for machine in machines {
         let image = &machine.spec.image;
         used.extend([&image.disk_volume, &image.kernel_volume, &image.initrd_volume].map(String::as_str));
+        if let Some(there) = &machine.record.migration {
+            used.extend([&there.disk_volume, &there.kernel_volume, &there.initrd_volume].map(String::as_str));
+        }
     }
     for volume in volumes {
         if let VolumeContent::MachineDisk { backing: Some(backing), .. } = &volume.spec.content {

@@ -9,6 +9,7 @@ mod groups;
 mod image_files;
 mod in_place;
 mod leftovers;
+mod migration;
 mod notices;
 mod remediation;
 mod removal;
@@ -50,6 +51,7 @@ pub(crate) fn decide(draft: &mut Draft<'_>, ids: &mut dyn Ids) -> Result<(), Pla
     facts::record(draft);
     ailments::record(draft);
     facts::forget_lost_files(draft);
+    migration::settle(draft);
     leftovers::rename_half_made(draft, ids);
     leftovers::forget(draft);
     leftovers::forget_domains(draft);
@@ -75,6 +77,7 @@ fn decide_cluster(draft: &mut Draft<'_>, tier: &mut PoolTier, ids: &mut dyn Ids,
     groups::ensure_inline(draft, ids, &cluster);
     let Some(parts) = cluster::parts(draft, tier, &cluster) else { return };
     remediation::of_cluster(draft, key, parts.image);
+    migration::of_cluster(draft, tier, ids, key, parts);
     // What a control plane lacks is said there; workers of a cluster that has an endpoint go on without.
     let _ = control_plane::control_plane(draft, tier, ids, key, parts);
     for group in draft.groups_of(key) {

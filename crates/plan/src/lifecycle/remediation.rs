@@ -194,7 +194,7 @@ impl Scene {
             Some(group) if is_worker => group.spec.class.as_str(),
             _ => cluster.spec.control_plane.class.as_str(),
         };
-        let wanted = rolling::Wanted { class, image, hosts: &draft.snapshot.hosts, now: draft.snapshot.now };
+        let wanted = rolling::Wanted { class, image, snapshot: draft.snapshot };
         let outdated = present.iter().find(|machine| !wanted.is_met_by(machine)).map(|machine| machine.key());
         Scene { cluster: cluster.clone(), group, present, going, outdated }
     }

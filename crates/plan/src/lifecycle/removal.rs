@@ -153,7 +153,8 @@ fn domain_is_seen_absent(draft: &Draft<'_>, machine: &Machine) -> bool {
 }
 
 fn remove_machine(draft: &mut Draft<'_>, machine: &Machine) {
-    if !domain_is_seen_absent(draft, machine) {
+    // Where it is that was on its way is found out first.
+    if machine.record.migration.is_some() || !domain_is_seen_absent(draft, machine) {
         return;
     }
     let mut unit = Unit::default();
@@ -267,7 +268,7 @@ fn is_medium(draft: &Draft<'_>, machine: &Machine, volume: &Volume) -> bool {
     }
 }
 
-/// Volumes without a machine that somebody wants gone.
+/// Volumes without a machine, or that theirs has left, which are wanted gone.
 fn remove_orphan_volumes(draft: &mut Draft<'_>) {
     let gone: Vec<&Volume> = draft
         .snapshot
@@ -276,10 +277,11 @@ fn remove_orphan_volumes(draft: &mut Draft<'_>) {
         .filter(|volume| volume.metadata.is_deleting())
         .filter(|volume| match &volume.spec.content {
             VolumeContent::ImageFile { .. } | VolumeContent::Leftover { .. } => false,
-            VolumeContent::MachineDisk { machine, .. } => !draft
-                .snapshot
-                .machines
-                .contains_key(&NamespacedName::new(&volume.metadata.namespace, machine)),
+            VolumeContent::MachineDisk { machine, .. } => {
+                let owner = NamespacedName::new(&volume.metadata.namespace, machine);
+                let owner = draft.snapshot.machines.get(&owner);
+                !owner.is_some_and(|owner| owner.volume_names().any(|name| name == volume.metadata.name))
+            }
         })
         .filter(|volume| is_seen_absent(draft, volume))
         .collect();

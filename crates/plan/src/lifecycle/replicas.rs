@@ -36,12 +36,8 @@ pub(super) fn workers(
     if lags {
         wait_for_control_plane(draft, &group, &cluster, &present, parts.image);
     } else {
-        let target = rolling::Wanted {
-            class: &group.spec.class,
-            image: parts.image,
-            hosts: &draft.snapshot.hosts,
-            now: draft.snapshot.now,
-        };
+        let target =
+            rolling::Wanted { class: &group.spec.class, image: parts.image, snapshot: draft.snapshot };
         rolling::announce(draft, &present, target);
         let next = rolling::next(draft, (&group, &cluster), (&present, &going), wanted, target);
         wanted = next.wanted;
@@ -71,6 +67,7 @@ pub(super) fn workers(
         pool,
         control_plane_hosts: Vec::new(),
         own_domain: None,
+        moves: None,
     };
     if lags {
         for number in numbers {
@@ -150,12 +147,7 @@ fn wait_for_control_plane(
     present: &[Arc<Machine>],
     image: &Image,
 ) {
-    let target = rolling::Wanted {
-        class: &group.spec.class,
-        image,
-        hosts: &draft.snapshot.hosts,
-        now: draft.snapshot.now,
-    };
+    let target = rolling::Wanted { class: &group.spec.class, image, snapshot: draft.snapshot };
     rolling::announce(draft, present, target);
     if !cluster.spec.paused && present.iter().any(|machine| !target.is_met_by(machine)) {
         let version = &image.spec.kubernetes_version;

@@ -3,20 +3,18 @@
 use std::sync::Arc;
 
 use ashlar_api::*;
-use jiff::Timestamp;
 
 use crate::draft::Draft;
 use crate::machine::wait;
-use crate::{ClusterSeen, ClusterWorld, NoteKind, Objects, certificates};
+use crate::{ClusterSeen, ClusterWorld, NoteKind, Snapshot, certificates, migration};
 
 /// What machines are to be made of.
 #[derive(Clone, Copy)]
 pub(super) struct Wanted<'w> {
     pub(super) class: &'w str,
     pub(super) image: &'w Image,
-    /// Of those some are being emptied.
-    pub(super) hosts: &'w Objects<String, Host>,
-    pub(super) now: Timestamp,
+    /// Some hosts are being emptied, some certificates run out.
+    pub(super) snapshot: &'w Snapshot,
 }
 
 impl Wanted<'_> {
@@ -31,11 +29,16 @@ impl Wanted<'_> {
             return Some(format!("its class changes from {} to {}", spec.class, self.class));
         }
         if spec.image.name == image.metadata.name {
-            let host = self.hosts.get(&spec.host).filter(|host| host.spec.draining);
-            let emptied = host.map(|host| format!("its host {} is being emptied", host.metadata.name));
+            let host = self.snapshot.hosts.get(&spec.host).filter(|host| host.spec.draining);
+            let emptied = host.and_then(|host| {
+                let obstacle = migration::obstacle(self.snapshot, machine)?;
+                let why = format!("its host {} is being emptied", host.metadata.name);
+                let is_asked = host.spec.drain_by == DrainBy::Replacement;
+                Some(if is_asked { why } else { format!("{why}, and it is not moved alive: {obstacle}") })
+            });
             return emptied.or_else(|| {
                 let run_out_at = certificates::run_out_at(machine)?;
-                let is_due = certificates::are_due(machine, self.now);
+                let is_due = certificates::are_due(machine, self.snapshot.now);
                 is_due.then(|| format!("its certificates run out at {run_out_at}"))
             });
         }

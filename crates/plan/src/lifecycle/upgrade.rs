@@ -112,6 +112,9 @@ fn health(draft: &Draft<'_>, cluster: &Cluster) -> Result<(), StepState> {
         if machine.record.joined_at.is_none() {
             return Err(wait("MachinesChanging", format!("{name} joins first")));
         }
+        if machine.record.migration.is_some() {
+            return Err(wait("MachinesChanging", format!("{name} is moved to another host first")));
+        }
         if let Some(ailment) = super::rolling::node_ailment(world, machine) {
             return Err(wait("NodeNotHealthy", format!("{name} has to be healthy first: {ailment}")));
         }
@@ -191,6 +194,7 @@ fn one_more(
         pool,
         control_plane_hosts,
         own_domain: None,
+        moves: None,
     };
     let prefix = match role {
         MachineRole::ControlPlane => format!("{}-{}", cluster.metadata.name, names::CONTROL_PLANE_GROUP),

@@ -40,6 +40,11 @@ impl Chain {
         self.add(Some(action), host, why.into());
     }
 
+    /// Adds a step on another host.
+    pub(crate) fn push_on(&mut self, host: &str, action: Action, why: impl Into<String>) {
+        self.add(Some(action), host.to_owned(), why.into());
+    }
+
     /// Adds a step in the store or at the cluster's API.
     pub(crate) fn push_elsewhere(&mut self, action: Action, why: impl Into<String>) {
         self.add(Some(action), String::new(), why.into());

@@ -150,6 +150,11 @@ impl<'s> HostView<'s> {
         }
     }
 
+    /// The domain of a UUID, whosever it is.
+    pub(super) fn domain_seen(&self, uuid: Uuid) -> Option<&'s DomainSeen> {
+        self.world.domains.get(&uuid)
+    }
+
     /// Refuses when the domain is on another host: who migrated it by hand moved its disks too, or a copy of them. It
     /// must not run here as well, and nothing of it is deleted as long as nobody knows which copy counts.
     fn not_elsewhere(&self, machine: &Machine) -> Result<(), StepState> {

@@ -11,6 +11,7 @@ mod image_files;
 mod joined;
 mod left_domains;
 mod membership;
+mod migration;
 mod node;
 mod power;
 
@@ -64,7 +65,9 @@ pub(crate) fn steps(draft: &Draft<'_>) -> Vec<Step> {
 
 fn machine_steps(context: &ClusterContext<'_>, hosts: &HostViews<'_>, machine: &Machine) -> Vec<Step> {
     let mut chain = Chain::new(machine.object_ref(), &machine.spec.host);
-    if machine.metadata.is_deleting() {
+    if machine.record.migration.is_some() {
+        migration::steps(context, hosts, machine, &mut chain);
+    } else if machine.metadata.is_deleting() {
         delete::steps(context, hosts, machine, &mut chain);
     } else if machine.record.joined_at.is_some() {
         joined::steps(context, hosts, machine, &mut chain);
@@ -88,10 +91,20 @@ fn orphan_volumes(draft: &Draft<'_>, hosts: &HostViews<'_>) -> Vec<Step> {
         let why = match &volume.spec.content {
             VolumeContent::ImageFile { .. } => continue,
             VolumeContent::MachineDisk { machine, .. } => {
-                if draft.machines.contains(&NamespacedName::new(&volume.metadata.namespace, machine)) {
-                    continue;
+                let owner = NamespacedName::new(&volume.metadata.namespace, machine);
+                match draft.machines.get(&owner) {
+                    Some(owner) if owner.volume_names().any(|name| name == volume.metadata.name) => continue,
+                    Some(owner) => {
+                        steps.extend(migration::left_volume(
+                            draft,
+                            hosts.get(&volume.spec.host),
+                            owner,
+                            volume,
+                        ));
+                        continue;
+                    }
+                    None => "its machine is gone".to_owned(),
                 }
-                "its machine is gone".to_owned()
             }
             // Nothing waits for what may never be there.
             VolumeContent::Leftover { of } => {

@@ -11,7 +11,7 @@ mod population;
 mod steps;
 
 pub use host_network::{HostNetwork, MadeBridge, Overlay, TapFilter};
-pub use population::Population;
+pub use population::{Population, underlay};
 
 pub(crate) use decide::{decide, is_left_behind};
 pub(crate) use population::bridge;

@@ -32,8 +32,8 @@ pub struct Population<'a> {
     host_addresses: Arc<BTreeSet<Ipv4Addr>>,
 }
 
-/// The host's address between hosts.
-fn underlay(host: &Host) -> Option<Ipv4Addr> {
+/// The host's address between hosts: for overlays, and for what moves from one to another.
+pub fn underlay(host: &Host) -> Option<Ipv4Addr> {
     host.spec.underlay_address.or_else(|| ssh_address(host))
 }
 
@@ -65,7 +65,9 @@ impl<'a> Population<'a> {
         for machine in machines {
             for nic in &machine.spec.nics {
                 let on_host = population.attached.entry(nic.network.as_str()).or_default();
-                on_host.entry(machine.spec.host.as_str()).or_default().push((machine, nic));
+                for host in machine.hosts() {
+                    on_host.entry(host).or_default().push((machine, nic));
+                }
                 let segment = population.segment(&nic.network);
                 let holders = population.held.entry(segment).or_default();
                 holders.entry(cluster_of(machine)).or_default().insert(nic.address.addr());

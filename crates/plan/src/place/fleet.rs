@@ -19,8 +19,8 @@ use crate::{HostSeen, Snapshot, lost, names};
 /// From so many hosts on, a pool keeps room for one of them to die.
 const HOSTS_FOR_ADMISSION: usize = 3;
 
-/// Class, image, pool, network, and whether etcd's disk comes with it.
-type ShapeKey = (String, String, String, String, bool);
+/// Class, image, pool, network, whether etcd's disk comes with it, and the host that it leaves alive.
+type ShapeKey = (String, String, String, String, bool, Option<String>);
 
 fn shape_key(request: &Request<'_>) -> ShapeKey {
     (
@@ -29,6 +29,7 @@ fn shape_key(request: &Request<'_>) -> ShapeKey {
         request.pool.metadata.name.clone(),
         request.network.metadata.name.clone(),
         request.role == MachineRole::ControlPlane,
+        request.moves.map(|machine| machine.spec.host.clone()),
     )
 }
 
@@ -143,7 +144,9 @@ impl Fleet {
                 if Some(&owner) == without {
                     continue;
                 }
-                if snapshot.machines.contains_key(&owner) {
+                // What it has on a host that it has left, or is on its way to, is no part of its claim where it is.
+                let is_there = |machine: &Machine| Some(host) == self.number(&machine.spec.host);
+                if snapshot.machines.get(&owner).is_some_and(is_there) {
                     let (in_pool, sum) = disks.entry(owner).or_insert((pool, 0));
                     if *in_pool == pool {
                         *sum += mib;
@@ -169,7 +172,21 @@ impl Fleet {
             self.names_claimed.entry(machine.spec.domain.name.clone()).or_default().insert(host);
             let cpus = machine.spec.numa.iter().flat_map(|cell| cell.cpus.0.iter().copied());
             self.pinned.entry(host).or_default().extend(cpus);
+            // One that is on its way has room at both ends of it.
+            let to = machine.record.migration.as_ref().and_then(|migration| self.number(&migration.to));
+            if let Some(to) = to {
+                self.claim_target(to, machine);
+            }
         }
+    }
+
+    /// The claim of a machine that is to come to a host alive, but for its disks.
+    fn claim_target(&mut self, to: HostNumber, machine: &Machine) {
+        let claim = self.claim_of(to, &machine.spec, None);
+        self.packer.take(to, claim);
+        let group = (cluster_of(machine), machine.spec.group.clone());
+        *self.groups.entry(group).or_default().entry(to).or_default() += 1;
+        self.names_claimed.entry(machine.spec.domain.name.clone()).or_default().insert(to);
     }
 
     fn claim_of(&self, host: HostNumber, spec: &MachineSpec, disk: Option<(usize, u64)>) -> Claim {
@@ -319,17 +336,19 @@ impl Fleet {
         if request.cluster.spec.admission.unwrap_or(self.default_admission) == Admission::None {
             return false;
         }
-        let replaces = match request.role {
-            MachineRole::ControlPlane => request.cluster.record.initialized,
-            MachineRole::Worker => {
-                let group = NamespacedName::new(&request.machine.namespace, request.group);
-                draft
-                    .groups
-                    .get(&group)
-                    .and_then(|group| group.spec.replicas)
-                    .is_some_and(|replicas| names::machine_number(&request.machine.name) > replicas)
-            }
-        };
+        // It is there already: that its host is emptied may cost the room that was kept.
+        let replaces = request.moves.is_some()
+            || match request.role {
+                MachineRole::ControlPlane => request.cluster.record.initialized,
+                MachineRole::Worker => {
+                    let group = NamespacedName::new(&request.machine.namespace, request.group);
+                    draft
+                        .groups
+                        .get(&group)
+                        .and_then(|group| group.spec.replicas)
+                        .is_some_and(|replicas| names::machine_number(&request.machine.name) > replicas)
+                }
+            };
         !replaces
     }
 

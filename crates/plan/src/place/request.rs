@@ -23,6 +23,8 @@ pub(crate) struct Request<'r> {
     pub(crate) control_plane_hosts: Vec<String>,
     /// The machine's own domain, if it is there already and only asks again.
     pub(crate) own_domain: Option<uuid::Uuid>,
+    /// The machine itself, if it is to be moved alive from the host that it is on.
+    pub(crate) moves: Option<&'r Machine>,
 }
 
 impl Request<'_> {

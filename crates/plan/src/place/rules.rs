@@ -5,7 +5,7 @@ use ashlar_api::*;
 use super::request::{Request, image_files};
 use crate::draft::Draft;
 use crate::report::Refusal;
-use crate::{HostSeen, names};
+use crate::{HostSeen, migration, names};
 
 pub(super) fn refusal(rule: &str, message: impl Into<String>) -> Refusal {
     Refusal { rule: rule.to_owned(), message: message.into() }
@@ -58,6 +58,12 @@ pub(super) fn fitting(draft: &Draft<'_>, host: &Host, request: &Request<'_>) -> 
             "Architecture",
             format!("it is {has}; image {} is {wants}", request.image.metadata.name),
         );
+    }
+    if let Some(machine) = request.moves
+        && let Some(from) = draft.hosts.get(&machine.spec.host)
+        && let Some(why) = migration::unlike(from, host, machine)
+    {
+        return refuse("Unlike", format!("{why}: the guest cannot go on there"));
     }
     let network = &request.network;
     if !network.spec.is_on(name) {

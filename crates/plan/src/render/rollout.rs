@@ -267,6 +267,7 @@ impl Forecast {
             pool,
             control_plane_hosts: others.clone(),
             own_domain: None,
+            moves: None,
         };
         let surge = self.group_of(old).is_none_or(|group| group.spec.rollout.max_surge > 0);
         let draft = Draft::new(&self.world);

@@ -77,7 +77,12 @@ impl State {
                 let is_there = self.host_at(host).and_then(|host| host.pools.get(&pool));
                 let is_there = is_there.is_some_and(|pool| pool.volumes.contains_key(file_name));
                 // What arrives late was right when it was asked for.
-                let is_anew = !is_there && !self.oracle.forgiving;
+                let is_moved = self.is_of_a_move(
+                    field(&volume, "/metadata/namespace"),
+                    field(&machine, "/metadata/name"),
+                    field(&volume, "/metadata/name"),
+                );
+                let is_anew = !is_there && !self.oracle.forgiving && !is_moved;
                 if is_anew && !is_seed && machine.pointer("/record/firstStartedAt").is_some() {
                     self.blame("disks", format!("file {file_name} is made anew although its machine ran"));
                 }

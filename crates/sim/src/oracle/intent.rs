@@ -79,6 +79,8 @@ impl State {
         let Some(stored) = stored else {
             return self.blame("identity", format!("domain {name} is started and is not the recorded one"));
         };
+        let here = self.reached(host).to_owned();
+        self.judge_home(&here, uuid);
         if self.was_deleting(&stored) && !self.is_needed_to_vote(machine.as_ref()) {
             self.blame("intent", format!("domain {name} is started although its deletion is recorded"));
         }
@@ -159,6 +161,9 @@ impl State {
         let stopped = self.cluster_is(&cluster, |cluster| {
             cluster.pointer("/record/stopped").and_then(Value::as_bool) == Some(true)
         });
+        if self.is_half_moved(&host.name, uuid) {
+            return;
+        }
         if !is_deleting(&stored) && !stopped {
             self.blame("intent", format!("{call} of {name} without recorded intent"));
         }
@@ -268,6 +273,12 @@ impl State {
         let is_off = !domain.state.is_active();
         match self.recorded_machine(domain, uuid) {
             None if is_off && self.is_remembered(&host.name, uuid) => {}
+            Some(_) if is_off && self.is_half_moved(&host.name, uuid) => {}
+            // What it left where it was before it moved.
+            Some(stored)
+                if is_off
+                    && self.is_remembered(&host.name, uuid)
+                    && field(&stored, "/spec/host") != host.name => {}
             None => self.blame("identity", format!("undefine of {name}, which is not the recorded domain")),
             Some(stored) if !is_deleting(&stored) => {
                 self.blame("intent", format!("undefine of {name} without recorded intent"));

@@ -4,6 +4,7 @@
 
 mod files;
 mod intent;
+mod migration;
 mod remains;
 mod remediation;
 mod secrets;
@@ -38,6 +39,8 @@ pub(crate) struct Oracle {
     /// Files that were created for machines, with whose the store said they were.
     created: BTreeMap<FileId, FileOwner>,
     canaries: Canaries,
+    /// Where domains that moved went on last.
+    homes: BTreeMap<Uuid, String>,
     violations: Vec<String>,
     /// A call takes effect that was asked for earlier: whether it was right to ask was judged then.
     pub(crate) forgiving: bool,

@@ -31,7 +31,7 @@ pub(super) fn judge(state: &State) -> Found {
         .hosts
         .iter()
         .flat_map(|(host, world)| world.domains.values().map(move |domain| Placed { host, domain }))
-        .filter(|placed| placed.domain.state.is_active())
+        .filter(|placed| placed.domain.is_alive())
         .collect();
     foreign(state, &mut found);
     disks(state, &running, &mut found);

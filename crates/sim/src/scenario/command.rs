@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use ashlar_api::{Mebibytes, NamespacedName};
+use ashlar_api::{DrainBy, Mebibytes, NamespacedName};
 
 use crate::image::{UploadFault, UploadFaultKind};
 use crate::{CrashPoint, HostOptions, Moment, fixtures};
@@ -126,7 +126,7 @@ pub(crate) enum Command {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum MaintenanceVerb {
     Cordon,
-    Drain,
+    Drain(DrainBy),
     /// People say so only of a host that has no power.
     Fence,
     Uncordon,
@@ -300,11 +300,14 @@ pub(super) fn parse(text: &str, document: Option<String>) -> Result<Command, Str
         ([verb @ ("cordon" | "drain" | "fence" | "uncordon"), "host", host], None) => {
             let verb = match *verb {
                 "cordon" => MaintenanceVerb::Cordon,
-                "drain" => MaintenanceVerb::Drain,
+                "drain" => MaintenanceVerb::Drain(DrainBy::Migration),
                 "fence" => MaintenanceVerb::Fence,
                 _ => MaintenanceVerb::Uncordon,
             };
             Command::Maintain { host: (*host).to_owned(), verb }
+        }
+        (["drain", "host", host, "by", "replacement"], None) => {
+            Command::Maintain { host: (*host).to_owned(), verb: MaintenanceVerb::Drain(DrainBy::Replacement) }
         }
         (["stop", "cluster", name, "by", "force"], None) => {
             Command::SetStopped { cluster: namespaced(name), stopped: true, force: true }

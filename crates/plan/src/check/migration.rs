@@ -1,0 +1,204 @@
+//! Machines that move alive: written down before anything is made, and nothing runs at one host before it was seen not to run at
+//! the other.
+
+use ashlar_api::*;
+
+use super::{Findings, Projected};
+use crate::{Action, Decision, DomainSeen, DomainState, HostSeen, NetworksSeen, Plan, Snapshot, StepState};
+
+/// What a host says of a machine's domain.
+#[derive(PartialEq)]
+enum Seen<'s> {
+    /// It was not heard.
+    Nothing,
+    /// It is proved off.
+    Off,
+    No,
+    Domain(&'s DomainSeen),
+}
+
+fn at<'s>(snapshot: &'s Snapshot, host: &str, machine: &Machine) -> Seen<'s> {
+    match snapshot.observed.hosts.get(host) {
+        Some(HostSeen::Seen(world)) => {
+            world.domains.get(&machine.spec.domain.uuid).map_or(Seen::No, Seen::Domain)
+        }
+        Some(HostSeen::Unreachable { .. })
+            if snapshot.hosts.get(host).is_some_and(|host| host.record.fence.is_some()) =>
+        {
+            Seen::Off
+        }
+        _ => Seen::Nothing,
+    }
+}
+
+fn runs(seen: &Seen<'_>) -> bool {
+    matches!(seen, Seen::Domain(domain) if matches!(domain.state, DomainState::Running | DomainState::ShuttingDown))
+}
+
+/// A process holds its disks there, or nobody knows.
+fn may_be_alive(seen: &Seen<'_>) -> bool {
+    match seen {
+        Seen::Nothing => true,
+        Seen::Off | Seen::No => false,
+        Seen::Domain(domain) => domain.state.is_active(),
+    }
+}
+
+/// Whether what changed about a machine's spec is that it has moved, as its record said before.
+pub(super) fn is_moved(read: &Machine, changed: &Machine) -> bool {
+    let Some(migration) = &read.record.migration else { return false };
+    let mut expected = read.spec.clone();
+    expected.host = migration.to.clone();
+    expected.image.disk_volume = migration.disk_volume.clone();
+    expected.image.kernel_volume = migration.kernel_volume.clone();
+    expected.image.initrd_volume = migration.initrd_volume.clone();
+    expected.volumes = changed.spec.volumes.clone();
+    let role_of = |volumes: &[MachineVolume], role| {
+        volumes
+            .iter()
+            .filter(|volume| volume.role == role)
+            .map(|volume| volume.name.clone())
+            .collect::<Vec<_>>()
+    };
+    let roles = [MachineVolumeRole::Root, MachineVolumeRole::Etcd];
+    let disks_are_there =
+        roles.iter().all(|role| role_of(&changed.spec.volumes, *role) == role_of(&migration.volumes, *role));
+    let seed_stays = role_of(&changed.spec.volumes, MachineVolumeRole::Seed)
+        == role_of(&read.spec.volumes, MachineVolumeRole::Seed);
+    changed.record.migration.is_none() && disks_are_there && seed_stays && expected == changed.spec
+}
+
+pub(super) fn check(snapshot: &Snapshot, plan: &Plan, projected: &Projected<'_>, findings: &mut Findings) {
+    for decision in plan.decisions.iter().flatten() {
+        let Decision::Update(Object::Machine(changed)) = decision else { continue };
+        let Some(read) = snapshot.machines.get(&changed.key()) else { continue };
+        match (&read.record.migration, &changed.record.migration) {
+            (None, Some(migration)) => begun(read, migration, projected, findings),
+            (Some(migration), None) => ended(snapshot, read, migration, changed, findings),
+            (Some(before), Some(after)) if before.to != after.to || before.volumes != after.volumes => {
+                findings.add("Migration", &changed.object_ref(), "where it goes changes on the way");
+            }
+            _ => {}
+        }
+    }
+    for step in plan.steps.iter().filter(|step| step.state == StepState::Ready) {
+        let Some(
+            action @ (Action::MigrateDomain { machine }
+            | Action::ResumeDomain { machine }
+            | Action::DropArrival { machine }),
+        ) = &step.action
+        else {
+            continue;
+        };
+        let (Some(machine), true) =
+            (projected.machines.get(machine), snapshot.machines.contains_key(machine))
+        else {
+            findings.add("Migration", &step.object, "a machine is moved that is not in the store");
+            continue;
+        };
+        let Some(migration) = machine.record.migration.as_ref() else {
+            findings.add("Migration", &step.object, "it is moved, and no record says where");
+            continue;
+        };
+        if snapshot.under_way.contains(&machine.key()) {
+            findings.add("Migration", &step.object, "it is moved while a call for it is under way");
+        }
+        let source = at(snapshot, &machine.spec.host, machine);
+        let target = at(snapshot, &migration.to, machine);
+        let moves_first = || {
+            plan.steps.iter().any(|other| {
+                other.object == step.object
+                    && other.state == StepState::Ready
+                    && matches!(&other.action, Some(Action::MigrateDomain { .. }))
+            })
+        };
+        let problem = match action {
+            Action::MigrateDomain { .. } => (!runs(&source)
+                || target != Seen::No
+                || !is_filtered(snapshot, machine, &migration.to))
+            .then_some("it is moved, and does not run at one end with nothing but its filter at the other"),
+            Action::DropArrival { .. } => (runs(&target) || source == Seen::Nothing)
+                .then_some("what is of it at the target is ended, and may be all that runs of it"),
+            // The step before decides; it is looked at again right before it.
+            _ if moves_first() => None,
+            _ => {
+                let there = step.host == migration.to;
+                let other = if there { &source } else { &target };
+                let is_whole = match if there { &target } else { &source } {
+                    Seen::Domain(domain) => {
+                        domain.state == DomainState::Paused && (!there || domain.persistent)
+                    }
+                    _ => false,
+                };
+                let is_elsewhere =
+                    if there { may_be_alive(other) } else { !matches!(other, Seen::No | Seen::Off) };
+                (!is_whole || is_elsewhere).then_some("it goes on at one host, and may be at the other")
+            }
+        };
+        if let Some(problem) = problem {
+            findings.add("RunsOnce", &step.object, problem);
+        }
+    }
+}
+
+fn begun(read: &Machine, migration: &Migration, projected: &Projected<'_>, findings: &mut Findings) {
+    let object = read.object_ref();
+    if migration.to == read.spec.host || read.record.joined_at.is_none() {
+        findings.add("Migration", &object, "it moves to where it is, or before it has joined");
+    }
+    for volume in &migration.volumes {
+        let there = projected.volumes.get(&NamespacedName::new(&read.metadata.namespace, &volume.name));
+        if there.is_none_or(|there| there.spec.host != migration.to || there.metadata.is_deleting()) {
+            findings.add(
+                "Migration",
+                &object,
+                format!("its volume {} is not recorded at the target", volume.name),
+            );
+        }
+    }
+    let wanted = read.spec.volumes.iter().filter(|volume| volume.role != MachineVolumeRole::Seed).count();
+    if migration.volumes.len() != wanted {
+        findings.add("Migration", &object, "it does not have a disk at the target for each of its own");
+    }
+}
+
+fn ended(
+    snapshot: &Snapshot,
+    read: &Machine,
+    migration: &Migration,
+    changed: &Machine,
+    findings: &mut Findings,
+) {
+    let object = read.object_ref();
+    let source = at(snapshot, &read.spec.host, read);
+    let target = at(snapshot, &migration.to, read);
+    let problem = if changed.spec.host == read.spec.host {
+        // It stays: nothing of it may be at the target.
+        (!matches!(target, Seen::No | Seen::Off) && !runs(&source))
+            .then_some("it is taken to have stayed, and may have moved")
+    } else {
+        let is_there = match &target {
+            Seen::Domain(domain) => domain.persistent || runs(&target),
+            // All of it had left the source.
+            Seen::Off => source == Seen::No,
+            Seen::No | Seen::Nothing => false,
+        };
+        (!is_there || runs(&source))
+            .then_some("it is taken to have moved, and was not seen to be there alone")
+    };
+    if let Some(problem) = problem {
+        findings.add("RunsOnce", &object, problem);
+    }
+}
+
+fn is_filtered(snapshot: &Snapshot, machine: &Machine, host: &str) -> bool {
+    let Some(HostSeen::Seen(world)) = snapshot.observed.hosts.get(host) else { return false };
+    let NetworksSeen::Seen { networks, .. } = &world.networks else { return false };
+    machine.spec.nics.iter().all(|nic| {
+        networks.values().filter(|network| network.intact).filter_map(|network| network.applied.as_ref()).any(
+            |network| {
+                network.name == nic.network && network.taps.values().any(|filter| filter.mac == nic.mac)
+            },
+        )
+    })
+}

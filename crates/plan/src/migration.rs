@@ -1,0 +1,218 @@
+//! Live migration: where a machine is that is on its way, and which machines can be moved alive.
+//!
+//! A migration is one call of libvirt's, made by Ashlar with a connection to each of the two hosts. It ends with the guest standing
+//! still at the target: libvirt would let it go on there and, where the answer to that got lost, at the source too. So Ashlar
+//! lets it go on itself, once the source was seen without it. Until then the machine's spec names the host that it leaves, and
+//! as long as its process is there, that is where it is.
+
+use ashlar_api::*;
+use uuid::Uuid;
+
+use crate::{DomainSeen, DomainState, HostSeen, Snapshot, fence, network};
+
+/// Attempts after which a machine is replaced instead.
+pub const ATTEMPTS: u32 = 3;
+
+/// Where the guest of a machine is that is on its way.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Whereabouts {
+    /// Where it was, and nothing of it is at the target.
+    Source,
+    /// The call is under way.
+    UnderWay,
+    /// Where it was; what is of it at the target never ran, and is of no use.
+    HalfThere,
+    /// It stands still at the source, and nothing of it is at the target: it goes on at the source.
+    StoppedAtSource,
+    /// All of it is at the target, where it stands still, and nothing at the source: it goes on at the target.
+    Arrived,
+    /// At the target, for good.
+    Target,
+    /// This host did not answer, and it may be there.
+    Unknown(String),
+    /// Neither host has its domain.
+    Nowhere,
+    /// A domain of its UUID is at the target that is not Ashlar's.
+    Foreign,
+}
+
+/// What one of the two hosts says of the domain.
+enum Side<'s> {
+    Silent,
+    /// Proved to have no power: nothing runs there.
+    Off,
+    Without,
+    With(&'s DomainSeen),
+}
+
+fn side<'s>(snapshot: &'s Snapshot, host: &str, domain: Uuid) -> Side<'s> {
+    if fence::proof(snapshot, host).is_some() {
+        return Side::Off;
+    }
+    match snapshot.observed.hosts.get(host) {
+        Some(HostSeen::Seen(world)) => world.domains.get(&domain).map_or(Side::Without, Side::With),
+        _ => Side::Silent,
+    }
+}
+
+/// Whether the call may be under way. Those of a process that ended are over: their connections ended with it, or were ended by
+/// whoever took the host's lease.
+pub(crate) fn is_calling(snapshot: &Snapshot, machine: &Machine) -> bool {
+    snapshot.under_way.contains(&machine.key())
+}
+
+fn is_ours(snapshot: &Snapshot, machine: &Machine, domain: &DomainSeen) -> bool {
+    domain.mark.as_ref().is_some_and(|mark| {
+        mark.installation == snapshot.installation && Some(mark.machine_uid) == machine.metadata.uid
+    })
+}
+
+/// Where the machine is; none if it is on no way.
+pub(crate) fn whereabouts(snapshot: &Snapshot, machine: &Machine) -> Option<Whereabouts> {
+    let migration = machine.record.migration.as_ref()?;
+    let (from, to, uuid) = (&machine.spec.host, &migration.to, machine.spec.domain.uuid);
+    let target = side(snapshot, to, uuid);
+    if let Side::With(there) = &target
+        && !is_ours(snapshot, machine, there)
+    {
+        return Some(Whereabouts::Foreign);
+    }
+    let is_calling = is_calling(snapshot, machine);
+    // What a process at the source does not hold any more, it has given away or lost.
+    let source = match side(snapshot, from, uuid) {
+        Side::With(here) if !here.state.is_active() && !matches!(target, Side::Without) => Side::Without,
+        other => other,
+    };
+    Some(match (source, target) {
+        (Side::With(here), Side::With(there)) if there.state.is_running() => {
+            // The hosts were not asked at the same moment: it may have moved in between. Looked at again.
+            if here.state.is_running() { Whereabouts::UnderWay } else { Whereabouts::Target }
+        }
+        (Side::With(_), Side::With(_)) if is_calling => Whereabouts::UnderWay,
+        (Side::With(_), Side::With(_)) => Whereabouts::HalfThere,
+        (Side::With(here), _) if !here.paused_by_migration => Whereabouts::Source,
+        (Side::With(_), Side::Without) if is_calling => Whereabouts::UnderWay,
+        (Side::With(_), Side::Without) => Whereabouts::StoppedAtSource,
+        (Side::With(_), Side::Off) => Whereabouts::StoppedAtSource,
+        (Side::Without | Side::Off, Side::With(there)) if there.persistent => match there.state {
+            DomainState::Paused if is_calling => Whereabouts::UnderWay,
+            DomainState::Paused => Whereabouts::Arrived,
+            _ => Whereabouts::Target,
+        },
+        (Side::Without, Side::With(_)) if is_calling => Whereabouts::UnderWay,
+        // Its memory did not arrive whole, and is nowhere else.
+        (Side::Without | Side::Off, Side::With(_)) => Whereabouts::HalfThere,
+        (Side::Silent, Side::With(there)) if there.state.is_running() => Whereabouts::Target,
+        (Side::Without, Side::Without) if is_calling => Whereabouts::UnderWay,
+        (Side::Without, Side::Without) => Whereabouts::Nowhere,
+        // It may have gone on there before the power went.
+        (Side::Without, Side::Off) => Whereabouts::Target,
+        (Side::Off, Side::Without) => Whereabouts::Source,
+        (_, Side::Silent) => Whereabouts::Unknown(to.clone()),
+        (Side::Silent, _) => Whereabouts::Unknown(from.clone()),
+        // Whatever is right, they need power first.
+        (Side::Off, Side::Off) => Whereabouts::Unknown(from.clone()),
+    })
+}
+
+/// Why a machine on a host that is being emptied is replaced and not moved alive; none if it is moved. What passes by
+/// itself (a host that is silent for a while, a domain that is off) is no reason: that is waited for.
+pub(crate) fn obstacle(snapshot: &Snapshot, machine: &Machine) -> Option<String> {
+    let (spec, record) = (&machine.spec, &machine.record);
+    let host = snapshot.hosts.get(&spec.host)?;
+    if host.spec.drain_by == DrainBy::Replacement {
+        return Some("its host is emptied by replacement".to_owned());
+    }
+    if let Some(before) = record.not_migrated.as_ref().filter(|before| before.from == spec.host) {
+        return Some(format!("it could not be moved alive: {}", before.message));
+    }
+    if record.joined_at.is_none() {
+        return Some("it has not joined yet".to_owned());
+    }
+    if record.ailment.is_some() {
+        return Some("it is not well".to_owned());
+    }
+    if !spec.numa.is_empty() || spec.hugepages.is_some() || spec.cpu_policy == CpuPolicy::Dedicated {
+        return Some("it is bound to CPUs, huge pages or NUMA nodes of its host".to_owned());
+    }
+    if let Some(disk) = attached(snapshot, machine) {
+        return Some(format!("{disk} is attached to it, which Ashlar did not do: it cannot be moved along"));
+    }
+    let class = snapshot.classes.get(&spec.class)?;
+    if spec.vcpus != class.spec.vcpus || spec.memory != class.spec.memory {
+        return Some(format!("its class {} has changed since it was made", spec.class));
+    }
+    let size = |role| {
+        let key = NamespacedName::new(&machine.metadata.namespace, spec.volume(role)?);
+        Some(snapshot.volumes.get(&key)?.spec.capacity)
+    };
+    let is_resized = size(MachineVolumeRole::Root).is_some_and(|size| size != class.spec.root_disk)
+        || size(MachineVolumeRole::Etcd).is_some_and(|size| size != class.spec.etcd_disk);
+    if is_resized {
+        return Some(format!("the disks of its class {} have changed since it was made", spec.class));
+    }
+    let is_fit = |other: &&Host| {
+        let name = &other.metadata.name;
+        let is_open = !other.spec.cordoned && !other.spec.draining && !other.metadata.is_deleting();
+        let networks = spec
+            .nics
+            .iter()
+            .all(|nic| snapshot.networks.get(&nic.network).is_some_and(|network| network.spec.is_on(name)));
+        *name != spec.host && is_open && networks && unlike(host, other, machine).is_none()
+    };
+    if !snapshot.hosts.values().any(|other| is_fit(&other)) {
+        return Some(
+            "no other host that takes machines has its networks, and the zone, rack, CPU and QEMU that it needs to go on"
+                .to_owned(),
+        );
+    }
+    None
+}
+
+/// A file that the domain has beside its own.
+fn attached(snapshot: &Snapshot, machine: &Machine) -> Option<String> {
+    let Some(HostSeen::Seen(world)) = snapshot.observed.hosts.get(&machine.spec.host) else { return None };
+    let domain = world.domains.get(&machine.spec.domain.uuid)?;
+    let own: Vec<String> = machine
+        .spec
+        .volumes
+        .iter()
+        .filter_map(|volume| {
+            let key = NamespacedName::new(&machine.metadata.namespace, &volume.name);
+            Some(snapshot.volumes.get(&key)?.spec.path())
+        })
+        .collect();
+    domain.disk_paths.iter().chain(&domain.medium_path).find(|path| !own.contains(path)).cloned()
+}
+
+/// Why a running guest cannot go on at another host as it is: what it was told at its start does not change while it runs.
+pub(crate) fn unlike(from: &Host, to: &Host, machine: &Machine) -> Option<String> {
+    if (&from.spec.zone, &from.spec.rack) != (&to.spec.zone, &to.spec.rack) {
+        return Some("it is in another zone or rack, which the node's labels would go on denying".to_owned());
+    }
+    if to.record.accelerator != Some(machine.spec.accelerator) {
+        return Some("guests run in another way there (KVM or emulated)".to_owned());
+    }
+    if from.record.architecture != to.record.architecture {
+        return Some("it has another architecture".to_owned());
+    }
+    let model = |host: &Host| host.record.capacity.as_ref().map(|capacity| capacity.cpu_model.clone());
+    if machine.spec.accelerator == Accelerator::Kvm && model(from) != model(to) {
+        return Some("it has another CPU model".to_owned());
+    }
+    if network::underlay(to).is_none() {
+        return Some("no IPv4 address of it is known (spec.underlayAddress)".to_owned());
+    }
+    if version(&to.record.qemu_version) < version(&from.record.qemu_version) {
+        return Some(format!(
+            "its QEMU {} is older than {}",
+            to.record.qemu_version, from.record.qemu_version
+        ));
+    }
+    None
+}
+
+/// Numbers of a version, to compare them.
+fn version(text: &str) -> Vec<u32> {
+    text.split('.').map_while(|part| part.parse().ok()).collect()
+}
