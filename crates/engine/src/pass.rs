@@ -127,7 +127,7 @@ impl<'a> Worker<'a> {
                     && pass.may_take(&belongings, step)
                     && !self.lanes.is_touched(&step.object)
             })
-            .map(|step| step.host.as_str())
+            .flat_map(|step| step.action.iter().flat_map(|action| action.hosts(&step.host, snapshot)))
             .collect();
         let hosts: Vec<&Host> = changed.into_iter().filter_map(|host| snapshot.hosts.get(host)).collect();
         self.lanes.alongside(self.engine.take_leases(&hosts)).await?

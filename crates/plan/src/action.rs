@@ -4,6 +4,8 @@ use ashlar_api::NamespacedName;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::Snapshot;
+
 /// One change of the world. The object named says everything else; there is no choice left to make.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(tag = "action", rename_all = "camelCase", rename_all_fields = "camelCase")]
@@ -110,6 +112,18 @@ impl Action {
             | A::CordonNode { .. }
             | A::EvictPod { .. }
             | A::DeleteNode { .. } => false,
+        }
+    }
+
+    /// The hosts that a step changes, or has to be sure of: both ends of a machine's way.
+    pub fn hosts<'s>(&self, of_step: &'s str, snapshot: &'s Snapshot) -> Vec<&'s str> {
+        match self {
+            Action::MigrateDomain { machine }
+            | Action::ResumeDomain { machine }
+            | Action::DropArrival { machine } => {
+                snapshot.machines.get(machine).into_iter().flat_map(|machine| machine.hosts()).collect()
+            }
+            _ => vec![of_step],
         }
     }
 

@@ -52,11 +52,10 @@ pub fn machine_volume(machine: &str, role: MachineVolumeRole) -> String {
     format!("{machine}-{}", role.serial())
 }
 
-/// Name of the volume that a machine gets on the host that it moves to. With a part of the file's UUID: the one that it has on
-/// the host that it leaves is in the store beside it.
+/// Name of the volume that a machine gets on the host that it moves to. With the file's UUID: the one that it has on the host
+/// that it leaves is in the store beside it.
 pub fn moved_volume(machine: &str, role: MachineVolumeRole, file: Uuid) -> String {
-    let file = file.simple().to_string();
-    format!("{machine}-{}-{}", role.serial(), &file[..8])
+    format!("{machine}-{}-{file}", role.serial())
 }
 
 /// File of a machine's volume. virt-aa-helper refuses other endings.

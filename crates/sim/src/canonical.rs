@@ -51,7 +51,7 @@ impl Simulation {
                 forget_looked_at(&mut value, &machines);
             }
             if !key.starts_with("Event/") && !is_leftover(&value) {
-                store.insert(key, scrub(value));
+                store.insert(scrub_text(&key), scrub(value));
             }
         }
         let state = self.world.state();

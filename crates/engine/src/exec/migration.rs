@@ -23,10 +23,18 @@ async fn look<'a>(job: Job<'a>, name: &NamespacedName) -> Result<Ends<'a>, Failu
         .ok_or_else(|| Failure::NotNow(format!("machine {name} is not on its way to another host")))?;
     let from = job.leased(&machine.spec.host)?;
     let to = job.leased(&migration.to)?;
-    let here = owned::domain(job, &from, machine).await?;
+    let here = at(job, &from, machine).await?;
     // The mark is that of the machine, whichever host it names.
-    let there = owned::domain(job, &to, machine).await?;
+    let there = at(job, &to, machine).await?;
     Ok(Ends { machine, migration, from, to, here, there })
+}
+
+/// What is of the machine at a host; nothing at one that is proved off.
+async fn at(job: Job<'_>, host: &HostTarget, machine: &Machine) -> Result<Option<DomainSeen>, Failure> {
+    match ashlar_plan::proof_of_host_off(job.snapshot, &host.name) {
+        Some(_) => Ok(None),
+        None => owned::domain(job, host, machine).await,
+    }
 }
 
 /// Moves it. It stands still at the target when the call has ended well; the next step lets it go on.

@@ -36,6 +36,18 @@ pub(crate) fn must_run(simulation: &Simulation, goal: Goal) -> RunSummary {
     }
 }
 
+/// Two ends are the same; says in which lines they are not.
+pub(crate) fn assert_same(at: &str, left: &str, right: &str) {
+    let differ: Vec<String> = left
+        .lines()
+        .zip(right.lines())
+        .filter(|(left, right)| left != right)
+        .take(10)
+        .map(|(left, right)| format!("- {right}\n+ {left}"))
+        .collect();
+    assert!(left == right, "{at}:\n{}", differ.join("\n"));
+}
+
 /// Does it for every item, on as many threads as the machine has.
 pub(crate) fn each<T: Sync>(items: &[T], work: impl Fn(&T) + Sync) {
     let next = AtomicUsize::new(0);
