@@ -6,12 +6,22 @@
 //! as long as its process is there, that is where it is.
 
 use ashlar_api::*;
+use jiff::{SignedDuration, Timestamp};
 use uuid::Uuid;
 
 use crate::{DomainSeen, DomainState, HostSeen, Snapshot, fence, network};
 
 /// Attempts after which a machine is replaced instead.
 pub const ATTEMPTS: u32 = 3;
+
+/// Pause before it is tried again; twice that after the next failure.
+const PAUSE: SignedDuration = SignedDuration::from_secs(30);
+
+/// When a move that failed is tried again.
+pub(crate) fn tried_again_at(migration: &Migration) -> Option<Timestamp> {
+    let pause = PAUSE * i32::try_from(migration.failures.max(1)).unwrap_or(i32::MAX);
+    migration.failed_at?.checked_add(pause).ok()
+}
 
 /// Where the guest of a machine is that is on its way.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -39,6 +39,8 @@ pub struct SimHost {
     pub daemon_starts: u32,
     /// How often it lost its power: what was under way there then is never done.
     pub power_cuts: u32,
+    /// Its QEMU takes no guest that comes from another host.
+    pub refuses_guests: bool,
     /// By how many seconds its clock, and those of its guests, are wrong.
     pub clock_error_s: i64,
     /// Its own name.
@@ -183,6 +185,7 @@ impl SimHost {
             daemon_starts: 0,
             power_cuts: 0,
             clock_error_s: 0,
+            refuses_guests: false,
             hostname: name.to_owned(),
             hides: BTreeSet::new(),
             stale: None,

@@ -125,6 +125,10 @@ impl State {
         if running != Some(DomainState::Running) {
             return Err(error(EffectErrorKind::Refused, from, "the domain is not running"));
         }
+        if self.host(to)?.refuses_guests {
+            let message = "guest CPU doesn't match specification: missing features: vmx";
+            return Err(error(EffectErrorKind::Refused, to, message));
+        }
         let bridges = self.host(to)?.all_bridges();
         let target = self.host(to)?;
         if target.domains.iter().any(|(uuid, other)| *uuid == spec.uuid || other.name == spec.name) {

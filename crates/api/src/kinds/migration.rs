@@ -31,6 +31,10 @@ pub struct Migration {
     /// Why it failed last.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub last_failure: String,
+    /// When that was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<crate::schema::TimeText>")]
+    pub failed_at: Option<Timestamp>,
 }
 
 fn is_zero(number: &u32) -> bool {

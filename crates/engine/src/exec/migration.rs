@@ -97,9 +97,11 @@ async fn failed(job: Job<'_>, machine: &Machine, message: String, counts: u32) -
 }
 
 async fn note(job: Job<'_>, machine: &Machine, message: &str, counts: u32) -> Outcome {
+    let now = job.engine.world.clock.now();
     let change = |machine: &mut Machine| match &mut machine.record.migration {
         Some(migration) if counts > 0 => {
             migration.failures += counts;
+            migration.failed_at = Some(now);
             message.clone_into(&mut migration.last_failure);
             true
         }

@@ -152,17 +152,6 @@ fn volume(
         findings.add("Intent", &object, "only seeds are wiped");
     }
     let owner = || projected.owner_of(volume);
-    if let Some(machine) = owner().filter(|machine| !machine.metadata.is_deleting() && !is_seed)
-        && (machine.volume_names().any(|name| name == volume.metadata.name)
-            || !seen(snapshot, &machine.spec.host)
-                .is_some_and(|world| world.domains.contains_key(&machine.spec.domain.uuid)))
-    {
-        findings.add(
-            "InUse",
-            &object,
-            "a disk is deleted of a machine that has it, or was not seen elsewhere",
-        );
-    }
     let spent = || {
         is_spent_seed(snapshot, volume)
             || owner().is_some_and(|machine| is_seed && machine.record.joined_at.is_some())
@@ -185,6 +174,22 @@ fn volume(
         .is_some_and(|pool| pool.volumes.contains_key(&volume.spec.file_name));
     if !there {
         findings.add("Ours", &object, "a destructive step on a file that was not seen in its pool");
+    }
+    if let Some(machine) = owner().filter(|machine| !machine.metadata.is_deleting() && !is_seed) {
+        let has_it = machine.volume_names().any(|name| name == volume.metadata.name);
+        let home = snapshot.hosts.get(&machine.spec.host);
+        let is_known = match snapshot.observed.hosts.get(&machine.spec.host) {
+            Some(HostSeen::Seen(world)) => world.domains.contains_key(&machine.spec.domain.uuid),
+            Some(HostSeen::Unreachable { .. }) => home.is_some_and(|home| home.record.fence.is_some()),
+            _ => false,
+        };
+        if has_it || !is_known {
+            findings.add(
+                "InUse",
+                &object,
+                "a disk is deleted of a machine that has it, or was not seen elsewhere",
+            );
+        }
     }
     let path = volume.spec.path();
     for user in world.domains.values().filter(|domain| domain.disk_paths.contains(&path)) {

@@ -402,6 +402,7 @@ fn commit(
         why,
         failures: 0,
         last_failure: String::new(),
+        failed_at: None,
     }));
     unit.update(changed.clone());
     draft.put_machine(changed);

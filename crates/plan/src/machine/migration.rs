@@ -8,8 +8,8 @@ use super::context::ClusterContext;
 use super::host_view::{HostView, HostViews};
 use crate::draft::Draft;
 use crate::etcd::Etcd;
-use crate::migration::{Whereabouts, is_calling, whereabouts};
-use crate::{Action, DomainState, HostSeen, Step, StepState, network};
+use crate::migration::{Whereabouts, is_calling, tried_again_at, whereabouts};
+use crate::{Action, DomainState, HostSeen, Step, StepState, fence, network};
 
 /// Steps of a machine on its way.
 pub(super) fn steps(
@@ -32,6 +32,12 @@ pub(super) fn steps(
                 chain.hold(hold);
             }
             leader(context, machine, chain);
+            let again = tried_again_at(migration).filter(|at| *at > context.draft.snapshot.now);
+            if let Some(again) = again {
+                let message =
+                    format!("that failed, and is tried again at {again}: {}", migration.last_failure);
+                chain.wait_for("TriedAgain", message);
+            }
             chain.push(
                 Action::MigrateDomain { machine: key },
                 format!(
@@ -197,8 +203,11 @@ pub(super) fn left_volume(
     chain.finish()
 }
 
-/// Its disks where it is are the ones that count: the domain was seen there.
+/// Its disks where it is are the ones that count: the domain was seen there, or went down with that host.
 fn is_sure(draft: &Draft<'_>, owner: &Machine, volume: &Volume) -> bool {
+    if volume.spec.host != owner.spec.host && fence::proof(draft.snapshot, &owner.spec.host).is_some() {
+        return true;
+    }
     let Some(HostSeen::Seen(world)) = draft.snapshot.observed.hosts.get(&owner.spec.host) else {
         return false;
     };

@@ -224,7 +224,11 @@ fn phase(
     }
     match (seen_cluster(snapshot, machine), node) {
         (Some(ClusterSeen::Seen(_)), Some(node)) if node.ready || machine.spec.node.cni == Cni::None => {
-            phase(if has_steps { "Finishing" } else { READY })
+            phase(match has_steps {
+                _ if machine.record.migration.is_some() => "Migrating",
+                true => "Finishing",
+                false => READY,
+            })
         }
         (Some(ClusterSeen::Seen(_)), _) => phase("NotReady"),
         (Some(ClusterSeen::Unreachable { .. }), _) => phase("Unknown"),

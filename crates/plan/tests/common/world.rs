@@ -252,6 +252,30 @@ impl World {
                 assert!(!self.host_of(host).domains[domain].state.is_active());
                 self.host_of(host).domains.remove(domain);
             }
+            Action::MigrateDomain { machine } => {
+                let key = machine;
+                let machine = self.machine(key);
+                let moved = machine.moved().unwrap();
+                let mut domain =
+                    self.host_of(&machine.spec.host).domains.remove(&machine.spec.domain.uuid).unwrap();
+                let paths = moved.spec.volumes.iter().filter(|volume| volume.role != MachineVolumeRole::Seed);
+                let path = |volume: &MachineVolume| {
+                    self.snapshot.volumes[&NamespacedName::new(&key.namespace, &volume.name)].spec.path()
+                };
+                domain.disk_paths = paths.map(path).collect();
+                domain.state = DomainState::Paused;
+                self.host_of(&moved.spec.host).domains.insert(domain.uuid, domain);
+            }
+            Action::ResumeDomain { machine } => {
+                let machine = self.machine(machine);
+                let uuid = machine.spec.domain.uuid;
+                for host in machine.hosts() {
+                    if let Some(domain) = self.host_of(host).domains.get_mut(&uuid) {
+                        domain.state = DomainState::Running;
+                    }
+                }
+            }
+            Action::DropArrival { machine } => panic!("no move of this world ends in the middle: {machine}"),
             Action::EjectSeed { machine } => self.domain(machine).medium_path = None,
             Action::WipeVolume { volume } => {
                 self.snapshot.volumes.get_mut(volume).unwrap().record.wiped = true;

@@ -22,6 +22,7 @@ pub(super) fn weave(lines: &mut Vec<String>, seed: u64, hosts: u32) {
     let run = rng.random_range(0..runs.len());
     // Before the last line, after which nothing goes wrong any more, at the latest.
     let back = runs.get(run + 1).copied().unwrap_or(lines.len().saturating_sub(1));
+    let by = if rng.random_range(0..3) == 0 { " by replacement" } else { "" };
     lines.insert(back, format!("uncordon {host}"));
-    lines.insert(runs[run], format!("drain {host}"));
+    lines.insert(runs[run], format!("drain {host}{by}"));
 }

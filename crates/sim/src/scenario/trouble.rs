@@ -76,6 +76,8 @@ pub(crate) enum HostTrouble {
     Rots,
     /// Somebody flushes the packet filters.
     LosesFilters,
+    /// Its QEMU takes no guest that comes from another host, or does again.
+    TakesGuests(bool),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,6 +111,8 @@ pub(super) fn parse(words: &[&str]) -> Option<Result<Command, String>> {
         ["host", name, "heard"] => Ok(host(name, HostTrouble::Heard)),
         ["host", name, "restarts", "libvirtd"] => Ok(host(name, HostTrouble::RestartsLibvirtd)),
         ["host", name, "rots"] => Ok(host(name, HostTrouble::Rots)),
+        ["host", name, "takes", "no", "guests"] => Ok(host(name, HostTrouble::TakesGuests(false))),
+        ["host", name, "takes", "guests"] => Ok(host(name, HostTrouble::TakesGuests(true))),
         ["host", name, "loses", "filters"] => Ok(host(name, HostTrouble::LosesFilters)),
         ["host", name, "slow", time] => seconds(time).map(|time| host(name, HostTrouble::Slow(time))),
         ["host", name, "disk", "slow", time] => {
@@ -296,6 +300,7 @@ fn on_host(state: &mut State, name: &str, what: HostTrouble) -> Result<(), Strin
             let files = host.pools.values_mut().flat_map(|pool| pool.volumes.values_mut());
             files.for_each(|file| file.arrived.rot());
         }
+        HostTrouble::TakesGuests(takes) => host.refuses_guests = !takes,
         HostTrouble::LosesFilters => {
             host.filters_lost_at = Some(now);
             for network in host.networks.values_mut() {
