@@ -115,9 +115,21 @@ pub(crate) struct HostCheckArgs {
 
 /// `ashlar host drain`
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Machines that can go on elsewhere as they are move alive, one at a time, with what their disks hold: their nodes are
+not drained. What passes between the hosts is not encrypted. Others are replaced as in a rollout, and their disks
+deleted: `ashlar plan` says which, and why (another zone or rack, CPU, QEMU; dedicated CPUs, huge pages; a disk that
+is not Ashlar's). Control planes give up the leadership of etcd first.
+
+Examples:
+  ashlar host drain h1             for maintenance; then `ashlar host uncordon h1`
+  ashlar host drain h1 --replace   new machines elsewhere for all of its own")]
 pub(crate) struct HostDrainArgs {
     /// Name
     pub(crate) name: String,
+    /// Move none alive: replace all of its machines by new ones elsewhere
+    #[arg(long)]
+    pub(crate) replace: bool,
     /// Do not ask
     #[arg(short, long)]
     pub(crate) yes: bool,

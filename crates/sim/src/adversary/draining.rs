@@ -6,7 +6,7 @@ use rand::{Rng as _, SeedableRng as _};
 use rand_chacha::ChaCha12Rng;
 
 /// Of 100 seeds, so many have hosts that are drained.
-const PERCENT: u32 = 10;
+const PERCENT: u32 = 25;
 
 /// Puts them into a story: a host is drained before one of its runs, and used again before a later one.
 pub(super) fn weave(lines: &mut Vec<String>, seed: u64, hosts: u32) {

@@ -1,6 +1,6 @@
 //! `ashlar host cordon`, `drain` and `uncordon`.
 
-use ashlar_api::Kind;
+use ashlar_api::{DrainBy, Kind};
 use ashlar_engine::{Goal, Scope, declare};
 use futures::executor::block_on;
 
@@ -44,14 +44,20 @@ pub(super) fn drain(settings: &Settings, args: &HostDrainArgs) -> Result {
     confirm(
         settings,
         args.yes,
-        &[format!(
-            "host {name}: each machine on it with its disks, once another one elsewhere has its place (none is migrated)"
-        )],
+        &[if args.replace {
+            format!("host {name}: each machine on it with its disks, once another one elsewhere has its place")
+        } else {
+            format!(
+                "host {name}: each machine on it that cannot be moved alive, with its disks, once another one elsewhere has its place; \
+                 of others the disks here, once they are elsewhere"
+            )
+        }],
     )?;
     let worker = Worker::open(settings, &args.engine)?;
     record_wish(settings, "drain", [&host])?;
-    let machines = block_on(declare::drain_host(worker.store(), name))?;
-    let done = worker.run(settings, &Scope::All, &Goal::ObjectsGone(machines))?;
+    let by = if args.replace { DrainBy::Replacement } else { DrainBy::Migration };
+    block_on(declare::drain_host(worker.store(), name, by))?;
+    let done = worker.run(settings, &Scope::All, &Goal::HostEmptied(name.clone()))?;
     report(settings, &done);
     settings.printer.note(format!(
         "host {name} is empty and stays cordoned; `{} host uncordon {name}` takes it back",
