@@ -1,0 +1,202 @@
+//! A domain moves to another host, alive.
+//!
+//! Two rules keep a guest from running twice. Nobody but us lets it go on at the target, and only after its process at the
+//! source is gone. And until then the source has all of it: it goes on there whatever happens to the other half.
+
+use std::net::Ipv4Addr;
+use std::time::{Duration, Instant};
+
+use ashlar_engine::effects::{EffectError, EffectErrorKind, HostTarget, MigrationRoute};
+use ashlar_plan::DomainSpec;
+use uuid::Uuid;
+
+use super::domains::{ensure_filter, is_active, resume};
+use super::observe::absent;
+use crate::counters::Counters;
+use crate::error::classify;
+use crate::ffi::{Connection, Domain, LibvirtError, Migration, code, state};
+use crate::hosts::{Hosts, Via, token_of};
+use crate::lane::CallError;
+use crate::xml;
+
+/// Between two attempts to end a migration that takes too long: at its very beginning libvirt has no job to end.
+const ABORT_EVERY: Duration = Duration::from_secs(2);
+
+/// QEMU that takes disks over into a thread of their own. Debian 12's (7.2.22, with a mended CVE-2024-7409) ends itself when
+/// they are there: its NBD server stands no other thread. The next start has the thread again.
+const IOTHREAD_SINCE: (u64, u64) = (8, 2);
+
+/// What is moved, and how.
+struct Order {
+    source: String,
+    spec: DomainSpec,
+    persistent_xml: String,
+    address: Ipv4Addr,
+}
+
+pub(super) async fn run(
+    hosts: &Hosts,
+    from: &HostTarget,
+    to: &HostTarget,
+    domain: &DomainSpec,
+    route: &MigrationRoute,
+) -> Result<(), EffectError> {
+    token_of(from)?;
+    token_of(to)?;
+    let persistent_xml = xml::domain(domain).map_err(|error| {
+        EffectError::new(EffectErrorKind::Refused, format!("the domain {}: {error}", domain.name))
+    })?;
+    let order =
+        Order { source: from.name.clone(), spec: domain.clone(), persistent_xml, address: route.address };
+    let leaving = format!("let the domain {} go to host {}", domain.name, to.name);
+    let arriving = format!("take the domain {} over from host {}", domain.name, from.name);
+    let (source, target) = (hosts.entry(from)?, hosts.entry(to)?);
+    let mut pair = source.pair_with(&target, move |source, target| {
+        source.call(None, &leaving, |here, counters, _| {
+            Ok(target.call(None, &arriving, |there, _, _| migrate(here, there, counters, &order)))
+        })?
+    })?;
+    let gone = |_| Err(unanswered(from, to, domain));
+    match tokio::time::timeout(route.timeout, &mut pair.answered).await {
+        Ok(answer) => answer.unwrap_or_else(gone),
+        Err(_) => end(hosts, from, to, domain, route, &mut pair.answered).await,
+    }
+}
+
+fn unanswered(from: &HostTarget, to: &HostTarget, domain: &DomainSpec) -> EffectError {
+    let message = format!(
+        "the migration of the domain {} from host {} to host {} has no answer: its connections were ended, and libvirt ends \
+         it with them",
+        domain.name, from.name, to.name
+    );
+    EffectError::new(EffectErrorKind::Unreachable, message)
+}
+
+/// Its time is over: has libvirt end it, and waits until it has.
+async fn end(
+    hosts: &Hosts,
+    from: &HostTarget,
+    to: &HostTarget,
+    domain: &DomainSpec,
+    route: &MigrationRoute,
+    answered: &mut tokio::sync::oneshot::Receiver<Result<(), EffectError>>,
+) -> Result<(), EffectError> {
+    let begin = Instant::now();
+    while begin.elapsed() < hosts.settings.slow_call_timeout {
+        let uuid = domain.uuid;
+        let doing = format!("end the migration of the domain {}", domain.name);
+        let told = hosts.change(from, Via::Work, doing, move |connection, counters| {
+            counters.count("abort_migration");
+            Ok(connection.domain_by_uuid(uuid)?.abort_job()?)
+        });
+        if let Err(error) = told.await {
+            tracing::debug!(host = from.name, domain = domain.name, %error, "no job to end");
+        }
+        match tokio::time::timeout(ABORT_EVERY, &mut *answered).await {
+            // It was done at that very moment.
+            Ok(Ok(Ok(()))) => return Ok(()),
+            Ok(Ok(Err(error))) if error.kind == EffectErrorKind::Busy => {
+                let seconds = route.timeout.as_secs();
+                let message = format!(
+                    "the migration of the domain {} from host {} to host {} was not done within {seconds} s, and was \
+                     ended: it goes on at host {} (the guest may write to its memory faster than the link carries it)",
+                    domain.name, from.name, to.name, from.name
+                );
+                return Err(EffectError::new(EffectErrorKind::Busy, message));
+            }
+            Ok(Ok(Err(error))) => return Err(error),
+            Ok(Err(_)) => break,
+            Err(_) => {}
+        }
+    }
+    Err(unanswered(from, to, domain))
+}
+
+/// On the thread that has both connections.
+fn migrate(
+    here: &Connection,
+    there: &Connection,
+    counters: &Counters,
+    order: &Order,
+) -> Result<(), CallError> {
+    let uuid = order.spec.uuid;
+    let leaves = absent(here.domain_by_uuid(uuid), code::NO_DOMAIN)?;
+    let standing = match &leaves {
+        Some(domain) => absent(domain.standing(), code::NO_DOMAIN)?,
+        None => None,
+    };
+    if !standing.is_some_and(|standing| is_active(standing.state)) {
+        // Somebody was here before us.
+        if let Some(arrived) = absent(there.domain_by_uuid(uuid), code::NO_DOMAIN)?
+            && arrived.is_persistent()?
+            && is_active(arrived.state()?)
+        {
+            return resume(there, counters, uuid);
+        }
+    }
+    let (Some(leaves), Some(standing)) = (leaves, standing) else {
+        return Err(CallError::Other(
+            EffectErrorKind::NotFound,
+            format!("host {} does not have it", order.source),
+        ));
+    };
+    if !matches!(standing.state, state::RUNNING | state::BLOCKED) || standing.starts {
+        return Err(CallError::Other(
+            EffectErrorKind::Busy,
+            format!("it does not run on host {}", order.source),
+        ));
+    }
+    let iothread = there.qemu_at_least(IOTHREAD_SINCE)?;
+    let arriving = xml::arriving(&leaves.migratable_xml()?, &order.spec, iothread)?;
+    ensure_filter(there, counters)?;
+    counters.count("migrate_domain");
+    let migration =
+        Migration { xml: &arriving, persistent_xml: &order.persistent_xml, address: order.address };
+    let arrived = leaves.migrate(there, &migration).map_err(|error| failed(&error, here, there))?;
+    still_here(here, uuid, &order.source)?;
+    resumed(&arrived)
+}
+
+/// libvirt calls it a success where it could not end the process at the source, which has all of the guest too.
+fn still_here(here: &Connection, uuid: Uuid, source: &str) -> Result<(), CallError> {
+    let left = match absent(here.domain_by_uuid(uuid), code::NO_DOMAIN)? {
+        Some(domain) => absent(domain.state(), code::NO_DOMAIN)?,
+        None => None,
+    };
+    match left {
+        Some(state) if is_active(state) => Err(CallError::Other(
+            EffectErrorKind::Busy,
+            format!("it has arrived, and its process on host {source} has not ended: it stays paused"),
+        )),
+        _ => Ok(()),
+    }
+}
+
+fn resumed(arrived: &Domain) -> Result<(), CallError> {
+    if arrived.state()? == state::PAUSED {
+        arrived.resume()?;
+    }
+    Ok(())
+}
+
+/// What a migration's error means.
+fn failed(error: &LibvirtError, here: &Connection, there: &Connection) -> CallError {
+    let kind = kind(error, here.is_alive() && there.is_alive());
+    CallError::Other(kind, error.to_string())
+}
+
+fn kind(error: &LibvirtError, alive: bool) -> EffectErrorKind {
+    let says = |text: &str| error.message.contains(text);
+    if error.code == code::OPERATION_ABORTED || says("canceled by client") {
+        EffectErrorKind::Busy
+    } else if says("unable to connect to server")
+        || says("Connection timed out")
+        || says("reset by peer")
+        || says("Lost connection")
+        || says("Broken pipe")
+    {
+        EffectErrorKind::Unreachable
+    } else {
+        classify(error, alive)
+    }
+}
