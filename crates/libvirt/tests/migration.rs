@@ -212,6 +212,54 @@ impl<'l, 'h> Move<'l, 'h> {
         (result, seen)
     }
 
+    /// As slow as that to the host, or as fast as it can.
+    fn throttle(&self, host: usize, rate: Option<&str>) {
+        let port = format!("n-{}", self.scene.lab.description.hosts[host].name);
+        let argv = match rate {
+            Some(rate) => {
+                format!("tc qdisc replace dev {port} root tbf rate {rate} burst 64kbit latency 400ms")
+            }
+            None => format!("tc qdisc del dev {port} root"),
+        };
+        let argv: Vec<&str> = argv.split(' ').collect();
+        let output = self.scene.lab.lab.output(&ashlar_lab::Place::Switch, &argv, WAIT).unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+
+    /// Waits until it is under way.
+    async fn under_way(&self, to: usize) {
+        wait_for("the domain begins to arrive", WAIT, async || {
+            self.seen(to).await.is_some_and(|seen| seen.paused_by_migration)
+        })
+        .await;
+    }
+
+    /// Waits until something of it was sent.
+    async fn on_its_way(&self, from: usize, to: usize) {
+        self.under_way(to).await;
+        let script = format!("virsh domjobinfo {} 2>/dev/null; true", self.specs[0].name);
+        wait_for("something is sent", WAIT, async || {
+            let said = self.scene.lab.on_host(from, &["sh", "-c", &script]);
+            said.lines().any(|line| line.starts_with("Data processed:") && !line.contains(" 0.000 B"))
+        })
+        .await;
+    }
+
+    /// It goes on at the source, with all that it had, and nothing is left at the target.
+    async fn assert_stayed(&self, from: usize, to: usize) -> (Duration, Duration) {
+        let begin = Instant::now();
+        wait_for("it goes on at the source", WAIT, async || {
+            self.seen(from).await.is_some_and(|seen| seen.state == DomainState::Running)
+        })
+        .await;
+        let runs = begin.elapsed();
+        wait_for("nothing is left at the target", WAIT, async || self.seen(to).await.is_none()).await;
+        let gone = begin.elapsed();
+        self.assert_at(from, to).await;
+        assert_eq!(self.order("echo alive").await, "alive");
+        (runs, gone)
+    }
+
     /// What QEMU said on a host, for a failure.
     fn qemu_log(&self, host: usize) -> String {
         let script = format!("tail -n 12 /var/log/libvirt/qemu/{}.log | cut -c1-600", self.specs[0].name);
@@ -346,6 +394,209 @@ fn a_guest_moves_with_its_disks_and_back() {
             hosts.migrate_domain(&it.target(0), &it.target(1), &spec, &route).await.unwrap_err()
         };
         assert_eq!(missing.kind, EffectErrorKind::NotFound, "{missing}");
+        it.end(0).await;
+    });
+}
+
+/// A host's target, for another process.
+fn told(host: &HostTarget) -> serde_json::Value {
+    json!({
+        "name": host.name, "uri": host.uri, "key": host.ssh_host_key, "path": host.ssh_key_path,
+        "token": host.lease_token, "uuid": host.host_uuid,
+    })
+}
+
+fn heard(host: &serde_json::Value) -> HostTarget {
+    let text = |key: &str| host[key].as_str().unwrap().to_owned();
+    HostTarget {
+        name: text("name"),
+        uri: text("uri"),
+        ssh_host_key: text("key"),
+        ssh_key_path: Some(text("path")),
+        installation: common::INSTALLATION,
+        lease_token: host["token"].as_u64(),
+        host_uuid: Some(text("uuid").parse().unwrap()),
+    }
+}
+
+const ORDER: &str = "ASHLAR_TEST_MIGRATION";
+
+/// No test: what another process does, which a test kills.
+#[test]
+#[ignore = "run by another test"]
+fn another_process_migrates() {
+    let Ok(order) = std::env::var(ORDER) else { return };
+    let order: serde_json::Value = serde_json::from_str(&order).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let settings = ashlar_libvirt::Settings::new(order["dir"].as_str().unwrap());
+    let hosts = Hosts::new(settings).unwrap();
+    let spec: DomainSpec = serde_json::from_value(order["spec"].clone()).unwrap();
+    let route = MigrationRoute {
+        address: order["address"].as_str().unwrap().parse().unwrap(),
+        timeout: Duration::from_secs(300),
+    };
+    let (from, to) = (heard(&order["from"]), heard(&order["to"]));
+    let _ = runtime.block_on(hosts.migrate_domain(&from, &to, &spec, &route));
+}
+
+/// The other process, killed with the value.
+struct Other(std::process::Child);
+
+impl Other {
+    /// It is in the control namespace, as whoever starts it.
+    fn migrate(it: &Move<'_, '_>, from: usize, to: usize) -> Self {
+        let order = json!({
+            "dir": it.scene.lab.dir.path().join("other"), "spec": it.specs[to],
+            "address": it.route(to, WAIT).address, "from": told(&it.target(from)), "to": told(&it.target(to)),
+        });
+        let child = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "another_process_migrates", "--ignored", "--nocapture"])
+            .env(ORDER, order.to_string())
+            .stdout(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        Other(child)
+    }
+
+    fn kill(mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+}
+
+impl Drop for Other {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn what_is_cut_in_the_middle_goes_on_at_the_source() {
+    let lab = TestLab::up(3);
+    lab.inside(async |hosts| {
+        let it = Move::new(&lab, &hosts).await;
+        it.order(WRITE).await;
+        it.files(1).await;
+        it.throttle(1, Some("8mbit"));
+
+        let begin = Instant::now();
+        let (result, _) = it.watched(0, 1, Duration::from_secs(4)).await;
+        let error = result.unwrap_err();
+        println!("out of time: {:?}: {error}", begin.elapsed());
+        assert_eq!(error.kind, EffectErrorKind::Busy, "{error}");
+        assert!(error.message.contains("goes on at host h1"), "{error}");
+        println!("  source runs, target gone: {:?}", it.assert_stayed(0, 1).await);
+
+        // Whoever asked loses interest.
+        let begin = Instant::now();
+        let asked = tokio::time::timeout(Duration::from_secs(4), it.migrate(0, 1, WAIT)).await;
+        assert!(asked.is_err(), "{asked:?}");
+        println!(
+            "dropped: {:?}; source runs, target gone: {:?}",
+            begin.elapsed(),
+            it.assert_stayed(0, 1).await
+        );
+
+        // Between the hosts nothing gets through any more.
+        let begin = Instant::now();
+        let cut = async {
+            it.on_its_way(0, 1).await;
+            lab.lab.cut_link("h2", Link::Nodes).unwrap();
+        };
+        let (result, ()) = tokio::join!(it.migrate(0, 1, Duration::from_secs(15)), cut);
+        let error = result.unwrap_err();
+        println!("link cut: {:?}: {error}", begin.elapsed());
+        assert!(error.kind.is_transient(), "{error}");
+        println!("  source runs, target gone: {:?}", it.assert_stayed(0, 1).await);
+        lab.lab.heal_link("h2", Link::Nodes).unwrap();
+
+        // The process that asked dies.
+        let other = Other::migrate(&it, 0, 1);
+        it.on_its_way(0, 1).await;
+        other.kill();
+        println!("killed: source runs, target gone: {:?}", it.assert_stayed(0, 1).await);
+
+        // Another Ashlar takes the target over.
+        let taken = async {
+            it.on_its_way(0, 1).await;
+            let newer = HostTarget { lease_token: Some(2), ..it.target(1) };
+            let others = Hosts::new(ashlar_libvirt::Settings::new(lab.dir.path().join("newer"))).unwrap();
+            others.observe(&newer).await.unwrap();
+        };
+        let (result, ()) = tokio::join!(it.migrate(0, 1, WAIT), taken);
+        let error = result.unwrap_err();
+        println!("taken over: {error}");
+        assert_eq!(error.kind, EffectErrorKind::Unreachable, "{error}");
+        let late = it.migrate(0, 1, WAIT).await.unwrap_err();
+        assert_eq!(late.kind, EffectErrorKind::Fenced, "{late}");
+        assert_eq!(it.seen(0).await.unwrap().state, DomainState::Running);
+        assert_eq!(it.order("echo alive").await, "alive");
+        it.end(0).await;
+    });
+}
+
+/// The target's libvirtd is deaf in the last moment: it starts what has arrived once nobody expects it any more. With
+/// libvirt's own way of migrating the guest would then run at both hosts.
+#[test]
+fn an_answer_that_is_lost_lets_it_run_once() {
+    let lab = TestLab::up(3);
+    lab.inside(async |hosts| {
+        let it = Move::new(&lab, &hosts).await;
+        let uuid = it.specs[0].uuid;
+        let daemon = lab.lab.hypervisor_daemon();
+        for dies in [false, true] {
+            it.files(1).await;
+            it.throttle(1, Some("8mbit"));
+            let deaf = async {
+                it.on_its_way(0, 1).await;
+                lab.lab.pause_daemon("h2", daemon).unwrap();
+                it.throttle(1, None);
+                wait_for("all has arrived", WAIT, async || {
+                    it.seen(0).await.is_some_and(|seen| seen.paused_by_migration)
+                })
+                .await;
+            };
+            let begin = Instant::now();
+            if dies {
+                let other = Other::migrate(&it, 0, 1);
+                deaf.await;
+                other.kill();
+            } else {
+                let (result, ()) = tokio::join!(it.migrate(0, 1, WAIT), deaf);
+                let error = result.unwrap_err();
+                println!("no answer: {:?}: {error}", begin.elapsed());
+                assert_eq!(error.kind, EffectErrorKind::Unreachable, "{error}");
+            }
+            let here = it.seen(0).await.unwrap();
+            lab.lab.resume_daemon("h2", daemon).unwrap();
+            // What it was told before is done now.
+            let mut there = None;
+            let until = Instant::now() + WAIT;
+            while Instant::now() < until {
+                if let Ok(seen) = it.hosts.domain(&it.target(1), uuid).await {
+                    there = seen;
+                    if there.as_ref().is_none_or(|seen| seen.persistent) {
+                        break;
+                    }
+                }
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+            println!("dies: {dies}: source {} | target {}", short(Some(&here)), short(there.as_ref()));
+            let there_runs = there.as_ref().is_some_and(|seen| seen.state == DomainState::Running);
+            assert!(!there_runs, "{there:?}");
+            if there.is_some() {
+                hosts.destroy_domain(&it.target(1), uuid).await.unwrap();
+                hosts.undefine_domain(&it.target(1), uuid).await.unwrap();
+            }
+            // The guest lost nothing; it may have to be woken.
+            let before = it.seen(0).await.unwrap();
+            println!("  the source then: {}", short(Some(&before)));
+            hosts.resume_domain(&it.target(0), uuid).await.unwrap();
+            hosts.resume_domain(&it.target(0), uuid).await.unwrap();
+            it.assert_stayed(0, 1).await;
+            remove_disks(&hosts, &it.places[1], 1).await;
+        }
         it.end(0).await;
     });
 }

@@ -20,7 +20,16 @@ use crate::lane::CallError;
 use crate::xml;
 
 /// Between two attempts to end a migration that takes too long: at its very beginning libvirt has no job to end.
-const ABORT_EVERY: Duration = Duration::from_secs(2);
+const ABORT_EVERY: Duration = Duration::from_secs(5);
+/// After so long its connections are ended.
+const ABORT_LIMIT: Duration = Duration::from_secs(90);
+/// Ends QEMU's connections to an address. Where nothing comes through to the target any more, QEMU waits for an answer about
+/// a disk for as long as the kernel does (a quarter of an hour), and whoever wants to end the job waits with it.
+const HANG_UP: &str = r#"pid=$(cat "/run/libvirt/qemu/$1.pid") || exit 0
+ss -Htnp dst "$2" | grep "pid=$pid," | while read -r state in out local rest; do
+    ss -K -tn src "$local" dst "$2"
+done
+"#;
 
 /// QEMU that takes disks over into a thread of their own. Debian 12's (7.2.22, with a mended CVE-2024-7409) ends itself when
 /// they are there: its NBD server stands no other thread. The next start has the thread again.
@@ -82,15 +91,23 @@ async fn end(
     answered: &mut tokio::sync::oneshot::Receiver<Result<(), EffectError>>,
 ) -> Result<(), EffectError> {
     let begin = Instant::now();
-    while begin.elapsed() < hosts.settings.slow_call_timeout {
+    let mut again = false;
+    while begin.elapsed() < ABORT_LIMIT {
+        if std::mem::replace(&mut again, true) {
+            hang_up(hosts, from, domain, route).await;
+        }
         let uuid = domain.uuid;
         let doing = format!("end the migration of the domain {}", domain.name);
         let told = hosts.change(from, Via::Work, doing, move |connection, counters| {
             counters.count("abort_migration");
             Ok(connection.domain_by_uuid(uuid)?.abort_job()?)
         });
-        if let Err(error) = told.await {
-            tracing::debug!(host = from.name, domain = domain.name, %error, "no job to end");
+        // While libvirt waits for QEMU it does not even listen to that.
+        match tokio::time::timeout(ABORT_EVERY, told).await {
+            Ok(Err(error)) => {
+                tracing::debug!(host = from.name, domain = domain.name, %error, "no job to end");
+            }
+            Ok(Ok(())) | Err(_) => {}
         }
         match tokio::time::timeout(ABORT_EVERY, &mut *answered).await {
             // It was done at that very moment.
@@ -110,6 +127,17 @@ async fn end(
         }
     }
     Err(unanswered(from, to, domain))
+}
+
+/// Has the source's QEMU wait for the target no longer.
+async fn hang_up(hosts: &Hosts, from: &HostTarget, domain: &DomainSpec, route: &MigrationRoute) {
+    let address = route.address.to_string();
+    let argv = ["/bin/sh", "-c", HANG_UP, "hang-up", &domain.name, &address];
+    let patience = hosts.settings.command_timeout;
+    let said = hosts.run(from, &argv, "end the connections of a migration", patience, 4096).await;
+    if let Err(error) = said {
+        tracing::debug!(host = from.name, domain = domain.name, %error, "a migration's connections stay");
+    }
 }
 
 /// On the thread that has both connections.
@@ -190,6 +218,7 @@ fn kind(error: &LibvirtError, alive: bool) -> EffectErrorKind {
     if error.code == code::OPERATION_ABORTED || says("canceled by client") {
         EffectErrorKind::Busy
     } else if says("unable to connect to server")
+        || says("Failed to connect")
         || says("Connection timed out")
         || says("reset by peer")
         || says("Lost connection")
