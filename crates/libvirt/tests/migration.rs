@@ -552,8 +552,13 @@ fn an_answer_that_is_lost_lets_it_run_once() {
                 it.on_its_way(0, 1).await;
                 lab.lab.pause_daemon("h2", daemon).unwrap();
                 it.throttle(1, None);
+                let script = format!(
+                    "virsh qemu-monitor-command {} '{{\"execute\":\"query-status\"}}' 2>/dev/null; true",
+                    it.specs[0].name
+                );
                 wait_for("all has arrived", WAIT, async || {
-                    it.seen(0).await.is_some_and(|seen| seen.paused_by_migration)
+                    lab.on_host(0, &["sh", "-c", &script]).contains("postmigrate")
+                        && it.seen(0).await.is_some_and(|seen| seen.paused_by_migration)
                 })
                 .await;
             };
@@ -576,7 +581,7 @@ fn an_answer_that_is_lost_lets_it_run_once() {
             while Instant::now() < until {
                 if let Ok(seen) = it.hosts.domain(&it.target(1), uuid).await {
                     there = seen;
-                    if there.as_ref().is_none_or(|seen| seen.persistent) {
+                    if there.as_ref().is_none_or(|seen| seen.persistent && !seen.paused_by_migration) {
                         break;
                     }
                 }
