@@ -169,6 +169,20 @@ impl<'l, 'h> Move<'l, 'h> {
         self.hosts.migrate_domain(&here, &there, &self.specs[to], &self.route(to, timeout)).await
     }
 
+    /// As the engine does it: once the source is seen without it, it goes on at the target.
+    async fn move_on(
+        &self,
+        from: usize,
+        to: usize,
+        timeout: Duration,
+    ) -> Result<(), ashlar_engine::effects::EffectError> {
+        self.migrate(from, to, timeout).await?;
+        assert_eq!(self.seen(from).await, None);
+        let there = self.seen(to).await.unwrap();
+        assert_eq!(short(Some(&there)), "Paused, persistent");
+        self.hosts.resume_domain(&self.target(to), self.specs[0].uuid).await
+    }
+
     async fn seen(&self, host: usize) -> Option<DomainSeen> {
         self.hosts.domain(&self.target(host), self.specs[0].uuid).await.unwrap()
     }
@@ -201,7 +215,7 @@ impl<'l, 'h> Move<'l, 'h> {
     ) -> (Result<(), ashlar_engine::effects::EffectError>, BTreeMap<Combination, u32>) {
         let done = AtomicBool::new(false);
         let migrate = async {
-            let result = self.migrate(from, to, timeout).await;
+            let result = self.move_on(from, to, timeout).await;
             done.store(true, Ordering::SeqCst);
             result
         };

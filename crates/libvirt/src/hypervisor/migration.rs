@@ -1,7 +1,7 @@
 //! A domain moves to another host, alive.
 //!
-//! Two rules keep a guest from running twice. Nobody but us lets it go on at the target, and only after its process at the
-//! source is gone. And until then the source has all of it: it goes on there whatever happens to the other half.
+//! It ends with the guest standing still at the target, and its process at the source gone. That it goes on is another call:
+//! until somebody has seen the source without it, nobody lets it go on at the target, and the source has all of it.
 
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
@@ -10,19 +10,19 @@ use ashlar_engine::effects::{EffectError, EffectErrorKind, HostTarget, Migration
 use ashlar_plan::DomainSpec;
 use uuid::Uuid;
 
-use super::domains::{ensure_filter, is_active, resume};
+use super::domains::{ensure_filter, is_active};
 use super::observe::absent;
 use crate::counters::Counters;
 use crate::error::classify;
-use crate::ffi::{Connection, Domain, LibvirtError, Migration, code, state};
+use crate::ffi::{Connection, LibvirtError, Migration, code, state};
 use crate::hosts::{Hosts, Via, token_of};
 use crate::lane::CallError;
 use crate::xml;
 
 /// Between two attempts to end a migration that takes too long: at its very beginning libvirt has no job to end.
 const ABORT_EVERY: Duration = Duration::from_secs(5);
-/// After so long its connections are ended.
-const ABORT_LIMIT: Duration = Duration::from_secs(90);
+/// After so long its connections are ended: the engine waits a minute longer than the migration may take.
+const ABORT_LIMIT: Duration = Duration::from_secs(45);
 /// Ends QEMU's connections to an address. Where nothing comes through to the target any more, QEMU waits for an answer about
 /// a disk for as long as the kernel does (a quarter of an hour), and whoever wants to end the job waits with it.
 const HANG_UP: &str = r#"pid=$(cat "/run/libvirt/qemu/$1.pid") || exit 0
@@ -159,7 +159,7 @@ fn migrate(
             && arrived.is_persistent()?
             && is_active(arrived.state()?)
         {
-            return resume(there, counters, uuid);
+            return Ok(());
         }
     }
     let (Some(leaves), Some(standing)) = (leaves, standing) else {
@@ -180,9 +180,8 @@ fn migrate(
     counters.count("migrate_domain");
     let migration =
         Migration { xml: &arriving, persistent_xml: &order.persistent_xml, address: order.address };
-    let arrived = leaves.migrate(there, &migration).map_err(|error| failed(&error, here, there))?;
-    still_here(here, uuid, &order.source)?;
-    resumed(&arrived)
+    leaves.migrate(there, &migration).map_err(|error| failed(&error, here, there))?;
+    still_here(here, uuid, &order.source)
 }
 
 /// libvirt calls it a success where it could not end the process at the source, which has all of the guest too.
@@ -198,13 +197,6 @@ fn still_here(here: &Connection, uuid: Uuid, source: &str) -> Result<(), CallErr
         )),
         _ => Ok(()),
     }
-}
-
-fn resumed(arrived: &Domain) -> Result<(), CallError> {
-    if arrived.state()? == state::PAUSED {
-        arrived.resume()?;
-    }
-    Ok(())
 }
 
 /// What a migration's error means.

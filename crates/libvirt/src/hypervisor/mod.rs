@@ -194,7 +194,9 @@ impl Hypervisor for Hosts {
     }
 
     async fn resume_domain(&self, host: &HostTarget, domain: Uuid) -> Result<(), EffectError> {
-        self.change(host, Via::Work, format!("let the domain {domain} go on"), move |connection, counters| {
+        let doing = format!("let the domain {domain} go on");
+        // A guest stands still meanwhile: no connection is opened for it.
+        self.change(host, Via::Control, doing, move |connection, counters| {
             domains::resume(connection, counters, domain)
         })
         .await
