@@ -103,11 +103,8 @@ async fn end(
             Ok(connection.domain_by_uuid(uuid)?.abort_job()?)
         });
         // While libvirt waits for QEMU it does not even listen to that.
-        match tokio::time::timeout(ABORT_EVERY, told).await {
-            Ok(Err(error)) => {
-                tracing::debug!(host = from.name, domain = domain.name, %error, "no job to end");
-            }
-            Ok(Ok(())) | Err(_) => {}
+        if let Ok(Err(error)) = tokio::time::timeout(ABORT_EVERY, told).await {
+            tracing::debug!(host = from.name, domain = domain.name, %error, "no job to end");
         }
         match tokio::time::timeout(ABORT_EVERY, &mut *answered).await {
             // It was done at that very moment.
@@ -206,18 +203,56 @@ fn failed(error: &LibvirtError, here: &Connection, there: &Connection) -> CallEr
 }
 
 fn kind(error: &LibvirtError, alive: bool) -> EffectErrorKind {
-    let says = |text: &str| error.message.contains(text);
-    if error.code == code::OPERATION_ABORTED || says("canceled by client") {
+    let says = |texts: &[&str]| texts.iter().any(|text| error.message.contains(text));
+    if !alive {
+        return EffectErrorKind::Unreachable;
+    }
+    // One of the two QEMUs ended in the middle, or was told to.
+    let ended = ["canceled by client", "unexpectedly failed", "migration of disk"];
+    let lost = [
+        "unable to connect to server",
+        "Failed to connect",
+        "Connection timed out",
+        "reset by peer",
+        "Lost connection",
+        "Broken pipe",
+    ];
+    if error.code == code::OPERATION_ABORTED || says(&ended) {
         EffectErrorKind::Busy
-    } else if says("unable to connect to server")
-        || says("Failed to connect")
-        || says("Connection timed out")
-        || says("reset by peer")
-        || says("Lost connection")
-        || says("Broken pipe")
-    {
+    } else if says(&lost) {
         EffectErrorKind::Unreachable
     } else {
         classify(error, alive)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_may_work_later_is_told_from_what_never_will() {
+        use EffectErrorKind::*;
+        let cases = [
+            (78, "operation aborted: migration out job: canceled by client", Busy),
+            (9, "operation failed: job 'migration out' unexpectedly failed", Busy),
+            (9, "operation failed: migration of disk sdb failed: Input/output error", Busy),
+            (
+                1,
+                "internal error: unable to execute QEMU command 'blockdev-add': Failed to connect to \
+                 '10.88.0.12:49153': No route to host",
+                Unreachable,
+            ),
+            (1, "internal error: unable to connect to server at '10.88.0.12:49152'", Unreachable),
+            (9, "operation failed: guest CPU doesn't match specification: missing features: avx2", Refused),
+            (55, "Requested operation is not valid: cannot migrate domain with 2 snapshots", Refused),
+            (67, "unsupported configuration: Target device virtio options don't match the source", Refused),
+            (68, "Timed out during operation: cannot acquire state change lock", Busy),
+        ];
+        for (code, message, expected) in cases {
+            let error = LibvirtError { code, domain: 10, errno: 0, message: message.to_owned() };
+            assert_eq!(kind(&error, true), expected, "{message}");
+            assert_eq!(kind(&error, false), Unreachable, "{message}");
+        }
     }
 }
