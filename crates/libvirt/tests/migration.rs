@@ -489,7 +489,7 @@ impl Drop for Other {
 fn what_is_cut_in_the_middle_goes_on_at_the_source() {
     let lab = TestLab::up(3);
     lab.inside(async |hosts| {
-        let it = Move::new(&lab, &hosts).await;
+        let mut it = Move::new(&lab, &hosts).await;
         it.order(WRITE).await;
         it.files(1).await;
         it.throttle(1, Some("8mbit"));
@@ -531,22 +531,33 @@ fn what_is_cut_in_the_middle_goes_on_at_the_source() {
         other.kill();
         println!("killed: source runs, target gone: {:?}", it.assert_stayed(0, 1).await);
 
-        // Another Ashlar takes the target over.
+        // What all of these have left in the files is written over.
+        it.throttle(1, None);
+        let sum = it
+            .order(&format!("dd if=/dev/urandom of=/www/big bs=1024 count=1024 2>/dev/null; {WRITE}"))
+            .await;
+        it.move_on(0, 1, WAIT).await.unwrap();
+        it.assert_at(1, 0).await;
+        it.scene.guests.get_mut(MOVER).unwrap().host = 1;
+        assert_eq!(it.order(READ).await, format!("{sum}\n{sum}"));
+
+        // On the way back another Ashlar takes the target over.
+        it.throttle(0, Some("8mbit"));
         let taken = async {
-            it.on_its_way(0, 1).await;
-            let newer = HostTarget { lease_token: Some(2), ..it.target(1) };
+            it.on_its_way(1, 0).await;
+            let newer = HostTarget { lease_token: Some(2), ..it.target(0) };
             let others = Hosts::new(ashlar_libvirt::Settings::new(lab.dir.path().join("newer"))).unwrap();
             others.observe(&newer).await.unwrap();
         };
-        let (result, ()) = tokio::join!(it.migrate(0, 1, WAIT), taken);
+        let (result, ()) = tokio::join!(it.migrate(1, 0, WAIT), taken);
         let error = result.unwrap_err();
         println!("taken over: {error}");
         assert_eq!(error.kind, EffectErrorKind::Unreachable, "{error}");
-        let late = it.migrate(0, 1, WAIT).await.unwrap_err();
+        let late = it.migrate(1, 0, WAIT).await.unwrap_err();
         assert_eq!(late.kind, EffectErrorKind::Fenced, "{late}");
-        assert_eq!(it.seen(0).await.unwrap().state, DomainState::Running);
-        assert_eq!(it.order("echo alive").await, "alive");
-        it.end(0).await;
+        assert_eq!(it.seen(1).await.unwrap().state, DomainState::Running);
+        assert_eq!(it.order(READ).await, format!("{sum}\n{sum}"));
+        it.end(1).await;
     });
 }
 
