@@ -18,7 +18,7 @@ use ashlar_plan::{DomainMark, DomainSeen, DomainSpec, DomainState};
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
-use crate::effects::{EffectErrorKind, HostTarget, Hypervisor, VolumeCreate, VolumeSource};
+use crate::effects::{EffectErrorKind, HostTarget, Hypervisor, MigrationRoute, VolumeCreate, VolumeSource};
 
 /// How long a guest that boots may keep its tray shut.
 const EJECT_DEADLINE: Duration = Duration::from_secs(60);
@@ -159,6 +159,7 @@ pub async fn a_visitor_looks_and_changes_nothing(place: &Place<'_>) {
     let before = place.seen(&spec).await;
     assert_eq!(hypervisor.domain(&visitor, spec.uuid).await.unwrap(), before);
     let (uuid, other) = (spec.uuid, place.domain("ashlar-contract-visitors", root, None));
+    let nowhere = MigrationRoute { address: std::net::Ipv4Addr::LOCALHOST, timeout: EJECT_DEADLINE };
     for refused in [
         hypervisor.create_volume(&visitor, &place.volume("ashlar-contract-visitors.raw")).await,
         hypervisor.upload_volume(&visitor, *pool, root, bytes(vec![1; 512])).await,
@@ -168,6 +169,8 @@ pub async fn a_visitor_looks_and_changes_nothing(place: &Place<'_>) {
         hypervisor.start_domain(&visitor, uuid).await,
         hypervisor.shutdown_domain(&visitor, uuid).await,
         hypervisor.destroy_domain(&visitor, uuid).await,
+        hypervisor.resume_domain(&visitor, uuid).await,
+        hypervisor.migrate_domain(&visitor, host, &spec, &nowhere).await,
         hypervisor.eject_medium(&visitor, uuid).await,
         hypervisor.undefine_domain(&visitor, uuid).await,
     ] {
@@ -200,8 +203,12 @@ pub async fn a_domain_that_runs_is_not_undefined(place: &Place<'_>) {
     hypervisor.create_volume(host, &place.volume(root)).await.unwrap();
     let spec = place.domain("ashlar-contract-runs", root, None);
     hypervisor.define_domain(host, &spec).await.unwrap();
+    // What is off is not let go on, what runs goes on.
+    let off = hypervisor.resume_domain(host, spec.uuid).await.unwrap_err();
+    assert_eq!(off.kind, EffectErrorKind::Refused, "{off}");
     hypervisor.start_domain(host, spec.uuid).await.unwrap();
     hypervisor.start_domain(host, spec.uuid).await.unwrap();
+    hypervisor.resume_domain(host, spec.uuid).await.unwrap();
     let refused = hypervisor.undefine_domain(host, spec.uuid).await.unwrap_err();
     assert_eq!(refused.kind, EffectErrorKind::Busy, "{refused}");
     assert_eq!(place.seen(&spec).await.unwrap().state, DomainState::Running);
@@ -390,6 +397,7 @@ pub async fn an_unknown_domain_is_not_found(place: &Place<'_>) {
     for result in [
         hypervisor.start_domain(host, unknown).await,
         hypervisor.shutdown_domain(host, unknown).await,
+        hypervisor.resume_domain(host, unknown).await,
         hypervisor.undefine_domain(host, unknown).await,
         hypervisor.eject_medium(host, unknown).await,
     ] {

@@ -14,7 +14,8 @@ use tokio::sync::{Notify, oneshot};
 
 use crate::counters::Counters;
 use crate::ffi::Connection;
-use crate::lane::{CallError, Lane, Manners};
+use crate::lane::{CallError, Lane, Manners, Session};
+use crate::pair::Pair;
 use crate::settings::Settings;
 use crate::ssh::{Ssh, Trunk};
 
@@ -276,6 +277,24 @@ impl Entry {
                 Err(error)
             }
         }
+    }
+
+    /// Connections of their own to this host and another one, for a call that needs both on one thread.
+    pub(crate) fn pair_with<T: Send + 'static>(
+        &self,
+        other: &Entry,
+        job: impl FnOnce(&mut Session, &mut Session) -> Result<T, EffectError> + Send + 'static,
+    ) -> Result<Pair<T>, EffectError> {
+        self.check_quiet()?;
+        other.check_quiet()?;
+        let parts = |entry: &Entry| (entry.ssh.clone(), entry.dir.clone(), Arc::clone(&entry.counters));
+        Pair::start(parts(self), parts(other), job).map_err(|error| {
+            let name = &self.ssh.target.name;
+            EffectError::new(
+                EffectErrorKind::Exhausted,
+                format!("host {name}: no thread for its connection: {error}"),
+            )
+        })
     }
 
     fn lane(&self, via: Via) -> Result<Arc<Lane>, EffectError> {

@@ -49,7 +49,7 @@ pub(crate) struct Manners {
 
 /// The `ssh` under a lane's connection, within reach of those who give the lane up.
 #[derive(Default)]
-struct Process {
+pub(crate) struct Process {
     child: Mutex<Option<Child>>,
     given_up: AtomicBool,
     /// libvirt answers, and is asked for the host's capabilities.
@@ -85,16 +85,7 @@ impl Lane {
         let done = Arc::clone(&load);
         std::thread::Builder::new().name(name.to_owned()).spawn(move || {
             // libvirt's handles belong to this thread: the session is made here.
-            let session = Session {
-                ssh,
-                dir,
-                process: shared,
-                manners,
-                connection: None,
-                filter_seen: false,
-                counters,
-            };
-            run(session, queue, &done);
+            run(Session::new(ssh, dir, shared, manners, counters), queue, &done);
         })?;
         Ok(Lane { jobs, process, load })
     }
@@ -124,12 +115,17 @@ impl Lane {
 
     /// Ends its `ssh`: a call that hangs comes back with an error, and the thread ends.
     pub(crate) fn give_up(&self) {
-        self.process.given_up.store(true, Ordering::SeqCst);
-        self.process.kill();
+        self.process.give_up();
     }
 }
 
 impl Process {
+    /// Ends it, and lets no other begin in its place.
+    pub(crate) fn give_up(&self) {
+        self.given_up.store(true, Ordering::SeqCst);
+        self.kill();
+    }
+
     fn kill(&self) {
         if let Some(child) = self.child.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
             let _ = child.kill();
@@ -177,6 +173,17 @@ fn next(session: &mut Session, queue: &Receiver<Job>) -> Option<Job> {
 }
 
 impl Session {
+    /// One that connects when it is first asked something. libvirt's handles belong to the thread that asks.
+    pub(crate) fn new(
+        ssh: Ssh,
+        dir: PathBuf,
+        process: Arc<Process>,
+        manners: Manners,
+        counters: Arc<Counters>,
+    ) -> Self {
+        Session { ssh, dir, process, manners, connection: None, filter_seen: false, counters }
+    }
+
     /// Runs a call over an open connection, connecting first where there is none. `doing` completes "cannot …".
     pub(crate) fn call<T>(
         &mut self,
@@ -211,7 +218,7 @@ impl Session {
         })
     }
 
-    fn disconnect(&mut self) {
+    pub(crate) fn disconnect(&mut self) {
         self.filter_seen = false;
         if self.connection.take().is_some() {
             self.process.reap(Duration::ZERO);

@@ -23,6 +23,7 @@ mod hosts;
 mod hypervisor;
 mod lane;
 pub mod network;
+mod pair;
 mod settings;
 mod shell;
 mod ssh;

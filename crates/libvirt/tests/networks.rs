@@ -20,7 +20,7 @@ use ashlar_libvirt::Hosts;
 use ashlar_plan::network::names;
 use ashlar_plan::{NetworkSeen, NetworksSeen};
 use common::TestLab;
-use frames::{BROADCAST, Datagram, arp, hex, icmp6, link_local, mac};
+use frames::{BROADCAST, Datagram, arp, hex, icmp6, link_local, mac, rarp};
 use guests::{Guest, Scene};
 use serde_json::json;
 
@@ -138,6 +138,7 @@ fn attacks(from: &Guest, to: &Guest) -> Vec<Probe> {
         probe("ARP MAC", &|mark, bad| {
             arp(own, (if bad { other } else { own }, from.address), to.address, mark)
         }),
+        probe("RARP", &|mark, bad| rarp(own, if bad { to.mac } else { own }, mark)),
         probe("IP source", &|mark, bad| {
             Datagram { from: if bad { stranger } else { from.address }, ..datagram(from, to, mark) }.frame()
         }),

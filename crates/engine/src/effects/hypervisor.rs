@@ -55,8 +55,9 @@ pub trait Hypervisor: Send + Sync {
     async fn destroy_domain(&self, host: &HostTarget, domain: Uuid) -> Result<(), EffectError>;
     /// Moves a running domain to another host, alive, with what its disks hold (libvirt's managed migration). `domain` is what it
     /// is there: the same guest, whose disks' files are there already, empty and of the right size. All that happens
-    /// is one call of libvirt's: either it goes on there, defined there and here no more, or it goes on here and
+    /// is one call of libvirt's: either it stands still there, defined there and here no more, or it goes on here and
     /// nothing is left there. Whoever gets no answer looks at both hosts; libvirt ends a migration whose connection is lost.
+    /// Fine if it was moved before.
     /// What passes between the hosts is the guest's memory and disks.
     async fn migrate_domain(
         &self,

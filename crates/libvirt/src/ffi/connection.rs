@@ -1,11 +1,13 @@
 //! Connections.
 
+use std::collections::BTreeSet;
 use std::ffi::{CStr, c_int, c_uint, c_ulong, c_void};
 use std::sync::Arc;
 
 use tokio::sync::Notify;
+use uuid::Uuid;
 
-use super::domain::{Domain, settled};
+use super::domain::{Domain, Standing};
 use super::library::{Functions, functions};
 use super::storage::Pool;
 use super::{Handle, LibvirtError, Owned, c_string};
@@ -92,15 +94,28 @@ impl Connection {
         self.version(self.functions().virConnectGetVersion)
     }
 
+    /// Whether the host's QEMU is that version or a later one.
+    pub(crate) fn qemu_at_least(&self, (major, minor): (u64, u64)) -> Result<bool, LibvirtError> {
+        Ok(self.number(self.functions().virConnectGetVersion)? >= major * 1_000_000 + minor * 1000)
+    }
+
     fn version(
         &self,
         get: unsafe extern "C" fn(super::Handle, *mut c_ulong) -> c_int,
     ) -> Result<String, LibvirtError> {
+        let version = self.number(get)?;
+        Ok(format!("{}.{}.{}", version / 1_000_000, version / 1000 % 1000, version % 1000))
+    }
+
+    fn number(
+        &self,
+        get: unsafe extern "C" fn(super::Handle, *mut c_ulong) -> c_int,
+    ) -> Result<u64, LibvirtError> {
         let mut version: c_ulong = 0;
         // SAFETY: the connection is open, and the number lives through the call.
         let result = unsafe { get(self.owned.raw(), &mut version) };
         self.owned.check(result)?;
-        Ok(format!("{}.{}.{}", version / 1_000_000, version / 1000 % 1000, version % 1000))
+        Ok(version)
     }
 
     /// The host's own name.
@@ -118,7 +133,7 @@ impl Connection {
     }
 
     /// All domains with their states, in one call.
-    pub(crate) fn domains(&self) -> Result<Vec<(Domain, c_int)>, LibvirtError> {
+    pub(crate) fn domains(&self) -> Result<Vec<(Domain, Standing)>, LibvirtError> {
         /// `VIR_DOMAIN_STATS_STATE`.
         const STATE: c_uint = 1;
         /// `VIR_CONNECT_GET_ALL_DOMAINS_STATS_NOWAIT`: a domain under a job (migration) does not hold us up.
@@ -141,10 +156,10 @@ impl Connection {
                 };
                 value
             };
-            let state = settled(int(c"state.state"), int(c"state.reason"));
+            let standing = Standing::new(int(c"state.state"), int(c"state.reason"));
             // SAFETY: the record's domain is alive; the list's own reference goes with the list, this one is ours.
             if unsafe { (functions.virDomainRef)(record.dom) } == 0 {
-                domains.push((Domain::take(functions, record.dom)?, state));
+                domains.push((Domain::take(functions, record.dom)?, standing));
             }
         }
         // SAFETY: the list is libvirt's, and not used any more.
@@ -152,8 +167,20 @@ impl Connection {
         Ok(domains)
     }
 
+    /// UUIDs of the domains whose definition is not kept, in one call: there are few.
+    pub(crate) fn transient_domains(&self) -> Result<BTreeSet<Uuid>, LibvirtError> {
+        /// `VIR_CONNECT_LIST_DOMAINS_TRANSIENT`.
+        const TRANSIENT: c_uint = 8;
+        let functions = self.functions();
+        let mut array = std::ptr::null_mut();
+        // SAFETY: the connection is open, and the pointer to the list lives through the call.
+        let count = unsafe { (functions.virConnectListAllDomains)(self.owned.raw(), &mut array, TRANSIENT) };
+        let domains = self.owned.list(count, array, functions.virDomainFree)?;
+        domains.into_iter().map(|owned| Domain::from(owned).uuid()).collect()
+    }
+
     /// A domain by UUID.
-    pub(crate) fn domain_by_uuid(&self, uuid: uuid::Uuid) -> Result<Domain, LibvirtError> {
+    pub(crate) fn domain_by_uuid(&self, uuid: Uuid) -> Result<Domain, LibvirtError> {
         let uuid = c_string(&uuid.to_string())?;
         // SAFETY: the connection is open; the string outlives the call.
         let pointer =
@@ -205,7 +232,7 @@ impl Connection {
     }
 
     /// A pool by UUID.
-    pub(crate) fn pool_by_uuid(&self, uuid: uuid::Uuid) -> Result<Pool, LibvirtError> {
+    pub(crate) fn pool_by_uuid(&self, uuid: Uuid) -> Result<Pool, LibvirtError> {
         let functions = self.functions();
         let uuid = c_string(&uuid.to_string())?;
         // SAFETY: the connection is open; the string outlives the call.

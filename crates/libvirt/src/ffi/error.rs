@@ -67,6 +67,7 @@ pub(crate) mod code {
     pub(crate) const NO_STORAGE_VOL: i32 = 50;
     pub(crate) const OPERATION_INVALID: i32 = 55;
     pub(crate) const NO_NWFILTER: i32 = 62;
+    pub(crate) const OPERATION_ABORTED: i32 = 78;
     pub(crate) const OPERATION_TIMEOUT: i32 = 68;
     pub(crate) const AGENT_UNRESPONSIVE: i32 = 86;
     pub(crate) const RESOURCE_BUSY: i32 = 87;

@@ -1,7 +1,7 @@
 //! libvirt's C library, opened on first use: the CLI starts without its sixty shared libraries, and runs on machines
 //! that have none. Every function that is used is declared here, once.
 
-use std::ffi::{c_char, c_int, c_uint, c_ulong, c_ulonglong, c_void};
+use std::ffi::{c_char, c_int, c_uchar, c_uint, c_ulong, c_ulonglong, c_void};
 use std::sync::OnceLock;
 
 use libloading::Library;
@@ -115,15 +115,25 @@ functions! {
     ) -> c_int;
     virDomainStatsRecordListFree(records: *mut *mut VirDomainStatsRecord);
     virTypedParamsGetInt(params: Handle, count: c_int, name: *const c_char, value: *mut c_int) -> c_int;
+    virTypedParamsAddString(
+        params: *mut Handle, count: *mut c_int, room: *mut c_int, name: *const c_char, value: *const c_char
+    ) -> c_int;
+    virTypedParamsFree(params: Handle, count: c_int);
+    virConnectListAllDomains(conn: Handle, domains: *mut *mut Handle, flags: c_uint) -> c_int;
     virDomainRef(domain: Handle) -> c_int;
     virDomainFree(domain: Handle) -> c_int;
     virDomainLookupByUUIDString(conn: Handle, uuid: *const c_char) -> Handle;
     virDomainLookupByName(conn: Handle, name: *const c_char) -> Handle;
     virDomainGetXMLDesc(domain: Handle, flags: c_uint) -> *mut c_char;
     virDomainGetState(domain: Handle, state: *mut c_int, reason: *mut c_int, flags: c_uint) -> c_int;
+    virDomainGetUUID(domain: Handle, uuid: *mut c_uchar) -> c_int;
+    virDomainIsPersistent(domain: Handle) -> c_int;
     virDomainDefineXMLFlags(conn: Handle, xml: *const c_char, flags: c_uint) -> Handle;
     virDomainCreateXML(conn: Handle, xml: *const c_char, flags: c_uint) -> Handle;
     virDomainCreateWithFlags(domain: Handle, flags: c_uint) -> c_int;
+    virDomainResume(domain: Handle) -> c_int;
+    virDomainMigrate3(domain: Handle, target: Handle, params: Handle, count: c_uint, flags: c_uint) -> Handle;
+    virDomainAbortJob(domain: Handle) -> c_int;
     virDomainShutdownFlags(domain: Handle, flags: c_uint) -> c_int;
     virDomainDestroyFlags(domain: Handle, flags: c_uint) -> c_int;
     virDomainUndefineFlags(domain: Handle, flags: c_uint) -> c_int;

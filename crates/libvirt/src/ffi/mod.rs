@@ -9,14 +9,16 @@ mod connection;
 mod domain;
 mod error;
 mod library;
+mod migration;
 mod storage;
 
 use std::ffi::{CStr, CString, c_char, c_int};
 use std::ptr::NonNull;
 
 pub(crate) use connection::Connection;
-pub(crate) use domain::{Domain, state};
+pub(crate) use domain::{Domain, Standing, state};
 pub(crate) use error::{LibvirtError, code};
+pub(crate) use migration::Migration;
 pub(crate) use storage::{Pool, StoredVolume};
 
 use library::{Functions, Handle};

@@ -11,7 +11,7 @@ use crate::xml;
 use super::observe::absent;
 
 /// Whether a QEMU process stands behind the state.
-fn is_active(state: i32) -> bool {
+pub(super) fn is_active(state: i32) -> bool {
     !matches!(state, state::SHUTOFF | state::CRASHED)
 }
 
@@ -44,6 +44,17 @@ pub(super) fn destroy(connection: &Connection, counters: &Counters, domain: Uuid
         Err(error) if error.code == code::NO_DOMAIN => Ok(()),
         result => unless_state_is(&domain, result, |state| !is_active(state)),
     }
+}
+
+pub(super) fn resume(connection: &Connection, counters: &Counters, domain: Uuid) -> Result<(), CallError> {
+    let domain = connection.domain_by_uuid(domain)?;
+    match domain.state()? {
+        state::PAUSED => {}
+        state if is_active(state) => return Ok(()),
+        _ => return Err(CallError::Other(EffectErrorKind::Refused, "it is off".to_owned())),
+    }
+    counters.count("resume_domain");
+    unless_state_is(&domain, domain.resume(), |state| state == state::RUNNING)
 }
 
 pub(super) fn undefine(connection: &Connection, counters: &Counters, domain: Uuid) -> Result<(), CallError> {

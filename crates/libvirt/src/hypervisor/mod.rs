@@ -1,6 +1,7 @@
 //! [`Hypervisor`] on real hosts.
 
 mod domains;
+mod migration;
 mod observe;
 mod probe;
 mod upload;
@@ -11,8 +12,8 @@ use std::sync::atomic::AtomicU64;
 
 use ashlar_api::{Accelerator, DomainIdentity};
 use ashlar_engine::effects::{
-    ConsoleChunk, EffectError, EffectErrorKind, HostProbe, HostTarget, Hypervisor, MigrationRoute, ProbeSeen,
-    VolumeCreate, VolumeSource, probe_name,
+    ConsoleChunk, EffectError, HostProbe, HostTarget, Hypervisor, MigrationRoute, ProbeSeen, VolumeCreate,
+    VolumeSource, probe_name,
 };
 use ashlar_plan::{DomainSeen, DomainSpec, DomainState, HostWorld, PoolSeen, VolumeSeen};
 use async_trait::async_trait;
@@ -185,15 +186,20 @@ impl Hypervisor for Hosts {
     async fn migrate_domain(
         &self,
         from: &HostTarget,
-        _to: &HostTarget,
-        _domain: &DomainSpec,
-        _route: &MigrationRoute,
+        to: &HostTarget,
+        domain: &DomainSpec,
+        route: &MigrationRoute,
     ) -> Result<(), EffectError> {
-        Err(EffectError::new(EffectErrorKind::Refused, format!("host {}: not built yet", from.name)))
+        migration::run(self, from, to, domain, route).await
     }
 
-    async fn resume_domain(&self, host: &HostTarget, _domain: Uuid) -> Result<(), EffectError> {
-        Err(EffectError::new(EffectErrorKind::Refused, format!("host {}: not built yet", host.name)))
+    async fn resume_domain(&self, host: &HostTarget, domain: Uuid) -> Result<(), EffectError> {
+        let doing = format!("let the domain {domain} go on");
+        // A guest stands still meanwhile: no connection is opened for it.
+        self.change(host, Via::Control, doing, move |connection, counters| {
+            domains::resume(connection, counters, domain)
+        })
+        .await
     }
 
     async fn undefine_domain(&self, host: &HostTarget, domain: Uuid) -> Result<(), EffectError> {

@@ -6,17 +6,22 @@ use ashlar_plan::{DomainSeen, DomainState, HostWorld, PoolSeen, VolumeSeen};
 use uuid::Uuid;
 
 use crate::counters::{Counters, READ};
-use crate::ffi::{Connection, Domain, LibvirtError, Pool, StoredVolume, code, state};
+use crate::ffi::{Connection, Domain, LibvirtError, Pool, Standing, StoredVolume, code, state};
 use crate::lane::CallError;
 use crate::xml;
 
 /// Domains, and active pools with their volumes.
 pub(super) fn world(connection: &Connection, counters: &Counters) -> Result<HostWorld, CallError> {
     let mut world = HostWorld::default();
-    for (domain, state) in connection.domains()? {
+    let domains = connection.domains()?;
+    counters.count(READ);
+    // After the states: who is said to have arrived was at least arriving then.
+    let transient = connection.transient_domains()?;
+    for (domain, standing) in domains {
         counters.count(READ);
+        let persistent = !transient.contains(&domain.uuid()?);
         // One that was removed since the list was made is not there.
-        if let Some(seen) = describe(&domain, state)? {
+        if let Some(seen) = describe(&domain, standing, persistent)? {
             world.domains.insert(seen.uuid, seen);
         }
     }
@@ -32,12 +37,13 @@ pub(super) fn world(connection: &Connection, counters: &Counters) -> Result<Host
 /// A domain that was looked up.
 pub(super) fn domain(found: Result<Domain, LibvirtError>) -> Result<Option<DomainSeen>, CallError> {
     let Some(domain) = absent(found, code::NO_DOMAIN)? else { return Ok(None) };
-    let Some(state) = absent(domain.state(), code::NO_DOMAIN)? else { return Ok(None) };
-    describe(&domain, state)
+    let Some(standing) = absent(domain.standing(), code::NO_DOMAIN)? else { return Ok(None) };
+    let Some(persistent) = absent(domain.is_persistent(), code::NO_DOMAIN)? else { return Ok(None) };
+    describe(&domain, standing, persistent)
 }
 
-fn describe(domain: &Domain, state: i32) -> Result<Option<DomainSeen>, CallError> {
-    let state = domain_state(state);
+fn describe(domain: &Domain, standing: Standing, persistent: bool) -> Result<Option<DomainSeen>, CallError> {
+    let state = domain_state(standing.state);
     // What is defined says whose it is and what it will use; what runs says what it uses now.
     let Some(defined) = absent(domain.xml(true), code::NO_DOMAIN)? else { return Ok(None) };
     let mut seen = xml::domain_seen(&defined)?;
@@ -47,15 +53,17 @@ fn describe(domain: &Domain, state: i32) -> Result<Option<DomainSeen>, CallError
         seen.disk_paths.extend(live.disk_paths);
         seen.medium_path = live.medium_path.or(seen.medium_path);
     }
+    // Nodes are defined before they start. One that starts and is not defined comes from another host.
+    let arrives = standing.starts && !persistent && seen.mark.is_some();
     Ok(Some(DomainSeen {
         uuid: seen.uuid,
         name: seen.name,
-        state,
+        state: if arrives { DomainState::Paused } else { state },
         mark: seen.mark,
         disk_paths: seen.disk_paths,
         medium_path: seen.medium_path,
-        persistent: true,
-        paused_by_migration: false,
+        persistent,
+        paused_by_migration: standing.by_migration || arrives,
     }))
 }
 

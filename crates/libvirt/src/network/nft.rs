@@ -105,6 +105,9 @@ fn tap(text: &mut String, network: &HostNetwork, filter: &TapFilter, cluster: Op
         rule(format!("jump within_{index}"));
     }
     rule("ether type arp accept".to_owned());
+    // How QEMU says where a guest has moved to (a RARP request that holds nothing but its MAC), and nothing else of RARP.
+    let own = mac.replace(':', "");
+    rule(format!("ether type 0x8035 @nh,0,64 0x1080006040003 @nh,64,48 0x{own} @nh,144,48 0x{own} accept"));
     rule("ether type ip udp sport 67 drop".to_owned());
     rule(format!("ip saddr != {sources} drop"));
     if network.made.is_none() && !network.hosts.is_empty() {

@@ -46,11 +46,7 @@ pub fn domain(spec: &DomainSpec) -> Result<String, XmlError> {
             devices.nest(
                 "controller",
                 &[("type", "scsi"), ("index", "0"), ("model", "virtio-scsi")],
-                |it| {
-                    let mut driver = vec![("iothread", "1")];
-                    driver.extend(queues.as_deref().map(|queues| ("queues", queues)));
-                    it.empty("driver", &driver)
-                },
+                |it| scsi_driver(it, spec, true),
             )?;
             for nic in &spec.nics {
                 write_nic(devices, nic, queues.as_deref())?;
@@ -110,7 +106,7 @@ fn type_name(accelerator: Accelerator) -> &'static str {
     }
 }
 
-fn mark(metadata: &mut Document, spec: &DomainSpec) -> Result<(), XmlError> {
+pub(super) fn mark(metadata: &mut Document, spec: &DomainSpec) -> Result<(), XmlError> {
     let mark = &spec.mark;
     let attributes = [
         ("xmlns:ashlar", MARK_NAMESPACE),
@@ -204,9 +200,33 @@ fn ends(domain: &mut Document) -> Result<(), XmlError> {
     domain.text("on_crash", &[], "action", "destroy")
 }
 
+/// How the disks' controller does its work. The guest sees nothing of the thread.
+pub(super) fn scsi_driver(
+    controller: &mut Document,
+    spec: &DomainSpec,
+    iothread: bool,
+) -> Result<(), XmlError> {
+    let queues = queues(spec);
+    let mut driver = Vec::new();
+    if iothread {
+        driver.push(("iothread", "1"));
+    }
+    driver.extend(queues.as_deref().map(|queues| ("queues", queues)));
+    if driver.is_empty() {
+        // QEMU's default. libvirt drops an empty element, and then takes the controller for another one.
+        driver.push(("ioeventfd", "on"));
+    }
+    controller.empty("driver", &driver)
+}
+
 fn queues(spec: &DomainSpec) -> Option<String> {
     let queues = spec.vcpus.min(MAX_QUEUES);
     (spec.accelerator == Accelerator::Kvm && queues > 1).then(|| queues.to_string())
+}
+
+/// Target of the disk at that place.
+pub(super) fn target(index: usize) -> String {
+    format!("sd{}", char::from(b'a' + u8::try_from(index.min(13)).unwrap_or(13)))
 }
 
 fn write_disk(
@@ -222,7 +242,7 @@ fn write_disk(
         Accelerator::Emulated => ("writeback", "threads"),
     };
     let format = format_name(disk.format);
-    let target = format!("sd{}", char::from(b'a' + u8::try_from(index.min(13)).unwrap_or(13)));
+    let target = target(index);
     devices.nest("disk", &[("type", "file"), ("device", "disk")], |it| {
         it.empty(
             "driver",

@@ -1,5 +1,6 @@
 //! libvirt's XML as pure functions: what is written is a function of what is wanted, and what is read is bounded.
 
+mod arriving;
 mod binding;
 mod capabilities;
 mod domain;
@@ -10,6 +11,7 @@ mod tree;
 mod volume;
 mod write;
 
+pub use arriving::arriving;
 pub use capabilities::{Capabilities, capabilities};
 pub use domain::{cdrom, console_log_path, domain, probe};
 pub use domain_seen::{DomainDescription, domain_seen};

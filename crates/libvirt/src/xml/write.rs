@@ -72,7 +72,7 @@ fn start<'a>(name: &'a str, attributes: &[(&'a str, &'a str)]) -> Result<BytesSt
 
 /// XML 1.0 cannot write most control characters, and changes the others (line ends, tabs in attributes); none belongs
 /// in a name or a path.
-fn check(what: &'static str, text: &str) -> Result<(), XmlError> {
+pub(super) fn check(what: &'static str, text: &str) -> Result<(), XmlError> {
     match text.chars().find(|c| c.is_control() || matches!(c, '\u{FFFE}' | '\u{FFFF}' | '\u{2028}')) {
         Some(c) => Err(XmlError::Character { what, text: text.to_owned(), code: u32::from(c) }),
         None => Ok(()),

@@ -235,6 +235,14 @@ impl Capture {
     }
 }
 
+impl Drop for Capture {
+    fn drop(&mut self) {
+        // A test that failed: what is left of it would keep the host.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
 impl TestLab {
     /// Begins to write down the frames on a device of a host.
     pub(crate) fn capture(&self, index: usize, device: &str) -> Capture {

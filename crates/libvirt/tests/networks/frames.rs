@@ -26,6 +26,13 @@ pub(crate) fn arp(from: [u8; 6], claims: ([u8; 6], Ipv4Addr), to: Ipv4Addr, mark
     ethernet(BROADCAST, from, 0x0806, &body)
 }
 
+/// What QEMU sends for a guest that has moved.
+pub(crate) fn rarp(from: [u8; 6], announces: [u8; 6], mark: &str) -> Vec<u8> {
+    let head = [0, 1, 8, 0, 6, 4, 0, 3];
+    let body = [&head[..], &announces, &[0; 4], &announces, &[0; 4], mark.as_bytes()].concat();
+    ethernet(BROADCAST, from, 0x8035, &body)
+}
+
 fn sum(bytes: &[u8]) -> u16 {
     let words = bytes.chunks(2).map(|pair| u32::from(pair[0]) << 8 | u32::from(*pair.get(1).unwrap_or(&0)));
     let mut sum: u32 = words.sum();

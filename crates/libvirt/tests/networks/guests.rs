@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use ashlar_api::*;
+use ashlar_engine::contract::Place;
 use ashlar_engine::effects::{Dial, DialTarget, HostNetworks, HostTarget, Hypervisor};
 use ashlar_libvirt::Hosts;
 use ashlar_plan::domain::DomainNic;
@@ -138,45 +139,60 @@ impl<'l> Scene<'l> {
         }
     }
 
+    /// A host with what guests boot from.
+    pub(crate) async fn place<'h>(&self, hosts: &'h Hosts, host: usize) -> Place<'h> {
+        let initrd = initrd(self.lab.dir.path());
+        let mut place = place(hosts, &self.lab.description, self.target(host)).await;
+        let file = "ashlar-test-guest.raw";
+        place.initrd_path = put(hosts, &place.host, place.pool, &place.pool_path, &initrd, file).await;
+        place
+    }
+
+    /// A guest's domain, without disks.
+    pub(crate) fn spec(&self, place: &Place<'_>, guest: &Guest) -> DomainSpec {
+        let machine = &self.snapshot.machines[&NamespacedName::new("default", guest.name)];
+        let nic = &machine.spec.nics[0];
+        let command_line = format!(
+            "{} test.address={} test.gateway={} test.name={}",
+            place.command_line, nic.address, nic.gateway, guest.name
+        );
+        DomainSpec {
+            uuid: guest.domain,
+            memory_mib: 128,
+            command_line,
+            disks: Vec::new(),
+            nics: vec![DomainNic {
+                bridge: nic.bridge.clone(),
+                tap: guest.tap(),
+                mac: nic.mac.clone(),
+                mtu: nic.mtu,
+                vlan: None,
+            }],
+            mark: DomainMark {
+                installation: INSTALLATION,
+                machine_uid: machine.metadata.uid.unwrap(),
+                generation: 1,
+                machine: None,
+            },
+            ..place.domain(guest.name, "none", None)
+        }
+    }
+
     /// Starts all guests, and waits until each takes orders.
     pub(crate) async fn boot(&self, hosts: &Hosts) {
-        let initrd = initrd(self.lab.dir.path());
         let count = self.lab.description.hosts.len();
         for host in 0..count {
-            let mut place = place(hosts, &self.lab.description, self.target(host)).await;
-            let file = "ashlar-test-guest.raw";
-            place.initrd_path = put(hosts, &place.host, place.pool, &place.pool_path, &initrd, file).await;
+            let place = self.place(hosts, host).await;
             for guest in self.guests.values().filter(|guest| guest.host == host) {
-                let machine = &self.snapshot.machines[&NamespacedName::new("default", guest.name)];
-                let nic = &machine.spec.nics[0];
-                let command_line = format!(
-                    "{} test.address={} test.gateway={} test.name={}",
-                    place.command_line, nic.address, nic.gateway, guest.name
-                );
-                let spec = DomainSpec {
-                    uuid: guest.domain,
-                    memory_mib: 128,
-                    command_line,
-                    disks: Vec::new(),
-                    nics: vec![DomainNic {
-                        bridge: nic.bridge.clone(),
-                        tap: guest.tap(),
-                        mac: nic.mac.clone(),
-                        mtu: nic.mtu,
-                        vlan: None,
-                    }],
-                    mark: DomainMark {
-                        installation: INSTALLATION,
-                        machine_uid: machine.metadata.uid.unwrap(),
-                        generation: 1,
-                        machine: None,
-                    },
-                    ..place.domain(guest.name, "none", None)
-                };
-                hosts.define_domain(&place.host, &spec).await.unwrap();
+                hosts.define_domain(&place.host, &self.spec(&place, guest)).await.unwrap();
                 hosts.start_domain(&place.host, guest.domain).await.unwrap();
             }
         }
+        self.ready(hosts).await;
+    }
+
+    /// Waits until every guest takes orders.
+    pub(crate) async fn ready(&self, hosts: &Hosts) {
         let until = Instant::now() + BOOT;
         for guest in self.guests.values() {
             while !self.try_order(hosts, guest.name, "echo ready").await.is_ok_and(|said| said == "ready") {
@@ -193,7 +209,7 @@ impl<'l> Scene<'l> {
             .unwrap_or_else(|error| panic!("{guest}: {script}: {error}"))
     }
 
-    async fn try_order(&self, hosts: &Hosts, guest: &str, script: &str) -> Result<String, String> {
+    pub(crate) async fn try_order(&self, hosts: &Hosts, guest: &str, script: &str) -> Result<String, String> {
         let guest = &self.guests[guest];
         let network = &self.snapshot.networks[guest.network];
         let target = DialTarget {
