@@ -63,6 +63,8 @@ pub struct State {
     pub(crate) oracle: Oracle,
     /// By how much the clock of the machine that runs Ashlar is wrong.
     pub clock_error: SignedDuration,
+    /// By how much it was wrong before that, and until when.
+    pub(crate) clock_was: (SignedDuration, Timestamp),
     pub(crate) processes: Processes,
     /// Outside calls that may change something, and commits, of all processes that ended.
     pub(crate) effects: u64,
@@ -175,6 +177,7 @@ impl SimWorld {
             upload_faults: BTreeMap::new(),
             oracle: Oracle::default(),
             clock_error: SignedDuration::ZERO,
+            clock_was: (SignedDuration::ZERO, EPOCH),
             processes: Processes::default(),
             effects: 0,
             late: Vec::new(),
@@ -248,6 +251,12 @@ impl SimWorld {
 }
 
 impl State {
+    /// Somebody sets the clock of the machine that runs Ashlar.
+    pub(crate) fn set_clock_error(&mut self, error: SignedDuration) {
+        self.clock_was = (self.clock_error, self.now);
+        self.clock_error = error;
+    }
+
     /// Virtual seconds since the beginning.
     pub fn elapsed_s(&self) -> i64 {
         self.now.duration_since(EPOCH).as_secs()

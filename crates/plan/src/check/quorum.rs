@@ -182,7 +182,7 @@ impl<'p> Judge<'_, 'p, '_> {
                 let own = own.unwrap_or_default();
                 voters(etcd, None).into_iter().filter(|id| !own.contains(id)).collect()
             };
-            let needed = (others.len() + 1) / 2 + 1;
+            let needed = others.len().div_ceil(2) + 1;
             if !others.is_empty() && healthy(etcd, &others) < others.len().min(needed) {
                 self.find("Quorum", format!("{key} is moved while others of etcd's voters are not healthy"));
             }

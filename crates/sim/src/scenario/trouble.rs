@@ -236,7 +236,7 @@ impl Trouble {
                 Ok(())
             }
             Trouble::Clock(seconds) => {
-                state.clock_error = SignedDuration::from_secs(*seconds);
+                state.set_clock_error(SignedDuration::from_secs(*seconds));
                 Ok(())
             }
             Trouble::Virsh { verb, domain } => super::hands::virsh_anywhere(state, *verb, domain),
@@ -313,7 +313,7 @@ fn on_host(state: &mut State, name: &str, what: HostTrouble) -> Result<(), Strin
 
 fn mend(state: &mut State) {
     state.processes = Default::default();
-    state.clock_error = SignedDuration::ZERO;
+    state.set_clock_error(SignedDuration::ZERO);
     state.failing_boots.clear();
     state.upload_faults.clear();
     state.hanging_boots.clear();

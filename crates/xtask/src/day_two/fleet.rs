@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Child;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
@@ -138,6 +139,23 @@ impl Fleet {
     pub(super) fn inside(&mut self, worker: &Worker, program: &str) -> Result<String> {
         let key = self.login_key()?.to_string_lossy().into_owned();
         self.context.ok(self.context.command(&["ssh", "-i", &key, &worker.name, "--", program]))
+    }
+
+    /// Pings an address from a worker until it is ended, each answer a line with its moment.
+    pub(super) fn ping(&mut self, from: &Worker, address: &str, period_ms: u32, log: &Path) -> Result<Child> {
+        let key = self.login_key()?.to_string_lossy().into_owned();
+        let period = format!("{}.{:03}", period_ms / 1000, period_ms % 1000);
+        let ping = ["ping", "-D", "-n", "-i", &period, address];
+        let command = self.context.command(&[&["ssh", "-i", &key, &from.name, "--"][..], &ping].concat());
+        self.context.spawn(command, log)
+    }
+
+    /// A machine's own address.
+    pub(super) fn address(&mut self, machine: &str) -> Result<String> {
+        let machine = self.context.json(&["get", "machine", machine])?;
+        let address = machine.pointer("/spec/nics/0/address").and_then(Value::as_str);
+        let address = address.and_then(|address| address.split('/').next());
+        address.map(str::to_owned).context("the machine has no address")
     }
 
     /// The key that logs in on nodes, made with the cluster.

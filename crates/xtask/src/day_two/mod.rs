@@ -4,6 +4,7 @@
 //! server and the hosts say, not by Ashlar's own store; times are printed.
 
 mod fleet;
+mod moved;
 mod stages;
 
 use std::path::PathBuf;
@@ -39,7 +40,7 @@ pub(crate) struct Options {
 
 type Stage = (&'static str, &'static str, fn(&mut Fleet) -> Result<()>);
 
-/// In order: the last one leaves a host cordoned.
+/// In order.
 const STAGES: &[Stage] = &[
     ("killed", "a worker's QEMU is killed: the same node comes back", stages::killed),
     (
@@ -56,6 +57,11 @@ const STAGES: &[Stage] = &[
         "powerless",
         "a host freezes and loses its power: nothing is started in its place before a person says so, then its worker is replaced",
         stages::powerless,
+    ),
+    (
+        "drained",
+        "a host is emptied: the only control plane and workers move alive, under a ping and under writes to the API",
+        moved::drained,
     ),
 ];
 

@@ -45,7 +45,9 @@ pub(super) fn drain(settings: &Settings, args: &HostDrainArgs) -> Result {
         settings,
         args.yes,
         &[if args.replace {
-            format!("host {name}: each machine on it with its disks, once another one elsewhere has its place")
+            format!(
+                "host {name}: each machine on it with its disks, once another one elsewhere has its place"
+            )
         } else {
             format!(
                 "host {name}: each machine on it that cannot be moved alive, with its disks, once another one elsewhere has its place; \
