@@ -1,5 +1,6 @@
 //! Namespaces on the lab's management network, and cuts between them.
 
+use std::ffi::OsStr;
 use std::net::Ipv4Addr;
 use std::process::{Command, Stdio};
 
@@ -64,13 +65,22 @@ impl Netns {
         self.nft("delete table inet cut");
     }
 
+    /// A program in it. Not by `ip netns exec`, which makes a mount namespace as well: labs know their processes by the numbers of
+    /// such, and they are given out again.
+    pub(crate) fn command(&self, program: impl AsRef<OsStr>) -> Command {
+        let mut command = Command::new("nsenter");
+        command.arg(format!("--net=/run/netns/{}", self.name)).arg("--").arg(program);
+        command
+    }
+
     fn nft(&self, rules: &str) {
-        let output = Command::new("ip")
-            .args(["netns", "exec", &self.name, "nft", rules])
-            .stdin(Stdio::null())
-            .output()
-            .unwrap();
-        assert!(output.status.success(), "{rules}: {}", String::from_utf8_lossy(&output.stderr));
+        let output = self.command("nft").arg(rules).stdin(Stdio::null()).output().unwrap();
+        assert!(
+            output.status.success(),
+            "{rules}: {}: {}",
+            output.status,
+            String::from_utf8_lossy(&output.stderr)
+        );
     }
 }
 

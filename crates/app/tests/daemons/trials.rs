@@ -60,7 +60,7 @@ const MANY_FILES: usize = 32;
 struct Took {
     /// From the fault to the first connection of the next one on the host; none where nobody had to take over.
     takeover: Option<u64>,
-    /// From the fault until all files were gone and seen to be gone.
+    /// From the fault, or from when there was something to do, until all files were gone and seen to be gone.
     work: u64,
     /// Deletions that were under way.
     calls: usize,
@@ -165,7 +165,7 @@ fn one(world: &mut World<'_>, lab: &Lab, trial: Trial, number: usize) -> Took {
     // Where nobody has to take over there is something to do only from then on, else it would be done by then.
     let mut files = if has_next { world.give_work(number, count) } else { Vec::new() };
     let mut calls = 0;
-    let start = now_ms();
+    let mut start = now_ms();
     match trial {
         Trial::KillProcess => world.kill(leader, Who::Process),
         Trial::KillMachine => world.kill(leader, Who::Machine),
@@ -191,6 +191,7 @@ fn one(world: &mut World<'_>, lab: &Lab, trial: Trial, number: usize) -> Took {
     }
     if !has_next {
         files = world.give_work(number, count);
+        start = now_ms();
     }
     let takeover = has_next.then(|| world.oracle.wait_for_newer(token).at_ms.saturating_sub(start));
     if trial == Trial::PauseInCall {

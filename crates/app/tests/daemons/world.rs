@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 
 use ashlar_lab::{HostDescription, Lab, LabDescription};
 use ashlar_store::{
@@ -145,8 +145,8 @@ impl<'l> World<'l> {
             "--state-dir",
             &state_dir,
         ]);
-        let mut command = Command::new("ip");
-        command.args(["netns", "exec", &netns.name]).arg(inner.get_program()).args(inner.get_args());
+        let mut command = netns.command(inner.get_program());
+        command.args(inner.get_args());
         command.env_clear().env("PATH", std::env::var_os("PATH").unwrap());
         for (name, value) in inner.get_envs() {
             if let Some(value) = value {

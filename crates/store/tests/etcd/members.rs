@@ -159,8 +159,8 @@ impl Cluster {
         let log = std::fs::File::options().create(true).append(true).open(file("log")).unwrap();
         let mut command = match &self.seats[usize::from(member) - 1].netns {
             Some(netns) => {
-                let mut command = Command::new("ip");
-                command.args(["netns", "exec", netns]).arg(binary().unwrap());
+                let mut command = Command::new("nsenter");
+                command.arg(format!("--net=/run/netns/{netns}")).arg("--").arg(binary().unwrap());
                 command
             }
             None => Command::new(binary().unwrap()),
