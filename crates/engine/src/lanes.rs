@@ -167,7 +167,11 @@ impl<'a> Lanes<'a> {
         for (object, steps) in lanes {
             let recalled = Arc::new(AtomicBool::new(false));
             let builds = !snapshot.machine_goes(&object);
-            let hosts = steps.iter().map(|step| step.host.clone()).collect();
+            let hosts_of = |step: &Step| {
+                let hosts = step.action.as_ref().map_or(vec![], |action| action.hosts(&step.host, snapshot));
+                hosts.into_iter().map(str::to_owned).collect::<Vec<_>>()
+            };
+            let hosts = steps.iter().flat_map(hosts_of).collect();
             self.busy.insert(object.clone(), Busy { builds, recalled: Arc::clone(&recalled), hosts });
             let view =
                 LaneView { snapshot: snapshot.clone(), networks: Arc::clone(&networks), seen_at, recalled };

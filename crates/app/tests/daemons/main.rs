@@ -9,6 +9,7 @@
 #[path = "../cli/harness.rs"]
 #[allow(dead_code, reason = "the tests of commands use all of it")]
 mod harness;
+mod hung;
 #[path = "../../../store/tests/etcd/members.rs"]
 #[allow(dead_code, reason = "the store's own tests use all of it")]
 mod members;

@@ -67,6 +67,11 @@ struct Took {
 }
 
 pub(crate) fn run(trials: usize) {
+    in_a_world(1, |world, lab| all(world, lab, trials));
+}
+
+/// Does something with daemons and a lab of so many hosts.
+pub(crate) fn in_a_world(hosts: u16, work: impl FnOnce(&mut World<'_>, &Lab) + Send) {
     if members::binary().is_none() {
         eprintln!("SKIPPED: no etcd binary; `ashlar image build` makes one, or set ASHLAR_ETCD_DIR");
         return;
@@ -74,16 +79,16 @@ pub(crate) fn run(trials: usize) {
     assert!(nix::unistd::geteuid().is_root(), "these tests make namespaces: run them as root");
     let dir = tempfile::Builder::new().prefix("ashlar-daemons-").tempdir_in("/var/tmp").unwrap();
     let lab = Lab::with_state_dir(&format!("d{}", std::process::id()), &dir.path().join("lab")).unwrap();
-    lab.up(1, &|_| {}).unwrap();
+    lab.up(hosts, &|_| {}).unwrap();
     let description = lab.description().unwrap().unwrap();
     let ended = std::thread::scope(|scope| {
-        let work = || {
+        let inside = || {
             let netns = Path::new("/run/netns").join(&description.control_namespace);
             setns(std::fs::File::open(netns).unwrap(), CloneFlags::CLONE_NEWNET).unwrap();
             let mut world = World::start(&lab, &description);
-            all(&mut world, &lab, trials);
+            work(&mut world, &lab);
         };
-        scope.spawn(work).join()
+        scope.spawn(inside).join()
     });
     lab.down(&|_| {}).unwrap();
     ended.unwrap_or_else(|panic| std::panic::resume_unwind(panic));

@@ -1,11 +1,12 @@
-//! A lab of one host, three members of etcd and three daemons.
+//! A lab, three members of etcd and three daemons. What there is to do is on its first host.
 
 use std::fs::File;
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::{Child, Stdio};
+use std::time::Duration;
 
-use ashlar_lab::{HostDescription, Lab, LabDescription};
+use ashlar_lab::{HostDescription, Lab, LabDescription, Place as Where};
 use ashlar_store::{
     Candidate, Election as _, EtcdElection, EtcdStore, Key, Precondition, Role, Store as _, Transaction,
 };
@@ -92,8 +93,8 @@ impl<'l> World<'l> {
             (1..=3).map(|n| Netns::add(description, &format!("e{n}"), 200 + n)).collect();
         let seat = |netns: &Netns| Seat { address: netns.address, netns: Some(netns.name.clone()) };
         let cluster = Cluster::start_on(members.iter().map(seat).collect(), Fsync::Off, &[]);
-        let pool = oracle.run(&["virsh", "-q", "pool-uuid", &host.pool_name]).trim().to_owned();
-        let place = Place::with(&objects(description, &pool));
+        let pools: Vec<String> = description.hosts.iter().map(|host| pool_uuid(lab, host)).collect();
+        let place = Place::with(&objects(description, &pools));
         let options = cluster.options();
         place.file("etcd/ca.crt", &options.ca_pem);
         place.file("etcd/client.crt", &options.certificate_pem);
@@ -118,7 +119,7 @@ impl<'l> World<'l> {
             _cluster: cluster,
             host,
             store: store.under(&recorded),
-            pool,
+            pool: pools[0].clone(),
             place,
         };
         for number in 1..=3 {
@@ -239,19 +240,32 @@ impl<'l> World<'l> {
     }
 }
 
-/// The host as enrolment would have left it, and its pool.
-fn objects(lab: &LabDescription, pool_uuid: &str) -> Vec<Value> {
-    let described = &lab.hosts[0];
-    let mut host = seed::host("h1", 1);
-    host["spec"]["uri"] =
-        format!("qemu+ssh://{}@{}:{}/system", described.ssh_user, described.ssh_address, described.ssh_port)
-            .into();
-    host["spec"]["sshHostKey"] = described.known_hosts_line.split_once(' ').unwrap().1.into();
-    host["spec"]["sshKeyPath"] = lab.client_key.display().to_string().into();
-    host["record"]["hostUuid"] = described.host_uuid.to_string().into();
-    let mut pool = seed::pool(&["h1"]);
-    pool["spec"]["libvirtName"] = described.pool_name.clone().into();
-    pool["record"]["hosts"]["h1"]["uuid"] = pool_uuid.into();
-    pool["record"]["hosts"]["h1"]["path"] = described.pool_path.display().to_string().into();
-    vec![host, pool]
+fn pool_uuid(lab: &Lab, host: &HostDescription) -> String {
+    let argv = ["virsh", "-q", "pool-uuid", &host.pool_name];
+    let output = lab.output(&Where::Host(host.name.clone()), &argv, Duration::from_secs(30)).unwrap();
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+}
+
+/// The hosts as enrolment would have left them, and their pool.
+fn objects(lab: &LabDescription, pool_uuids: &[String]) -> Vec<Value> {
+    let names: Vec<&str> = lab.hosts.iter().map(|host| host.name.as_str()).collect();
+    let mut pool = seed::pool(&names);
+    pool["spec"]["libvirtName"] = lab.hosts[0].pool_name.clone().into();
+    let mut objects = Vec::new();
+    for (number, (described, pool_uuid)) in lab.hosts.iter().zip(pool_uuids).enumerate() {
+        let mut host = seed::host(&described.name, u32::try_from(number).unwrap() + 1);
+        host["spec"]["uri"] = format!(
+            "qemu+ssh://{}@{}:{}/system",
+            described.ssh_user, described.ssh_address, described.ssh_port
+        )
+        .into();
+        host["spec"]["sshHostKey"] = described.known_hosts_line.split_once(' ').unwrap().1.into();
+        host["spec"]["sshKeyPath"] = lab.client_key.display().to_string().into();
+        host["record"]["hostUuid"] = described.host_uuid.to_string().into();
+        pool["record"]["hosts"][&described.name]["uuid"] = pool_uuid.as_str().into();
+        pool["record"]["hosts"][&described.name]["path"] = described.pool_path.display().to_string().into();
+        objects.push(host);
+    }
+    objects.push(pool);
+    objects
 }
