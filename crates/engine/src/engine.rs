@@ -13,7 +13,7 @@ use crate::{
     effects::World,
     lanes::HostLimits,
     lease::Leases,
-    observe::{ClusterAccess, Consoles, HostHealth},
+    observe::{ClusterAccess, Consoles, HostHealth, Questions},
     planner::Planner,
     publish::LastTold,
     read::{ReadCache, StoreView, read_store},
@@ -95,7 +95,7 @@ impl Engine {
     /// # Errors
     /// The store cannot be read. A host or cluster that does not answer is no error: the snapshot says so.
     pub async fn snapshot(&self, scope: &Scope) -> Result<Snapshot, EngineError> {
-        Ok(self.view(scope).await?.snapshot)
+        Ok(self.view(scope, None).await?.snapshot)
     }
 
     /// Plans. Changes nothing.
@@ -139,14 +139,18 @@ impl Engine {
         self.run_to(scope, goal, deadline).await
     }
 
-    pub(crate) async fn view(&self, scope: &Scope) -> Result<StoreView, EngineError> {
+    pub(crate) async fn view(
+        &self,
+        scope: &Scope,
+        questions: Option<&mut Questions>,
+    ) -> Result<StoreView, EngineError> {
         let now = self.world.clock.now();
         let mut view =
             read_store(self.store.as_ref(), &self.read_cache, self.settings.installation, now).await?;
         if !self.settings.trust_clock {
             crate::clock_check::check_snapshot(&view.snapshot)?;
         }
-        self.observe(&mut view, scope).await;
+        self.observe(&mut view, scope, questions).await;
         Ok(view)
     }
 }

@@ -62,6 +62,8 @@ struct Busy {
     builds: bool,
     /// It takes no further step.
     recalled: Arc<AtomicBool>,
+    /// Where its steps are taken.
+    hosts: BTreeSet<String>,
 }
 
 /// The lanes of a run.
@@ -74,6 +76,8 @@ pub(crate) struct Lanes<'a> {
     pub(crate) actions: u32,
     /// Objects whose lanes ended since the pass began: what it saw of them may be older than what the lane did.
     ended: BTreeSet<ObjectRef>,
+    /// Hosts of lanes that ended, until somebody asks.
+    changed_hosts: BTreeSet<String>,
     failed: Option<EngineError>,
     /// What the last pass took.
     pub(crate) looked_for: Duration,
@@ -88,6 +92,7 @@ impl<'a> Lanes<'a> {
             busy: BTreeMap::new(),
             actions: 0,
             ended: BTreeSet::new(),
+            changed_hosts: BTreeSet::new(),
             failed: None,
             looked_for: Duration::ZERO,
         }
@@ -96,6 +101,11 @@ impl<'a> Lanes<'a> {
     /// A new pass looks at the world from now on.
     pub(crate) fn begin_pass(&mut self) {
         self.ended.clear();
+    }
+
+    /// Hosts on which lanes ended since this was asked last: what was asked of them before is out of date.
+    pub(crate) fn take_changed_hosts(&mut self) -> BTreeSet<String> {
+        std::mem::take(&mut self.changed_hosts)
     }
 
     /// Whether a lane of the object is under way, or ended after the pass began to look: what the pass knows about it
@@ -157,7 +167,12 @@ impl<'a> Lanes<'a> {
         for (object, steps) in lanes {
             let recalled = Arc::new(AtomicBool::new(false));
             let builds = !snapshot.machine_goes(&object);
-            self.busy.insert(object.clone(), Busy { builds, recalled: Arc::clone(&recalled) });
+            let hosts_of = |step: &Step| {
+                let hosts = step.action.as_ref().map_or(vec![], |action| action.hosts(&step.host, snapshot));
+                hosts.into_iter().map(str::to_owned).collect::<Vec<_>>()
+            };
+            let hosts = steps.iter().flat_map(hosts_of).collect();
+            self.busy.insert(object.clone(), Busy { builds, recalled: Arc::clone(&recalled), hosts });
             let view =
                 LaneView { snapshot: snapshot.clone(), networks: Arc::clone(&networks), seen_at, recalled };
             let lane = run_lane(self.engine, self.memory, view, object, steps);
@@ -226,7 +241,9 @@ impl<'a> Lanes<'a> {
 
     fn note(&mut self, end: Option<LaneEnd>) -> Result<(), EngineError> {
         if let Some(end) = end {
-            self.busy.remove(&end.object);
+            if let Some(busy) = self.busy.remove(&end.object) {
+                self.changed_hosts.extend(busy.hosts);
+            }
             self.actions += end.actions;
             self.ended.insert(end.object);
             if let Err(error) = end.result {

@@ -10,6 +10,7 @@ use crate::{
     belongs::Belongings,
     commit::Committed,
     lanes::{Lanes, RunMemory},
+    observe::Questions,
     read::StoreView,
 };
 
@@ -27,6 +28,8 @@ pub(crate) struct Worker<'a> {
     scope: &'a Scope,
     memory: &'a RunMemory,
     pub(crate) lanes: Lanes<'a>,
+    /// The daemon's passes do not wait for hosts that are late; a run waits for all.
+    pub(crate) questions: Option<Questions>,
     pub(crate) passes: u32,
     pub(crate) commits: u32,
     conflicts: u32,
@@ -63,7 +66,18 @@ impl<'a> Worker<'a> {
     pub(crate) fn new(engine: &'a Engine, scope: &'a Scope, memory: &'a RunMemory) -> Self {
         let lanes = Lanes::new(engine, memory);
         let takes_over = engine.settings.takes_hosts_over;
-        Worker { engine, scope, memory, lanes, passes: 0, commits: 0, conflicts: 0, deciding: 0, takes_over }
+        Worker {
+            engine,
+            scope,
+            memory,
+            lanes,
+            questions: None,
+            passes: 0,
+            commits: 0,
+            conflicts: 0,
+            deciding: 0,
+            takes_over,
+        }
     }
 
     /// Observes, plans, checks, commits; where nothing was left to decide, writes statuses and tells what was found.
@@ -74,11 +88,15 @@ impl<'a> Worker<'a> {
         self.passes = self.passes.saturating_add(1);
         let lanes = &mut self.lanes;
         lanes.begin_pass();
+        let changed = lanes.take_changed_hosts();
+        if let Some(questions) = &mut self.questions {
+            questions.forget(&changed);
+        }
         if self.takes_over {
             lanes.alongside(engine.take_all_leases()).await??;
             self.takes_over = false;
         }
-        let mut view = lanes.alongside(engine.view(scope)).await??;
+        let mut view = lanes.alongside(engine.view(scope, self.questions.as_mut())).await??;
         lanes.recall(&view.snapshot);
         view.snapshot.under_way = lanes.touched_machines();
         let mut plan = lanes.alongside(engine.plan_with_free_addresses(&mut view.snapshot, scope)).await??;

@@ -27,6 +27,7 @@ use tokio::sync::Notify;
 use crate::{
     Engine, EngineError, Scope, Wish,
     lanes::RunMemory,
+    observe::Questions,
     pass::{Pass, Worker},
     progress::Progress,
     wish::{Outcome, Pending},
@@ -117,6 +118,7 @@ impl Engine {
         let memory = RunMemory::default();
         let scope = Scope::All;
         let mut worker = Worker::new(self, &scope, &memory);
+        worker.questions = Some(Questions::default());
         let mut serving = Serving {
             engine: self,
             control,
@@ -254,7 +256,14 @@ impl Serving<'_> {
             self.engine.world.hypervisor.stirred().await;
             clock.sleep(GATHER).await;
         });
-        let woken = select(select(news, said), stirred);
+        let (engine, questions) = (self.engine, &mut worker.questions);
+        let answered = pin!(async move {
+            match questions {
+                Some(questions) => questions.answered(engine).await,
+                None => std::future::pending().await,
+            }
+        });
+        let woken = select(select(news, said), select(stirred, answered));
         let rest = async {
             select(clock.sleep(pause), woken).await;
         };

@@ -44,12 +44,68 @@ pub(super) struct EtcdSnapshots {
     pub(super) keep_for: Duration,
     /// Where they are written; by default `etcd-snapshots` in the state directory.
     pub(super) directory: Option<PathBuf>,
+    /// A bucket instead.
+    pub(super) s3: Option<S3Bucket>,
+}
+
+/// A bucket at a service that speaks the protocol of Amazon's S3.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub(super) struct S3Bucket {
+    /// `https://…` of the service.
+    pub(super) endpoint: String,
+    /// As signatures name it.
+    #[serde(default = "region")]
+    pub(super) region: String,
+    /// The bucket; it has to be there.
+    pub(super) bucket: String,
+    /// What all names begin with.
+    #[serde(default)]
+    pub(super) prefix: String,
+    /// Credentials as AWS's programs read them, profile `default`.
+    pub(super) credentials_file: PathBuf,
+    /// Authorities of the service; by default those that the system trusts.
+    #[serde(default)]
+    pub(super) ca_file: Option<PathBuf>,
+    /// `ENDPOINT/BUCKET`, which all services know, or `BUCKET.ENDPOINT`.
+    #[serde(default = "path_style")]
+    pub(super) path_style: bool,
+}
+
+fn region() -> String {
+    "us-east-1".to_owned()
+}
+
+fn path_style() -> bool {
+    true
+}
+
+impl S3Bucket {
+    /// What goes there are databases with Secrets in them.
+    fn check(&self) -> Result<()> {
+        let loopback = ["http://127.0.0.1", "http://[::1]"];
+        let is_here = loopback.iter().any(|start| {
+            let rest = self.endpoint.strip_prefix(start);
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with([':', '/']))
+        });
+        if !self.endpoint.starts_with("https://") && !is_here {
+            return Err(Failure::new("etcdSnapshots.s3.endpoint does not begin with https://"));
+        }
+        for (name, path) in
+            [("credentialsFile", Some(&self.credentials_file)), ("caFile", self.ca_file.as_ref())]
+        {
+            if path.is_some_and(|path| !path.is_absolute()) {
+                return Err(Failure::new(format!("etcdSnapshots.s3.{name} is not an absolute path")));
+            }
+        }
+        Ok(())
+    }
 }
 
 impl Default for EtcdSnapshots {
     fn default() -> Self {
         const HOUR: Duration = Duration::from_secs(60 * 60);
-        EtcdSnapshots { every: 6 * HOUR, keep: 28, keep_for: 14 * 24 * HOUR, directory: None }
+        EtcdSnapshots { every: 6 * HOUR, keep: 28, keep_for: 14 * 24 * HOUR, directory: None, s3: None }
     }
 }
 
@@ -109,6 +165,14 @@ impl Config {
         if copies.directory.as_ref().is_some_and(|directory| !directory.is_absolute()) {
             return Err(Failure::new("etcdSnapshots.directory is not an absolute path"));
         }
+        if let Some(bucket) = &copies.s3 {
+            if copies.directory.is_some() {
+                return Err(Failure::new(
+                    "etcdSnapshots has both directory and s3: copies go to one of them",
+                ));
+            }
+            bucket.check()?;
+        }
         if let Err(error) = config.log.parse::<tracing_subscriber::EnvFilter>() {
             return Err(Failure::new(format!("log: {error}")));
         }
@@ -141,6 +205,23 @@ mod tests {
             ("etcdSnapshots: {keep: 0}", "takes none"),
             ("etcdSnapshots: {directory: copies}", "not an absolute path"),
             ("etcdSnapshots: {often: 1h}", "often"),
+            ("etcdSnapshots: {s3: {bucket: b}}", "endpoint"),
+            (
+                "etcdSnapshots: {s3: {endpoint: 'http://10.0.0.1', bucket: b, credentialsFile: /c}}",
+                "https://",
+            ),
+            (
+                "etcdSnapshots: {s3: {endpoint: 'http://127.0.0.1.example.com', bucket: b, credentialsFile: /c}}",
+                "https://",
+            ),
+            (
+                "etcdSnapshots: {s3: {endpoint: 'https://s3', bucket: b, credentialsFile: c}}",
+                "not an absolute path",
+            ),
+            (
+                "etcdSnapshots: {directory: /d, s3: {endpoint: 'https://s3', bucket: b, credentialsFile: /c}}",
+                "one of them",
+            ),
         ] {
             assert!(parse(text).is_err_and(|error| error.contains(said)), "{text}: {:?}", parse(text));
         }

@@ -21,7 +21,7 @@ const STAMP: &str = "%Y%m%dT%H%M%SZ";
 const UNFINISHED: &str = "part";
 /// etcd writes its database in pages of the system, and then 32 bytes of SHA-256.
 const PAGE: u64 = 512;
-const DIGEST: u64 = 32;
+pub(super) const DIGEST: u64 = 32;
 
 /// The directory.
 #[derive(Clone, Debug)]
@@ -41,12 +41,12 @@ fn failed(doing: &str, path: &Path, error: &std::io::Error) -> EffectError {
     EffectError::new(EffectErrorKind::Exhausted, format!("cannot {doing} {}: {error}", path.display()))
 }
 
-fn stamp(time: Timestamp) -> String {
+pub(super) fn stamp(time: Timestamp) -> String {
     time.strftime(STAMP).to_string()
 }
 
 /// The time in a copy's file name.
-fn taken_at(path: &Path) -> Option<Timestamp> {
+pub(super) fn taken_at(path: &Path) -> Option<Timestamp> {
     if path.extension()? != "db" {
         return None;
     }
@@ -153,10 +153,7 @@ impl Unfinished {
     fn keep(mut self, beside: &str) -> Result<EtcdCopy, EffectError> {
         let path = self.path.clone();
         let wrong = |error: std::io::Error| failed("keep", &path, &error);
-        let size_bytes = whole(&mut self.file).map_err(wrong)?.ok_or_else(|| {
-            let message = "the copy of etcd is not whole: its digest does not fit";
-            EffectError::new(EffectErrorKind::Corrupt, message)
-        })?;
+        let size_bytes = whole(&mut self.file).map_err(wrong)?.ok_or_else(not_whole)?;
         self.file.sync_all().map_err(wrong)?;
         let text = path.with_extension("json");
         let mut file =
@@ -171,8 +168,13 @@ impl Unfinished {
     }
 }
 
+pub(super) fn not_whole() -> EffectError {
+    let message = "the copy of etcd is not whole: its digest does not fit";
+    EffectError::new(EffectErrorKind::Corrupt, message)
+}
+
 /// Bytes of the database, if the digest at the end of the file is its own (as `etcdutl snapshot restore` checks it).
-fn whole(file: &mut File) -> std::io::Result<Option<u64>> {
+pub(super) fn whole(file: &mut File) -> std::io::Result<Option<u64>> {
     let length = file.metadata()?.len();
     let Some(size) = length.checked_sub(DIGEST).filter(|size| *size > 0 && size % PAGE == 0) else {
         return Ok(None);

@@ -16,6 +16,7 @@ mod metrics;
 mod process;
 mod protocol;
 mod run;
+mod s3;
 mod server;
 mod telling;
 mod upkeep;

@@ -5,6 +5,7 @@ use std::os::unix::fs::DirBuilderExt as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use ashlar_engine::effects::EtcdCopies;
 use ashlar_engine::{Control, Engine, EventSink, Upkeep, enrol};
 use ashlar_libvirt::Hosts;
 use ashlar_store::{EngineLock, EtcdTerm, SqliteStore, Store, Tenure as _};
@@ -20,6 +21,7 @@ use super::listener::Listener;
 use super::logs::Logs;
 use super::metrics::Metrics;
 use super::protocol::{Done, Line, Request};
+use super::s3::CopiesBucket;
 use super::server;
 use super::telling::Tellings;
 use super::upkeep;
@@ -281,8 +283,14 @@ impl Daemon<'_> {
         )
         .with_audit(open_audit(settings)?);
         let copies = &config.etcd_snapshots;
-        let directory = copies.directory.clone().unwrap_or_else(|| settings.state_dir.join("etcd-snapshots"));
-        let upkeep = Upkeep::new(copies.policy(), Arc::new(CopiesDirectory::new(directory)));
+        let place: Arc<dyn EtcdCopies> = match &copies.s3 {
+            Some(bucket) => Arc::new(CopiesBucket::new(bucket, &settings.state_dir)?),
+            None => {
+                let default = || settings.state_dir.join("etcd-snapshots");
+                Arc::new(CopiesDirectory::new(copies.directory.clone().unwrap_or_else(default)))
+            }
+        };
+        let upkeep = Upkeep::new(copies.policy(), place);
         Ok(Current {
             engine: Arc::new(engine),
             control: Arc::new(Control::new()),

@@ -7,15 +7,21 @@ use std::{
 };
 
 use ashlar_api::Host;
-use ashlar_plan::{HostSeen, NetworksSeen, Snapshot};
-use futures::{StreamExt, future::join, stream::FuturesUnordered};
+use ashlar_plan::{HostSeen, HostWorld, NetworksSeen, Snapshot};
+use futures::{
+    FutureExt, StreamExt,
+    future::{BoxFuture, join},
+    stream::FuturesUnordered,
+};
 use jiff::Timestamp;
 
 use crate::{
     Engine, EngineEvent,
     deadline::within,
-    effects::{EffectError, EffectErrorKind, HostTarget},
+    effects::{EffectError, EffectErrorKind, HostTarget, World},
 };
+
+use super::questions::Answer;
 
 /// Longest time for which a silent host is not asked again.
 const SILENCE_LIMIT: Duration = Duration::from_secs(60);
@@ -40,9 +46,28 @@ struct Silence {
 
 impl HostHealth {
     /// What is known of a host that is not asked now.
-    fn silence(&self, host: &str, now: Timestamp) -> Option<HostSeen> {
+    pub(super) fn silence(&self, host: &str, now: Timestamp) -> Option<HostSeen> {
         let silent = self.silent.lock().unwrap_or_else(PoisonError::into_inner);
         silent.get(host).filter(|silence| now < silence.ask_again).map(|silence| silence.seen.clone())
+    }
+
+    /// Whether it did not answer when it was asked last.
+    pub(super) fn is_silent(&self, host: &str) -> bool {
+        self.silent.lock().unwrap_or_else(PoisonError::into_inner).contains_key(host)
+    }
+
+    /// What is known of a host that did not answer, whether it is asked again or not.
+    pub(super) fn last_silence(&self, host: &str) -> Option<HostSeen> {
+        let silent = self.silent.lock().unwrap_or_else(PoisonError::into_inner);
+        silent.get(host).map(|silence| silence.seen.clone())
+    }
+
+    /// It is asked again without a pause.
+    pub(super) fn ask_now(&self, host: &str) {
+        let mut silent = self.silent.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(silence) = silent.get_mut(host) {
+            silence.ask_again = Timestamp::MIN;
+        }
     }
 
     /// How long a host is waited for.
@@ -81,16 +106,21 @@ fn words(seen: &HostSeen) -> (String, bool) {
 }
 
 impl Engine {
-    pub(super) async fn observe_hosts(&self, snapshot: &Snapshot) -> BTreeMap<String, HostSeen> {
-        // A host that was never enrolled is nobody's: it is not asked.
-        let enrolled = snapshot.hosts.values().filter(|host| host.record.host_uuid.is_some());
+    /// Hosts that are asked, and whether about networks too. One that was never enrolled is nobody's: it is not asked.
+    pub(super) fn enrolled(snapshot: &Snapshot) -> Vec<(&Host, bool)> {
         // Where something was recorded to be, or has to be for a machine.
         let recorded = snapshot.networks.values().flat_map(|network| &network.record.hosts);
         let machines = snapshot.machines.values().flat_map(|machine| machine.hosts());
         let with_networks: BTreeSet<&str> = recorded.map(String::as_str).chain(machines).collect();
-        let mut asked: FuturesUnordered<_> = enrolled
-            .map(|host| self.observe_host(host, with_networks.contains(host.metadata.name.as_str())))
-            .collect();
+        let enrolled = snapshot.hosts.values().filter(|host| host.record.host_uuid.is_some());
+        enrolled.map(|host| (host, with_networks.contains(host.metadata.name.as_str()))).collect()
+    }
+
+    /// Waits for all of them.
+    pub(super) async fn observe_hosts(&self, snapshot: &Snapshot) -> BTreeMap<String, HostSeen> {
+        let enrolled = Self::enrolled(snapshot).into_iter();
+        let mut asked: FuturesUnordered<_> =
+            enrolled.map(|(host, with_networks)| self.observe_host(host, with_networks)).collect();
         let mut seen = BTreeMap::new();
         while let Some((host, answer)) = asked.next().await {
             seen.insert(host, answer);
@@ -98,55 +128,73 @@ impl Engine {
         seen
     }
 
-    /// Asks libvirt, and, where something of a network was recorded to be, the host itself: both at once.
     async fn observe_host(&self, host: &Host, with_networks: bool) -> (String, HostSeen) {
         let name = host.metadata.name.clone();
-        let clock = self.world.clock.as_ref();
-        if let Some(seen) = self.host_health.silence(&name, clock.now()) {
+        if let Some(seen) = self.host_health.silence(&name, self.world.clock.now()) {
             return (name, seen);
         }
         let target = self.leases.target(host, &self.settings);
-        let what = format!("observing host {name}");
-        let call = self.world.hypervisor.observe(&target);
         let limit = self.host_health.deadline(&name, self.settings.observe_deadline);
-        let asked = within(clock, limit, &what, call);
-        let (answer, networks) = join(asked, self.observe_networks(&target, with_networks, limit)).await;
-        match answer {
-            Ok(mut world) => {
-                world.networks = networks;
-                if self.host_health.answered(&name) {
-                    self.sink.event(&EngineEvent::HostReachable { host: name.clone() });
-                }
-                (name, HostSeen::Seen(world))
-            }
-            Err(EffectError { kind, message }) => {
-                let seen = match kind {
-                    EffectErrorKind::NotOurs => HostSeen::NotOurs { reason: message.clone() },
-                    EffectErrorKind::Fenced => HostSeen::Fenced {
-                        reason: message.clone(),
-                        // Tokens are stored before they are shown to a host.
-                        store_is_behind: target.lease_token == Some(host.record.lease_token),
-                    },
-                    _ => HostSeen::Unreachable { reason: message.clone() },
-                };
-                let pause = self.settings.poll_interval;
-                let (seen, is_news) = self.host_health.failed(&name, seen, clock.now(), pause);
-                if is_news {
-                    self.sink.event(&EngineEvent::HostUnreachable { host: name.clone(), reason: message });
-                }
-                (name, seen)
-            }
-        }
+        let answer = self.question(target.clone(), with_networks, limit).await;
+        (name, self.judge(host, &target, answer))
     }
 
-    async fn observe_networks(&self, target: &HostTarget, wanted: bool, limit: Duration) -> NetworksSeen {
-        if !wanted {
-            return NetworksSeen::NotAsked;
+    /// Asks libvirt, and, where something of a network was recorded to be, the host itself: both at once.
+    pub(super) fn question(
+        &self,
+        target: HostTarget,
+        with_networks: bool,
+        limit: Duration,
+    ) -> BoxFuture<'static, Answer> {
+        let world = self.world.clone();
+        async move {
+            let clock = world.clock.as_ref();
+            let what = format!("observing host {}", target.name);
+            let asked = within(clock, limit, &what, world.hypervisor.observe(&target));
+            let (answer, networks) =
+                join(asked, observe_networks(&world, &target, with_networks, limit)).await;
+            answer.map(|seen| HostWorld { networks, ..seen })
         }
-        let what = format!("observing networks on host {}", target.name);
-        let call = self.world.networks.observe_networks(target);
-        within(self.world.clock.as_ref(), limit, &what, call)
-            .await
-            .unwrap_or_else(|error| NetworksSeen::Unknown { reason: error.message })
+        .boxed()
     }
+
+    /// What an answer, or none, says of a host; news is told.
+    pub(super) fn judge(&self, host: &Host, target: &HostTarget, answer: Answer) -> HostSeen {
+        let name = host.metadata.name.clone();
+        let EffectError { kind, message } = match answer {
+            Ok(world) => {
+                if self.host_health.answered(&name) {
+                    self.sink.event(&EngineEvent::HostReachable { host: name });
+                }
+                return HostSeen::Seen(world);
+            }
+            Err(error) => error,
+        };
+        let seen = match kind {
+            EffectErrorKind::NotOurs => HostSeen::NotOurs { reason: message.clone() },
+            EffectErrorKind::Fenced => HostSeen::Fenced {
+                reason: message.clone(),
+                // Tokens are stored before they are shown to a host.
+                store_is_behind: target.lease_token == Some(host.record.lease_token),
+            },
+            _ => HostSeen::Unreachable { reason: message.clone() },
+        };
+        let (now, pause) = (self.world.clock.now(), self.settings.poll_interval);
+        let (seen, is_news) = self.host_health.failed(&name, seen, now, pause);
+        if is_news {
+            self.sink.event(&EngineEvent::HostUnreachable { host: name, reason: message });
+        }
+        seen
+    }
+}
+
+async fn observe_networks(world: &World, target: &HostTarget, wanted: bool, limit: Duration) -> NetworksSeen {
+    if !wanted {
+        return NetworksSeen::NotAsked;
+    }
+    let what = format!("observing networks on host {}", target.name);
+    let call = world.networks.observe_networks(target);
+    within(world.clock.as_ref(), limit, &what, call)
+        .await
+        .unwrap_or_else(|error| NetworksSeen::Unknown { reason: error.message })
 }

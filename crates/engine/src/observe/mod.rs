@@ -5,20 +5,30 @@ mod clusters;
 mod consoles;
 mod etcd;
 mod hosts;
+mod questions;
 
 pub(crate) use clusters::ClusterAccess;
 pub(crate) use consoles::Consoles;
 pub(crate) use hosts::HostHealth;
+pub(crate) use questions::Questions;
 
 use crate::{Engine, Scope, read::StoreView};
 
 impl Engine {
-    /// Fills in what is seen of the scope.
-    pub(crate) async fn observe(&self, view: &mut StoreView, scope: &Scope) {
+    /// Fills in what is seen of the scope: of all hosts, or, with questions that go on, of those that answer in time.
+    pub(crate) async fn observe(
+        &self,
+        view: &mut StoreView,
+        scope: &Scope,
+        questions: Option<&mut Questions>,
+    ) {
         if !scope.asks_hosts() {
             return;
         }
-        view.snapshot.observed.hosts = self.observe_hosts(&view.snapshot).await;
+        view.snapshot.observed.hosts = match questions {
+            Some(questions) => self.observe_hosts_in_time(&view.snapshot, questions).await,
+            None => self.observe_hosts(&view.snapshot).await,
+        };
         ashlar_plan::distrust_emptied_hosts(&mut view.snapshot);
         ashlar_plan::distrust_emptied_pools(&mut view.snapshot);
         view.snapshot.observed.consoles = self.observe_consoles(&view.snapshot, scope).await;

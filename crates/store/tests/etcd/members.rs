@@ -40,9 +40,17 @@ pub(crate) enum Fsync {
     Off,
 }
 
+/// Where a member runs.
+#[derive(Clone, Debug)]
+pub(crate) struct Seat {
+    pub(crate) address: Ipv4Addr,
+    /// A network namespace of its own, by name; else the one of the test.
+    pub(crate) netns: Option<String>,
+}
+
 /// Members that run; they end with the test.
 pub(crate) struct Cluster {
-    number: u8,
+    seats: Vec<Seat>,
     size: u8,
     fsync: Fsync,
     /// More options of etcd's.
@@ -95,11 +103,18 @@ impl Cluster {
     /// The same, with more options of etcd's.
     pub(crate) fn start_with(size: u8, fsync: Fsync, options: &[&str]) -> Self {
         assert!(std::env::var_os(super::INSIDE).is_some(), "only inside a namespace of its own");
+        let number = CLUSTERS.fetch_add(1, Ordering::Relaxed);
+        let seat = |member| Seat { address: Ipv4Addr::new(127, 8, number, member), netns: None };
+        Self::start_on((1..=size).map(seat).collect(), fsync, options)
+    }
+
+    /// The same, each member in its place; the test reaches them all.
+    pub(crate) fn start_on(seats: Vec<Seat>, fsync: Fsync, options: &[&str]) -> Self {
+        let size = u8::try_from(seats.len()).unwrap();
         let (ca, ca_pem) = authority();
         let dir = tempfile::tempdir().unwrap();
-        let number = CLUSTERS.fetch_add(1, Ordering::Relaxed);
         let options = options.iter().map(|option| (*option).to_owned()).collect();
-        let mut cluster = Cluster { number, size, fsync, options, dir, members: Vec::new(), ca, ca_pem };
+        let mut cluster = Cluster { seats, size, fsync, options, dir, members: Vec::new(), ca, ca_pem };
         std::fs::write(cluster.path("ca.crt"), &cluster.ca_pem).unwrap();
         for member in 1..=size {
             // etcd compares a peer's address with its certificate, and on the loopback device all come from 127.0.0.1.
@@ -133,7 +148,7 @@ impl Cluster {
     }
 
     fn address(&self, member: u8) -> Ipv4Addr {
-        Ipv4Addr::new(127, 8, self.number, member)
+        self.seats[usize::from(member) - 1].address
     }
 
     fn spawn(&self, member: u8) -> Child {
@@ -142,7 +157,14 @@ impl Cluster {
             (1..=self.size).map(|member| format!("m{member}={}", url(member, 2380))).collect();
         let file = |suffix: &str| self.path(&format!("m{member}.{suffix}"));
         let log = std::fs::File::options().create(true).append(true).open(file("log")).unwrap();
-        let mut command = Command::new(binary().unwrap());
+        let mut command = match &self.seats[usize::from(member) - 1].netns {
+            Some(netns) => {
+                let mut command = Command::new("nsenter");
+                command.arg(format!("--net=/run/netns/{netns}")).arg("--").arg(binary().unwrap());
+                command
+            }
+            None => Command::new(binary().unwrap()),
+        };
         command
             .args(["--name", &format!("m{member}")])
             .args(["--listen-client-urls", &url(member, 2379), "--advertise-client-urls", &url(member, 2379)])

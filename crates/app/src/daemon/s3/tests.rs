@@ -1,0 +1,268 @@
+//! Against a real server of the protocol (s3s, with a directory behind it), which checks signatures and digests; and a way to
+//! it that breaks where it is told to.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use std::io::{Read, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt as _;
+use std::sync::Mutex;
+
+use hyper::server::conn::http1::Builder as Connection;
+use hyper_util::rt::TokioIo;
+use s3s::auth::SimpleAuth;
+use s3s::service::S3ServiceBuilder;
+use s3s_fs::FileSystem;
+use sha2::{Digest as _, Sha256};
+
+use super::*;
+
+const KEY: &str = "AKIATEST";
+const SECRET: &str = "not-to-be-seen-anywhere";
+
+/// What becomes of the requests of one kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    Open,
+    /// The connection ends in the middle of the request.
+    Cut,
+    /// The server is at fault.
+    Fails,
+    /// A byte of what is sent is another one when it arrives.
+    Damages,
+}
+
+/// A server, and the way to it.
+struct Service {
+    dir: tempfile::TempDir,
+    address: SocketAddr,
+    way: Arc<Mutex<(&'static str, Way)>>,
+    _runtime: tokio::runtime::Runtime,
+}
+
+impl Service {
+    fn start() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(dir.path().join("served/copies")).unwrap();
+        let mut builder = S3ServiceBuilder::new(FileSystem::new(dir.path().join("served")).unwrap());
+        builder.set_auth(SimpleAuth::from_single(KEY, SECRET));
+        let service = builder.build();
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
+        let server = listener.local_addr().unwrap();
+        runtime.spawn(async move {
+            while let Ok((socket, _)) = listener.accept().await {
+                let service = service.clone();
+                tokio::spawn(async move {
+                    let connection = Connection::new();
+                    connection.serve_connection(TokioIo::new(socket), service).await.ok();
+                });
+            }
+        });
+        let way = Arc::new(Mutex::new(("", Way::Open)));
+        let front = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = front.local_addr().unwrap();
+        let shared = Arc::clone(&way);
+        std::thread::spawn(move || {
+            for socket in front.incoming().map_while(Result::ok) {
+                let way = Arc::clone(&shared);
+                std::thread::spawn(move || pass_on(socket, server, &way).ok());
+            }
+        });
+        Service { dir, address, way, _runtime: runtime }
+    }
+
+    /// From now on, for requests whose first line has this in it.
+    fn set(&self, text: &'static str, way: Way) {
+        *self.way.lock().unwrap() = (text, way);
+    }
+
+    fn copies_with(&self, secret: &str) -> CopiesBucket {
+        let credentials_file = self.dir.path().join(format!("credentials-{}", secret.len()));
+        let text = format!("[default]\naws_access_key_id = {KEY}\naws_secret_access_key = {secret}\n");
+        std::fs::write(&credentials_file, text).unwrap();
+        std::fs::set_permissions(&credentials_file, std::fs::Permissions::from_mode(0o600)).unwrap();
+        let bucket = S3Bucket {
+            endpoint: format!("http://{}", self.address),
+            region: "us-east-1".to_owned(),
+            bucket: "copies".to_owned(),
+            prefix: "/ashlar/".to_owned(),
+            credentials_file,
+            ca_file: None,
+            path_style: true,
+        };
+        CopiesBucket::new(&bucket, self.dir.path()).unwrap()
+    }
+
+    /// Names of what is in the bucket for the cluster.
+    fn names(&self) -> Vec<String> {
+        let of = self.dir.path().join("served/copies/ashlar/default/demo");
+        let Ok(read) = std::fs::read_dir(of) else { return Vec::new() };
+        let mut names: Vec<String> =
+            read.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+}
+
+/// One connection; each carries requests one after the other.
+fn pass_on(
+    mut client: TcpStream,
+    server: SocketAddr,
+    way: &Mutex<(&'static str, Way)>,
+) -> std::io::Result<()> {
+    let mut server = TcpStream::connect(server)?;
+    let (mut back, mut to_client) = (server.try_clone()?, client.try_clone()?);
+    std::thread::spawn(move || std::io::copy(&mut back, &mut to_client));
+    let mut buffer = vec![0; 64 * 1024];
+    let mut now = Way::Open;
+    loop {
+        let length = client.read(&mut buffer)?;
+        if length == 0 {
+            return server.shutdown(std::net::Shutdown::Both);
+        }
+        let bytes = &mut buffer[..length];
+        let is_head =
+            ["PUT ", "GET ", "HEAD ", "DELETE "].iter().any(|verb| bytes.starts_with(verb.as_bytes()));
+        if is_head {
+            let (text, set) = *way.lock().unwrap();
+            let line = String::from_utf8_lossy(bytes).lines().next().unwrap_or_default().to_owned();
+            now = if !text.is_empty() && line.contains(text) { set } else { Way::Open };
+        }
+        match now {
+            Way::Open => {}
+            Way::Cut => {
+                server.shutdown(std::net::Shutdown::Both)?;
+                return client.shutdown(std::net::Shutdown::Both);
+            }
+            Way::Fails => {
+                client.write_all(
+                    b"HTTP/1.1 503 Slow Down\r\ncontent-length: 58\r\nconnection: close\r\n\r\n\
+                      <Error><Code>SlowDown</Code><Message>Wait.</Message></Error",
+                )?;
+                return client.shutdown(std::net::Shutdown::Both);
+            }
+            Way::Damages => {
+                if let Some(last) = bytes.last_mut().filter(|_| !is_head) {
+                    *last ^= 1;
+                }
+            }
+        }
+        server.write_all(bytes)?;
+    }
+}
+
+fn cluster() -> NamespacedName {
+    NamespacedName::new("default", "demo")
+}
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(1_767_225_600 + second).unwrap()
+}
+
+/// As etcd sends it: the database, and its digest.
+fn database() -> Vec<u8> {
+    let database = vec![7; 300 * 1024];
+    let digest = Sha256::digest(&database);
+    [&database[..], &digest].concat()
+}
+
+fn run<T>(work: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(work)
+}
+
+fn put(copies: &CopiesBucket, second: i64, bytes: &[u8]) -> Result<EtcdCopy, EffectError> {
+    run(async {
+        let mut writer = copies.begin(&cluster(), at(second)).await?;
+        writer.write_all(bytes).unwrap();
+        writer.finish("{\"cluster\": \"demo\"}\n").await
+    })
+}
+
+fn list(copies: &CopiesBucket) -> Vec<EtcdCopy> {
+    run(copies.list(&cluster())).unwrap()
+}
+
+#[test]
+fn whole_copies_are_put_listed_and_deleted() {
+    let service = Service::start();
+    let copies = service.copies_with(SECRET);
+    assert_eq!(list(&copies), []);
+    let copy = put(&copies, 0, &database()).unwrap();
+    assert_eq!(copy, EtcdCopy { taken_at: at(0), size_bytes: 300 * 1024 });
+    put(&copies, 5, &database()).unwrap();
+    assert_eq!(list(&copies).iter().map(|copy| copy.taken_at).collect::<Vec<_>>(), [at(0), at(5)]);
+    let of = service.dir.path().join("served/copies/ashlar/default/demo");
+    assert_eq!(std::fs::read(of.join("20260101T000000Z.db")).unwrap(), database());
+    assert_eq!(
+        std::fs::read_to_string(of.join("20260101T000000Z.json")).unwrap(),
+        "{\"cluster\": \"demo\"}\n"
+    );
+    // Another cluster, whose name begins like this one's, has its own.
+    assert_eq!(run(copies.list(&NamespacedName::new("default", "dem"))).unwrap(), []);
+    run(copies.remove(&cluster(), at(0))).unwrap();
+    run(copies.remove(&cluster(), at(0))).unwrap();
+    assert_eq!(list(&copies).len(), 1);
+    assert_eq!(service.names(), ["20260101T000005Z.db", "20260101T000005Z.json"]);
+    // What is not whole is not even sent.
+    let error = put(&copies, 9, &database()[1..]).unwrap_err();
+    assert_eq!(error.kind, EffectErrorKind::Corrupt, "{error}");
+    assert_eq!(list(&copies).len(), 1);
+}
+
+#[test]
+fn what_breaks_on_the_way_leaves_no_copy_and_the_next_one_goes_through() {
+    let service = Service::start();
+    let copies = service.copies_with(SECRET);
+    put(&copies, 0, &database()).unwrap();
+    let kept = list(&copies);
+    for (second, text, way, kind) in [
+        (1, ".db?", Way::Cut, EffectErrorKind::Unreachable),
+        (2, ".db?", Way::Fails, EffectErrorKind::Unreachable),
+        (3, ".db?", Way::Damages, EffectErrorKind::Corrupt),
+        (4, ".json?", Way::Cut, EffectErrorKind::Unreachable),
+        (5, ".json?", Way::Fails, EffectErrorKind::Unreachable),
+        (6, "HEAD", Way::Fails, EffectErrorKind::Unreachable),
+        (7, "list-type", Way::Fails, EffectErrorKind::Unreachable),
+    ] {
+        service.set(text, way);
+        let error = put(&copies, second, &database()).unwrap_err();
+        assert_eq!(error.kind, kind, "{text} {way:?}: {error}");
+        for secret in [SECRET, "X-Amz-Signature", KEY] {
+            assert!(!error.message.contains(secret), "{text} {way:?}: {error}");
+        }
+        service.set("", Way::Open);
+        assert_eq!(list(&copies), kept, "{text} {way:?}: {error}");
+    }
+    // What could not be deleted either goes now.
+    put(&copies, 10, &database()).unwrap();
+    assert_eq!(list(&copies).len(), 2);
+    assert_eq!(service.names().len(), 4, "{:?}", service.names());
+}
+
+#[test]
+fn who_is_not_let_in_is_told_why() {
+    let service = Service::start();
+    let wrong = service.copies_with("wrong");
+    let error = run(wrong.list(&cluster())).unwrap_err();
+    assert_eq!(error.kind, EffectErrorKind::Refused, "{error}");
+    assert!(
+        error.message.contains("SignatureDoesNotMatch") && error.message.contains("bucket copies at"),
+        "{error}"
+    );
+    assert!(!error.message.contains("wrong") && !error.message.contains(KEY), "{error}");
+    let nowhere = S3Bucket {
+        endpoint: "http://127.0.0.1:1".to_owned(),
+        region: "us-east-1".to_owned(),
+        bucket: "copies".to_owned(),
+        prefix: String::new(),
+        credentials_file: service.dir.path().join("credentials-5"),
+        ca_file: None,
+        path_style: true,
+    };
+    let nowhere = CopiesBucket::new(&nowhere, service.dir.path()).unwrap();
+    let error = run(nowhere.list(&cluster())).unwrap_err();
+    assert_eq!(error.kind, EffectErrorKind::Unreachable, "{error}");
+    assert!(error.message.contains("onnection"), "{error}");
+}
