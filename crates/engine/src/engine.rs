@@ -146,6 +146,7 @@ impl Engine {
         if !self.settings.trust_clock {
             crate::clock_check::check_snapshot(&view.snapshot)?;
         }
+        view.snapshot.fence_max_percent = self.settings.fence_max_percent;
         self.observe(&mut view, scope).await;
         Ok(view)
     }
