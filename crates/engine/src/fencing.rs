@@ -19,6 +19,18 @@ const OFF_WITHIN: Duration = Duration::from_secs(60);
 /// How long a BMC, or a command, may take for one answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(40);
 
+/// How often it is asked for the power at first: one that is busy for a moment is not given up.
+const ASK_AT_FIRST: u32 = 3;
+
+/// Why a host is not proved off.
+#[derive(Debug)]
+pub(crate) enum NotOff {
+    /// It may not be turned off now; the next pass sees why.
+    NotNow(String),
+    /// Who turns it off cannot, or cannot tell: a person has to look.
+    Failed(EffectError),
+}
+
 impl Engine {
     /// What turns a host off says of its power, for `host check`: nothing is changed.
     ///
@@ -34,24 +46,37 @@ impl Engine {
     /// # Errors
     /// It is not proved that it is off.
     pub async fn turn_off(&self, host: &Host) -> Result<HostFence, EffectError> {
-        self.turn_off_if(host, async || Ok(())).await
+        match self.turn_off_if(host, async || Ok(())).await {
+            Ok(proof) => Ok(proof),
+            Err(NotOff::Failed(error)) => Err(error),
+            Err(NotOff::NotNow(message)) => Err(EffectError::new(EffectErrorKind::Busy, message)),
+        }
     }
 
     /// Turns a host off, if it may be: asked at the last moment, once who turns it off is known to answer.
     pub(crate) async fn turn_off_if(
         &self,
         host: &Host,
-        may: impl AsyncFnOnce() -> Result<(), EffectError>,
-    ) -> Result<HostFence, EffectError> {
-        let target = target(host)?;
+        may: impl AsyncFnOnce() -> Result<(), String>,
+    ) -> Result<HostFence, NotOff> {
+        let target = target(host).map_err(NotOff::Failed)?;
+        let failed = |error| NotOff::Failed(told(&target, error));
         let clock = self.world.clock.as_ref();
         let name = &target.host;
-        let power = self.read_power(&target).await.map_err(|error| told(&target, error))?;
-        may().await?;
+        let mut asked = 1;
+        let power = loop {
+            match self.read_power(&target).await {
+                Ok(power) => break power,
+                Err(error) if asked >= ASK_AT_FIRST || !error.kind.is_transient() => return Err(failed(error)),
+                Err(_) => asked += 1,
+            }
+            clock.sleep(READ_AGAIN).await;
+        };
+        may().await.map_err(NotOff::NotNow)?;
         if power == PowerState::On {
             let what = format!("turning host {name} off by {}", target.fencing);
             let call = self.world.fencer.power_off(&target);
-            within(clock, ANSWER_WITHIN, &what, call).await.map_err(|error| told(&target, error))?;
+            within(clock, ANSWER_WITHIN, &what, call).await.map_err(failed)?;
         }
         let begun = clock.now();
         let mut is_off = power == PowerState::Off;
@@ -68,7 +93,7 @@ impl Engine {
                     Ok(PowerState::Unknown) => "it does not know whether the host has power".to_owned(),
                     Ok(_) => format!("it was asked to, and {} s later the host has power", OFF_WITHIN.as_secs()),
                 };
-                return Err(told(&target, EffectError::new(EffectErrorKind::Busy, message)));
+                return Err(failed(EffectError::new(EffectErrorKind::Busy, message)));
             }
         }
         let now = clock.now();
@@ -78,7 +103,7 @@ impl Engine {
                  Nothing was recorded; look which machine was turned off, and correct spec.fencing of host {name}",
                 target.fencing
             );
-            return Err(EffectError::new(EffectErrorKind::Refused, message));
+            return Err(NotOff::Failed(EffectError::new(EffectErrorKind::Refused, message)));
         }
         let at = Timestamp::from_second(now.as_second()).unwrap_or(now);
         Ok(HostFence { at, confirmed_by: target.fencing.to_string() })
@@ -185,12 +210,15 @@ mod tests {
     #[test]
     fn who_does_not_answer_proves_nothing() {
         let silent = Err(EffectError::new(EffectErrorKind::Unreachable, "no answer"));
-        let (proof, calls) = turned_off(&[silent], &[]);
+        let (proof, calls) = turned_off(&[silent.clone(), silent.clone(), silent.clone(), OFF, OFF], &[]);
         let error = proof.unwrap_err();
         assert_eq!(error.kind, EffectErrorKind::Unreachable);
         assert!(error.message.contains("takes its BMC with it"), "{error}");
-        assert_eq!(calls, "power_status");
-        let (proof, calls) = turned_off(&[Ok(PowerState::Unknown)], &[]);
+        assert_eq!(calls, "power_status power_status power_status");
+        assert!(turned_off(&[silent, Ok(PowerState::Unknown), OFF, OFF], &[]).0.is_ok());
+        // A wrong password is none that is right a moment later.
+        let refused = Err(EffectError::new(EffectErrorKind::Refused, "wrong password"));
+        let (proof, calls) = turned_off(&[refused], &[]);
         assert!(proof.is_err());
         assert_eq!(calls, "power_status");
     }

@@ -52,7 +52,11 @@ pub(crate) fn record(draft: &mut Draft<'_>) {
 
 /// The record of a silence that is noticed now.
 fn notice(before: Option<&HostSilence>, now: Timestamp, after: SignedDuration) -> HostSilence {
-    let Some(before) = before else { return HostSilence { since: now, seen_at: now, sightings: 0 } };
+    let Some(before) = before else {
+        // People read it, and nothing is counted from it.
+        let since = Timestamp::from_second(now.as_second()).unwrap_or(now);
+        return HostSilence { since, seen_at: now, sightings: 0 };
+    };
     let since_last = now.duration_since(before.seen_at);
     if since_last.is_negative() {
         // The clock was put back: the time that it showed before counts for nothing.

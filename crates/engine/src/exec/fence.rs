@@ -6,7 +6,7 @@ use futures::future::join_all;
 use jiff::SignedDuration;
 
 use super::{Failure, Job, Outcome, record};
-use crate::effects::{EffectError, EffectErrorKind};
+use crate::fencing::NotOff;
 
 /// A proof that is older than this is none: what was frozen in between may have slept while the host came back.
 const PROOF_LASTS: SignedDuration = SignedDuration::from_secs(10);
@@ -16,7 +16,12 @@ pub(super) async fn fence(job: Job<'_>, name: &str) -> Outcome {
     let Some(host) = job.snapshot.hosts.get(name) else {
         return Err(Failure::NotNow(format!("host {name} is not in the store any more")));
     };
-    let proof = job.engine.turn_off_if(host, async || may_be_turned_off(job, host).await).await?;
+    let turned_off = job.engine.turn_off_if(host, async || may_be_turned_off(job, host).await);
+    let proof = turned_off.await.map_err(|not_off| match not_off {
+        NotOff::NotNow(message) => Failure::NotNow(message),
+        // The daemon tries again after a rest, as whatever waits for a person.
+        NotOff::Failed(error) => Failure::Blocked { reason: "FencingFailed", message: error.message },
+    })?;
     let since = host.record.silence.as_ref().map(|silence| silence.since);
     let clock = job.engine.world.clock.as_ref();
     let proved_at = clock.now();
@@ -43,7 +48,7 @@ pub(super) async fn fence(job: Job<'_>, name: &str) -> Outcome {
 }
 
 /// Looks once more, at all hosts: what a pass saw may have been the beginning of a cut between Ashlar and all of them.
-async fn may_be_turned_off(job: Job<'_>, host: &Host) -> Result<(), EffectError> {
+async fn may_be_turned_off(job: Job<'_>, host: &Host) -> Result<(), String> {
     let fencer = job.engine.world.fencer.as_ref();
     let enrolled: Vec<&Host> =
         job.snapshot.hosts.values().filter(|host| host.record.host_uuid.is_some()).collect();
@@ -55,16 +60,15 @@ async fn may_be_turned_off(job: Job<'_>, host: &Host) -> Result<(), EffectError>
         .filter(|(_, answers)| !answers)
         .map(|(host, _)| host.metadata.name.as_str())
         .collect();
-    let not_now = |message: String| Err(EffectError::new(EffectErrorKind::Busy, message));
     let name = host.metadata.name.as_str();
     if !silent.contains(&name) {
-        return not_now(format!(
+        return Err(format!(
             "host {name} is not turned off: something answers at its address, though its libvirt does not. Look at it; if it \
              is to be turned off all the same: `ashlar host fence {name}`"
         ));
     }
     match too_many_silent(&silent, enrolled.len(), job.snapshot.fence_max_percent) {
-        Some(message) => not_now(message),
+        Some(message) => Err(message),
         None => Ok(()),
     }
 }
