@@ -137,12 +137,15 @@ fn target(host: &Host) -> Result<FenceTarget, EffectError> {
 /// A failure, with what it means and what a person does.
 fn told(target: &FenceTarget, error: EffectError) -> EffectError {
     let FenceTarget { host, fencing, .. } = target;
-    let advice = match fencing {
-        HostFencing { ipmi: Some(_), .. } => "A host that lost all of its power takes its BMC with it: look at it, and",
-        _ => "Look at it, and",
+    let advice = match (error.kind, fencing) {
+        (EffectErrorKind::Unreachable, HostFencing { ipmi: Some(_), .. }) => {
+            "A host that lost all of its power takes its BMC with it: look at it"
+        }
+        (EffectErrorKind::Unreachable | EffectErrorKind::Busy, _) => "Look at it",
+        _ => "Correct spec.fencing of the host",
     };
     let message = format!(
-        "host {host} is not proved off by {fencing}: {}. {advice} if it is off: `ashlar host fence {host} \
+        "host {host} is not proved off by {fencing}: {}. {advice}; if it is off: `ashlar host fence {host} \
          --confirm-powered-off`",
         error.message.trim_end_matches('.')
     );
