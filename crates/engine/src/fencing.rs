@@ -37,8 +37,7 @@ impl Engine {
     /// # Errors
     /// Nobody can tell; or the host says nothing about how it is turned off.
     pub async fn power_status(&self, host: &Host) -> Result<PowerState, EffectError> {
-        let target = target(host)?;
-        self.read_power(&target).await.map_err(|error| told(&target, error))
+        self.read_power(&target(host)?).await
     }
 
     /// Turns a host off for a person, who has seen that it should be, and gives the proof. Nothing is recorded.
