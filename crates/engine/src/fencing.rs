@@ -66,7 +66,9 @@ impl Engine {
         let power = loop {
             match self.read_power(&target).await {
                 Ok(power) => break power,
-                Err(error) if asked >= ASK_AT_FIRST || !error.kind.is_transient() => return Err(failed(error)),
+                Err(error) if asked >= ASK_AT_FIRST || !error.kind.is_transient() => {
+                    return Err(failed(error));
+                }
                 Err(_) => asked += 1,
             }
             clock.sleep(READ_AGAIN).await;
@@ -90,7 +92,9 @@ impl Engine {
                 let message = match power {
                     Err(error) => error.message,
                     Ok(PowerState::Unknown) => "it does not know whether the host has power".to_owned(),
-                    Ok(_) => format!("it was asked to, and {} s later the host has power", OFF_WITHIN.as_secs()),
+                    Ok(_) => {
+                        format!("it was asked to, and {} s later the host has power", OFF_WITHIN.as_secs())
+                    }
                 };
                 return Err(failed(EffectError::new(EffectErrorKind::Busy, message)));
             }

@@ -30,7 +30,10 @@ fn bmcs_and_commands_turn_hosts_off() {
         .args(["--ignored", "--test-threads", "8"])
         .status()
         .unwrap();
-    assert!(status.success(), "inside its namespace a test failed (as root? `ashlar setup --tests` installs ipmi_sim)");
+    assert!(
+        status.success(),
+        "inside its namespace a test failed (as root? `ashlar setup --tests` installs ipmi_sim)"
+    );
 }
 
 fn target(fencing: HostFencing) -> FenceTarget {
@@ -108,7 +111,9 @@ async fn a_bmc_that_says_nothing_proves_nothing() {
 #[tokio::test]
 #[ignore = "inside"]
 async fn a_command_is_asked_as_fence_agents_are() {
-    let script = Script::new("echo \"$@ env $ASHLAR_FENCE_ACTION $ASHLAR_FENCE_HOST $ASHLAR_FENCE_ADDRESS\" >> $LOG; exit 0");
+    let script = Script::new(
+        "echo \"$@ env $ASHLAR_FENCE_ACTION $ASHLAR_FENCE_HOST $ASHLAR_FENCE_ADDRESS\" >> $LOG; exit 0",
+    );
     let (plain, full) =
         (script.fencing(&[]), script.fencing(&["--plug={host}", "--ip={address}", "--action={action}"]));
     assert_eq!(control().power_status(&target(plain.clone())).await.unwrap(), PowerState::On);
@@ -142,7 +147,8 @@ async fn what_a_commands_end_means() {
         let off = control().power_off(&fencing).await.map(|()| "done".to_owned());
         said.push(format!("{what}: status {}; off {}", tell(status), tell(off)));
     }
-    let missing = HostFencing { command: vec!["/no/such/program".to_owned()], ..Script::new("").fencing(&[]) };
+    let missing =
+        HostFencing { command: vec!["/no/such/program".to_owned()], ..Script::new("").fencing(&[]) };
     said.push(format!("missing: {}", control().power_off(&target(missing)).await.unwrap_err()));
     insta::assert_snapshot!(said.join("\n"));
 }

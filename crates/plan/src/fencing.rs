@@ -179,7 +179,8 @@ fn ready_node<'s>(snapshot: &'s Snapshot, host: &str) -> Option<&'s str> {
         let cluster = NamespacedName::new(&machine.metadata.namespace, &machine.spec.cluster);
         let Some(ClusterSeen::Seen(world)) = snapshot.observed.clusters.get(&cluster) else { return None };
         let node = world.nodes.get(&machine.spec.node.name)?;
-        (node.ready && node.provider_id == machine.spec.node.provider_id).then_some(machine.spec.node.name.as_str())
+        (node.ready && node.provider_id == machine.spec.node.provider_id)
+            .then_some(machine.spec.node.name.as_str())
     })
 }
 

@@ -71,9 +71,8 @@ impl State {
                 self.planned.push((until, crate::scenario::halts(name)));
                 Ok(())
             }
-            Some(_) => {
-                crate::scenario::halt(self, name).map_err(|error| EffectError::new(EffectErrorKind::NotFound, error))
-            }
+            Some(_) => crate::scenario::halt(self, name)
+                .map_err(|error| EffectError::new(EffectErrorKind::NotFound, error)),
         }
     }
 }

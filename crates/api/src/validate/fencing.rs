@@ -36,13 +36,15 @@ fn check_ipmi(report: &mut Report<'_>, ipmi: &IpmiFencing) {
     let path = |field: &str| format!("spec.fencing.ipmi.{field}");
     let is_address = ipmi.address.parse::<std::net::IpAddr>().is_ok();
     if let Some(problem) = dns_name_problem(&ipmi.address).filter(|_| !is_address) {
-        report.add(path("address"), format!("{} {problem} (the BMC's name or address)", quoted(&ipmi.address)));
+        report
+            .add(path("address"), format!("{} {problem} (the BMC's name or address)", quoted(&ipmi.address)));
     }
     if ipmi.port == 0 {
         report.add(path("port"), "0 is no port; IPMI has 623");
     }
     let is_plain = |letter: char| letter.is_ascii_graphic();
-    if ipmi.username.is_empty() || ipmi.username.len() > LONGEST_USER || !ipmi.username.chars().all(is_plain) {
+    if ipmi.username.is_empty() || ipmi.username.len() > LONGEST_USER || !ipmi.username.chars().all(is_plain)
+    {
         let message = format!(
             "{} is no user of a BMC: 1 to {LONGEST_USER} visible ASCII characters",
             quoted(&ipmi.username)
@@ -55,7 +57,8 @@ fn check_ipmi(report: &mut Report<'_>, ipmi: &IpmiFencing) {
                        a manifest";
         report.add(path("passwordFile"), message);
     }
-    if let Some(suite) = ipmi.cipher_suite.filter(|suite| !matches!(suite, 1..=3 | 6..=8 | 11 | 12 | 15..=17)) {
+    if let Some(suite) = ipmi.cipher_suite.filter(|suite| !matches!(suite, 1..=3 | 6..=8 | 11 | 12 | 15..=17))
+    {
         let message = format!(
             "{suite} has no authentication, or is not known: 17 (SHA-256) where the BMC has it, else 3"
         );
@@ -84,7 +87,8 @@ fn check_command(report: &mut Report<'_>, command: &[String]) {
         }
         let holes = argument.split('{').skip(1).filter_map(|rest| rest.split_once('}').map(|(hole, _)| hole));
         for hole in holes.filter(|hole| !matches!(*hole, "action" | "host" | "address")) {
-            report.add(path, format!("{{{hole}}} is nothing: there are {{action}}, {{host}} and {{address}}"));
+            report
+                .add(path, format!("{{{hole}}} is nothing: there are {{action}}, {{host}} and {{address}}"));
         }
     }
     if command.iter().any(|argument| argument.contains('\0')) {

@@ -47,13 +47,15 @@ fn a_host_is_turned_off_by_what_its_spec_names_and_only_then_recorded() {
     for (object, (name, text)) in objects.iter_mut().zip(SCRIPTS) {
         let path = scripts.path().join(name);
         std::fs::write(&path, format!("cd {}\n{text}\n", scripts.path().display())).unwrap();
-        object["spec"]["fencing"] = serde_json::json!({"command": ["/bin/sh", path.display().to_string()], "afterS": 300});
+        object["spec"]["fencing"] =
+            serde_json::json!({"command": ["/bin/sh", path.display().to_string()], "afterS": 300});
     }
     let place = Place::with(&objects);
     let run = |args: &[&str]| {
         let text = place.shown(&place.command_without_network(args).output().unwrap());
         let text = text.replace(&scripts.path().display().to_string(), "[SCRIPTS]");
-        let lines = text.lines().filter(|line| !line.starts_with("warning: host") && !line.starts_with("note:"));
+        let lines =
+            text.lines().filter(|line| !line.starts_with("warning: host") && !line.starts_with("note:"));
         let lines: Vec<String> = lines.map(without_time).collect();
         format!("$ ashlar {}\n{}\n", args.join(" "), lines.join("\n"))
     };

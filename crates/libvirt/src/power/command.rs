@@ -9,7 +9,12 @@ const DONE: i32 = 0;
 const STATUS_OFF: i32 = 2;
 
 /// The command with what it is asked and for which host.
-pub(super) fn program(command: &[String], ask: Ask, host: &str, address: &str) -> Result<Program, EffectError> {
+pub(super) fn program(
+    command: &[String],
+    ask: Ask,
+    host: &str,
+    address: &str,
+) -> Result<Program, EffectError> {
     let Some(name) = command.first().filter(|name| name.starts_with('/')) else {
         return Err(refused("spec.fencing.command is not an absolute path"));
     };
@@ -43,7 +48,9 @@ pub(super) fn judge(ask: Ask, ended: &Ended) -> Result<PowerState, EffectError> 
         (Ask::Status, Some(DONE)) => Ok(PowerState::On),
         (Ask::Status, Some(STATUS_OFF)) | (Ask::Off, Some(DONE)) => Ok(PowerState::Off),
         (_, Some(126 | 127)) => Err(refused(format!("it cannot be run: {}", last_words(ended)))),
-        (Ask::Status, Some(code)) => failed(format!("with exit code {code}, which is neither on (0) nor off (2)")),
+        (Ask::Status, Some(code)) => {
+            failed(format!("with exit code {code}, which is neither on (0) nor off (2)"))
+        }
         (Ask::Off, Some(code)) => failed(format!("with exit code {code}, and not with 0")),
         (_, None) => failed("by a signal".to_owned()),
     }

@@ -17,7 +17,9 @@ const AGAIN: (&str, &str) = ("2", "3");
 /// A file whose content others may read holds no secret.
 pub(super) fn check_password_file(path: &str) -> Result<(), EffectError> {
     let fault = |what: &str| {
-        Err(refused(format!("{path} (spec.fencing.ipmi.passwordFile), on the machine that runs Ashlar, {what}")))
+        Err(refused(format!(
+            "{path} (spec.fencing.ipmi.passwordFile), on the machine that runs Ashlar, {what}"
+        )))
     };
     let metadata = match Path::new(path).metadata() {
         Ok(metadata) => metadata,
@@ -71,7 +73,9 @@ pub(super) fn judge(ipmi: &IpmiFencing, ask: Ask, ended: &Ended) -> Result<Power
     }
     let IpmiFencing { address, port, username, password_file, .. } = ipmi;
     if has("RAKP 2 HMAC is invalid") {
-        return Err(refused(format!("it does not accept the password of user {username} in {password_file}")));
+        return Err(refused(format!(
+            "it does not accept the password of user {username} in {password_file}"
+        )));
     }
     if has("unauthorized name") {
         return Err(refused(format!("it knows no user {username}, or not with that privilege")));
@@ -82,7 +86,10 @@ pub(super) fn judge(ipmi: &IpmiFencing, ask: Ask, ended: &Ended) -> Result<Power
         )));
     }
     if has("Error in open session response") || has("No matching cipher suite") {
-        return Err(refused(format!("it does not take that cipher suite ({}): set cipherSuite", session_error(ended))));
+        return Err(refused(format!(
+            "it does not take that cipher suite ({}): set cipherSuite",
+            session_error(ended)
+        )));
     }
     if has("Address lookup for") {
         let message = format!("the name {address} is not known here");
@@ -140,14 +147,20 @@ mod tests {
         let lost = "Error: Unable to establish IPMI v2 / RMCP+ session";
         let all = [
             judged(0, "Get HPM.x Capabilities request failed, compcode = d4", "Chassis Power is on"),
-            judged(0, "Invalid completion code received: Insufficient privilege level", "Chassis Power is off"),
+            judged(
+                0,
+                "Invalid completion code received: Insufficient privilege level",
+                "Chassis Power is off",
+            ),
             judged(0, "", ""),
             judged(1, &format!("> RAKP 2 HMAC is invalid\n{lost}"), ""),
             judged(1, &format!("RAKP 2 message indicates an error : unauthorized name\n{lost}"), ""),
             judged(1, "Set Chassis Power Control to Down/Off failed: Insufficient privilege level", ""),
             judged(
                 1,
-                &format!("Error in open session response message : invalid authentication algorithm\n\n{lost}"),
+                &format!(
+                    "Error in open session response message : invalid authentication algorithm\n\n{lost}"
+                ),
                 "",
             ),
             judged(1, &format!("Address lookup for bmc-1 failed\nCould not open socket!\n{lost}"), ""),

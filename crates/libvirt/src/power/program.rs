@@ -81,7 +81,10 @@ impl Program {
             Ok(Ok(ended)) => ended,
             Ok(Err(error)) => return Err(unknown(format!("{name}: {error}"))),
             Err(_) => {
-                return Err(unknown(format!("{name} gave no answer within {} s, and was ended", deadline.as_secs())));
+                return Err(unknown(format!(
+                    "{name} gave no answer within {} s, and was ended",
+                    deadline.as_secs()
+                )));
             }
         };
         group.0 = None;

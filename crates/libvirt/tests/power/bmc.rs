@@ -100,7 +100,10 @@ impl Bmc {
     /// By an `ipmitool` that says with which arguments and environment it was run.
     pub(crate) fn watched(&self) -> PowerControl {
         let place = self.directory.path();
-        let text = format!("#!/bin/sh\necho \"$@\" >> {0}/heard; env >> {0}/heard\nexec ipmitool \"$@\"\n", place.display());
+        let text = format!(
+            "#!/bin/sh\necho \"$@\" >> {0}/heard; env >> {0}/heard\nexec ipmitool \"$@\"\n",
+            place.display()
+        );
         write(&place.join("ipmitool"), &text, 0o700);
         PowerControl { ipmitool: place.join("ipmitool"), ..PowerControl::default() }
     }

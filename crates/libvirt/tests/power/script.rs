@@ -28,7 +28,11 @@ impl Script {
     pub(crate) fn fencing(&self, arguments: &[&str]) -> HostFencing {
         let program = self.path("fence").display().to_string();
         let arguments = arguments.iter().map(|&argument| argument.to_owned());
-        HostFencing { ipmi: None, command: std::iter::once(program).chain(arguments).collect(), after_s: None }
+        HostFencing {
+            ipmi: None,
+            command: std::iter::once(program).chain(arguments).collect(),
+            after_s: None,
+        }
     }
 
     pub(crate) fn log(&self) -> String {

@@ -48,12 +48,16 @@ fn fenced(snapshot: &Snapshot, name: &str, object: &ObjectRef, findings: &mut Fi
 /// A plan takes proofs away, and gives none: they are seen, or said.
 fn proofs(snapshot: &Snapshot, plan: &Plan, findings: &mut Findings) {
     for decision in plan.decisions.iter().flatten() {
-        if let Decision::Create(ashlar_api::Object::Host(host)) | Decision::Update(ashlar_api::Object::Host(host)) =
-            decision
+        if let Decision::Create(ashlar_api::Object::Host(host))
+        | Decision::Update(ashlar_api::Object::Host(host)) = decision
         {
             let before = snapshot.hosts.get(&host.metadata.name).and_then(|host| host.record.fence.as_ref());
             if host.record.fence.is_some() && host.record.fence.as_ref() != before {
-                findings.add("Fencing", &host.object_ref(), "a plan says that it is off, and nobody has seen that");
+                findings.add(
+                    "Fencing",
+                    &host.object_ref(),
+                    "a plan says that it is off, and nobody has seen that",
+                );
             }
         }
     }

@@ -42,8 +42,9 @@ impl State {
         put.filter(|name| {
             let key = ashlar_api::NamespacedName::new("", name.as_str());
             let before = self.stored_object("Host", &key);
-            before.is_some_and(|before| !before.pointer("/record/fence").is_some_and(serde_json::Value::is_object))
-                && self.hosts.get(*name).is_some_and(|host| !host.off)
+            before.is_some_and(|before| {
+                !before.pointer("/record/fence").is_some_and(serde_json::Value::is_object)
+            }) && self.hosts.get(*name).is_some_and(|host| !host.off)
         })
         .cloned()
         .collect()

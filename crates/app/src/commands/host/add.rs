@@ -26,8 +26,7 @@ pub(crate) fn add(settings: &Settings, args: &HostAddArgs) -> Result {
         None => known_host_key(&uri, args.known_hosts.as_deref())?,
     };
     // Through the reader of manifests, so that defaults are those of a file.
-    let mut spec: HostSpec =
-        serde_json::from_value(json!({"uri": args.uri, "sshHostKey": ssh_host_key}))?;
+    let mut spec: HostSpec = serde_json::from_value(json!({"uri": args.uri, "sshHostKey": ssh_host_key}))?;
     if let Some(path) = &args.ssh_key {
         spec.ssh_key_path = Some(std::path::absolute(path)?.display().to_string());
     }

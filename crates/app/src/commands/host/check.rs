@@ -128,7 +128,9 @@ fn fencing(session: &Session, reader: &Reader, name: &str, answers: bool) -> Res
     let power = session.block_on(async { Ok(session.engine.power_status(&host).await) })?;
     let (value, verdict, advice) = match power {
         Ok(PowerState::On) if answers => ("on", Verdict::Ok, String::new()),
-        Ok(PowerState::On) => ("on", Verdict::Warning, format!("it does not answer: `ashlar host fence {name}` turns it off")),
+        Ok(PowerState::On) => {
+            ("on", Verdict::Warning, format!("it does not answer: `ashlar host fence {name}` turns it off"))
+        }
         Ok(PowerState::Off) if answers => (
             "off",
             Verdict::Bad,

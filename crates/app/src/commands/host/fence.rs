@@ -76,7 +76,13 @@ fn check_silent(settings: &Settings, session: &Session, snapshot: &Snapshot, nam
 }
 
 /// Turns it off by what its spec names, sees that it is, and records the proof at once: it grows old.
-fn turn_off(settings: &Settings, session: &Session, snapshot: &Snapshot, host: &Host, yes: bool) -> Result<()> {
+fn turn_off(
+    settings: &Settings,
+    session: &Session,
+    snapshot: &Snapshot,
+    host: &Host,
+    yes: bool,
+) -> Result<()> {
     let name = &host.metadata.name;
     let by = host.spec.fencing.as_ref().map(ToString::to_string).unwrap_or_default();
     let machines = snapshot.machines.values().filter(|machine| machine.spec.host == *name).count();
@@ -84,8 +90,10 @@ fn turn_off(settings: &Settings, session: &Session, snapshot: &Snapshot, host: &
     confirm(
         settings,
         yes,
-        &[format!("host {name}: its power is cut by {by}, and all that runs there ends ({machines} of Ashlar's, which are \
-                   replaced elsewhere)")],
+        &[format!(
+            "host {name}: its power is cut by {by}, and all that runs there ends ({machines} of Ashlar's, which are \
+                   replaced elsewhere)"
+        )],
     )?;
     record_wish(settings, "fence", [&host.object_ref()])?;
     settings.printer.note(format!("host {name}: turning it off by {by}"));
