@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ashlar_api::{
-    Accelerator, DrainBy, Host, HostCapacity, HostFencing, HostRecord, HostReserve, HostSpec, Image, ImageFile,
-    ImageSpec, ImageTags, IpmiFencing, IpmiPrivilege, Kind, Mebibytes, NamespacedName, Object, ObjectRef,
-    PoolOnHost, PoolType, StoragePool, StoragePoolSpec,
+    Accelerator, DrainBy, Host, HostCapacity, HostFencing, HostRecord, HostReserve, HostSpec, Image,
+    ImageFile, ImageSpec, ImageTags, IpmiFencing, IpmiPrivilege, Kind, Mebibytes, NamespacedName, Object,
+    ObjectRef, PoolOnHost, PoolType, StoragePool, StoragePoolSpec,
 };
 use ashlar_engine::declare::{self, Declared};
 use ashlar_engine::vault::Vault;
