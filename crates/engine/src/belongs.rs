@@ -30,6 +30,8 @@ impl<'a> Belongings<'a> {
                 self.concerns(network) && self.snapshot.machines.values().any(is_there)
             }
             Some(Action::RemoveNetwork { network, .. }) => self.concerns(network),
+            // Who works on one cluster does not turn off what others have there.
+            Some(Action::FenceHost { .. }) => matches!(self.scope, Scope::All),
             _ => self.has(&step.object),
         }
     }

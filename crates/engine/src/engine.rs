@@ -150,6 +150,7 @@ impl Engine {
         if !self.settings.trust_clock {
             crate::clock_check::check_snapshot(&view.snapshot)?;
         }
+        view.snapshot.fence_max_percent = self.settings.fence_max_percent;
         self.observe(&mut view, scope, questions).await;
         Ok(view)
     }

@@ -21,7 +21,7 @@ use crate::{
 /// upload, many lanes for one host, a process that was frozen): the next pass looks again.
 const VIEW_LASTS: jiff::SignedDuration = jiff::SignedDuration::from_secs(60);
 
-/// The same for what changes who votes in etcd.
+/// The same for what changes who votes in etcd, and for what turns hosts off.
 const VOTES_LAST: jiff::SignedDuration = jiff::SignedDuration::from_secs(10);
 
 /// How long a guest gets to follow a request to shut down before it is asked again.
@@ -82,7 +82,8 @@ async fn take_step(
     let _permit = if step.host.is_empty() { None } else { limit.acquire().await.ok() };
     let clock = engine.world.clock.as_ref();
     let started = clock.now();
-    let lasts = if is_about_votes(snapshot, step) { VOTES_LAST } else { VIEW_LASTS };
+    let is_urgent = is_about_votes(snapshot, step) || matches!(step.action, Some(Action::FenceHost { .. }));
+    let lasts = if is_urgent { VOTES_LAST } else { VIEW_LASTS };
     if started.duration_since(view.seen_at).abs() > lasts {
         tracing::debug!(object = %step.object, "what was seen is too old to act on: looking again");
         return Ok(false);
@@ -239,6 +240,7 @@ fn done_reason(step: &Step) -> String {
         Some(Action::DeleteNode { .. }) => "DeletedNode",
         Some(Action::EnsureNetwork { .. }) => "AppliedNetwork",
         Some(Action::RemoveNetwork { .. }) => "RemovedNetwork",
+        Some(Action::FenceHost { .. }) => "FencedHost",
     };
     reason.to_owned()
 }

@@ -30,6 +30,7 @@ mod engine;
 mod error;
 mod event;
 mod exec;
+mod fencing;
 mod goal;
 mod hex;
 mod history;

@@ -51,6 +51,9 @@ pub struct Settings {
     /// Several daemons share the store, and this one leads now: it takes all hosts over before it looks at them, so that
     /// whatever the one before it still does there ends.
     pub takes_hosts_over: bool,
+    /// While more hosts than so many percent, and more than one, give no answer, none of them is turned off for that: it may
+    /// be Ashlar that is cut off.
+    pub fence_max_percent: u32,
     /// Events kept in the store; the oldest go first.
     pub events_kept: usize,
     /// The clock is right, however far it is from what was recorded last: a person says so.
@@ -79,6 +82,7 @@ impl Settings {
             blocked_rest: Duration::from_secs(5 * 60),
             stop_grace: Duration::from_secs(20),
             takes_hosts_over: false,
+            fence_max_percent: ashlar_plan::Snapshot::FENCE_MAX_PERCENT,
             events_kept: 1000,
             trust_clock: false,
         }

@@ -10,6 +10,8 @@
 //! Every session passes the *gate*, a shell snippet sent along with it, which holds the host lease. Every call has a
 //! deadline: a host that hangs holds nobody else up.
 //!
+//! [`PowerControl`] turns hosts off without them: `ipmitool`, and users' own commands.
+//!
 //! libvirt's C library is loaded when the first connection is opened. There is nothing of `virsh`, and no pool is
 //! ever refreshed: volumes are made through libvirt, so that it knows them.
 
@@ -24,6 +26,7 @@ mod hypervisor;
 mod lane;
 pub mod network;
 mod pair;
+mod power;
 mod settings;
 mod shell;
 mod ssh;
@@ -31,4 +34,5 @@ pub mod xml;
 
 pub use counters::{Counters, READ};
 pub use hosts::Hosts;
+pub use power::PowerControl;
 pub use settings::Settings;

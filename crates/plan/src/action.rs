@@ -74,6 +74,8 @@ pub enum Action {
     EnsureNetwork { network: String, host: String },
     /// Removes everything of a network from a host.
     RemoveNetwork { network: String, host: String },
+    /// Turns a host off that gives no answer, sees that it is off, and records that.
+    FenceHost { host: String },
 }
 
 impl Action {
@@ -111,7 +113,9 @@ impl Action {
             | A::ConfigureNode { .. }
             | A::CordonNode { .. }
             | A::EvictPod { .. }
-            | A::DeleteNode { .. } => false,
+            | A::DeleteNode { .. }
+            // Nothing of it goes over the host, and whose its lease is does not count for one without power.
+            | A::FenceHost { .. } => false,
         }
     }
 
@@ -140,6 +144,7 @@ impl Action {
                 | Action::RemoveEtcdMember { .. }
                 | Action::DeleteNode { .. }
                 | Action::RemoveNetwork { .. }
+                | Action::FenceHost { .. }
         )
     }
 }

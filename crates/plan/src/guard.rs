@@ -50,11 +50,13 @@ pub enum Guard {
     ForeignAddress,
     /// Few machines that are not well are replaced at a time, and of control planes one.
     RemediationLimits,
+    /// A host is turned off only while nearly all others answer.
+    FewSilent,
 }
 
 impl Guard {
     /// All of them.
-    pub const ALL: [Guard; 21] = [
+    pub const ALL: [Guard; 22] = [
         Guard::DomainMark,
         Guard::DomainUuid,
         Guard::RecordedIntent,
@@ -76,6 +78,7 @@ impl Guard {
         Guard::AddressQuarantine,
         Guard::ForeignAddress,
         Guard::RemediationLimits,
+        Guard::FewSilent,
     ];
 
     /// Whether it stands.

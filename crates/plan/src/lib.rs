@@ -22,6 +22,7 @@ mod draft;
 mod etcd;
 pub mod explain;
 mod fence;
+mod fencing;
 pub mod guard;
 mod health;
 pub mod ids;
@@ -51,6 +52,7 @@ pub use distrust::{
 pub use domain::{DomainBinding, DomainSpec};
 pub use draft::MAX_COMMIT_WRITES;
 pub use fence::proof as proof_of_host_off;
+pub use fencing::too_many_silent;
 pub use guard::Guard;
 pub use ids::Ids;
 pub use lifecycle::CLUSTER_LABEL;

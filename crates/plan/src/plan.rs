@@ -1,7 +1,7 @@
 //! The one function that decides.
 
 use crate::draft::Draft;
-use crate::{Ids, Plan, PlanError, Snapshot, lifecycle, lost, machine, network};
+use crate::{Ids, Plan, PlanError, Snapshot, fencing, lifecycle, lost, machine, network};
 
 /// Plans: what to write, what to do next, what is waited for and why.
 ///
@@ -13,7 +13,8 @@ use crate::{Ids, Plan, PlanError, Snapshot, lifecycle, lost, machine, network};
 pub fn plan(snapshot: &Snapshot, ids: &mut dyn Ids) -> Result<Plan, PlanError> {
     let mut draft = Draft::new(snapshot);
     lifecycle::decide(&mut draft, ids)?;
-    let mut steps = network::steps(&draft);
+    let mut steps = fencing::steps(&draft);
+    steps.extend(network::steps(&draft));
     steps.extend(machine::steps(&draft));
     let (decisions, mut report) = draft.finish();
     report.notes.extend(machine::notes(&steps));

@@ -38,6 +38,9 @@ pub struct Snapshot {
     /// Machines for which a call of the process that plans is under way, or was while it looked.
     #[serde(default)]
     pub under_way: BTreeSet<NamespacedName>,
+    /// While more hosts than so many percent, and more than one, give no answer, none of them is turned off for that.
+    #[serde(default = "fence_max_percent")]
+    pub fence_max_percent: u32,
     /// What was seen.
     pub observed: Observed,
 }
@@ -53,7 +56,14 @@ pub struct SecretFacts {
     pub token_id: Option<String>,
 }
 
+fn fence_max_percent() -> u32 {
+    Snapshot::FENCE_MAX_PERCENT
+}
+
 impl Snapshot {
+    /// [`fence_max_percent`](Self::fence_max_percent) unless people say otherwise.
+    pub const FENCE_MAX_PERCENT: u32 = 20;
+
     /// An empty snapshot.
     pub fn empty(installation: Uuid, now: Timestamp) -> Self {
         Snapshot {
@@ -71,6 +81,7 @@ impl Snapshot {
             secrets: Objects::new(),
             foreign_addresses: BTreeSet::new(),
             under_way: BTreeSet::new(),
+            fence_max_percent: fence_max_percent(),
             observed: Observed::default(),
         }
     }

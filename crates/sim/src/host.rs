@@ -10,6 +10,7 @@ use ashlar_plan::{
 use jiff::Timestamp;
 use uuid::Uuid;
 
+use crate::SimBmc;
 use crate::image::Arrived;
 use crate::seed::SeedFacts;
 use crate::whereabouts::Stamped;
@@ -21,6 +22,10 @@ pub struct SimHost {
     pub reachable: bool,
     /// Whether it has no power, and nothing of it runs.
     pub off: bool,
+    /// Whether its BMC has power although it has none: it was turned off, or turned itself off.
+    pub standby: bool,
+    /// Its BMC.
+    pub bmc: SimBmc,
     /// When a link that was cut for a while comes back.
     pub(crate) back_at: Option<Timestamp>,
     /// Whether it takes calls and never answers them.
@@ -175,6 +180,8 @@ impl SimHost {
         SimHost {
             reachable: true,
             off: false,
+            standby: false,
+            bmc: SimBmc::default(),
             back_at: None,
             hung: false,
             frozen: false,

@@ -7,6 +7,7 @@
 //! The world keeps its own truth (which file exists, which domain runs with which disk, which token an API server
 
 pub mod adversary;
+mod bmc;
 mod canonical;
 mod clock;
 mod daemon;
@@ -41,6 +42,7 @@ mod world;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+pub use bmc::{BmcMood, SimBmc};
 pub use daemon::{DaemonFault, Served};
 pub use election::Leadership;
 pub use etcd::{SimEtcd, SimMember};

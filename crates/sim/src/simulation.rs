@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ashlar_api::{
-    Accelerator, DrainBy, Host, HostCapacity, HostRecord, HostReserve, HostSpec, Image, ImageFile, ImageSpec,
-    ImageTags, Kind, Mebibytes, NamespacedName, Object, ObjectRef, PoolOnHost, PoolType, StoragePool,
-    StoragePoolSpec,
+    Accelerator, DrainBy, Host, HostCapacity, HostFencing, HostRecord, HostReserve, HostSpec, Image,
+    ImageFile, ImageSpec, ImageTags, IpmiFencing, IpmiPrivilege, Kind, Mebibytes, NamespacedName, Object,
+    ObjectRef, PoolOnHost, PoolType, StoragePool, StoragePoolSpec,
 };
 use ashlar_engine::declare::{self, Declared};
 use ashlar_engine::vault::Vault;
@@ -50,6 +50,8 @@ pub struct HostOptions {
     pub vxlan: bool,
     /// MTU between hosts.
     pub underlay_mtu: u16,
+    /// For how long it may be silent before its BMC is asked to turn it off.
+    pub fence_after_s: Option<u32>,
 }
 
 impl HostOptions {
@@ -64,8 +66,22 @@ impl HostOptions {
             rack: String::new(),
             vxlan: true,
             underlay_mtu: 1500,
+            fence_after_s: None,
         }
     }
+}
+
+/// A host's BMC, which is asked to turn it off.
+fn fencing(host: &str, after_s: u32) -> HostFencing {
+    let ipmi = IpmiFencing {
+        address: format!("bmc-{host}"),
+        port: 623,
+        username: "ashlar".to_owned(),
+        password_file: "/etc/ashlar/bmc-password".to_owned(),
+        privilege: IpmiPrivilege::Operator,
+        cipher_suite: None,
+    };
+    HostFencing { ipmi: Some(ipmi), command: Vec::new(), after_s: Some(after_s) }
 }
 
 /// How a run of the engine ended.
@@ -249,6 +265,7 @@ impl Simulation {
             reserved: HostReserve::default(),
             cpu_overcommit: 4,
             dedicated_cpus: Default::default(),
+            fencing: options.fence_after_s.map(|after_s| fencing(&options.name, after_s)),
             cordoned: false,
             draining: false,
             drain_by: DrainBy::default(),

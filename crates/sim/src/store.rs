@@ -42,6 +42,7 @@ impl Store for CrashingStore {
     }
 
     async fn commit(&self, transaction: Transaction) -> Result<Revision, StoreError> {
+        let wrong = self.world.state().wrongly_called_off(&transaction);
         let crash = self.world.before_commit(&kind_of(&transaction)).await;
         let puts = transaction.writes.iter().filter(|write| matches!(write, Write::Put { .. }));
         let keys: Vec<Key> = puts.map(|write| write.key().clone()).collect();
@@ -49,6 +50,10 @@ impl Store for CrashingStore {
         let result = self.inner.commit(transaction).await;
         if result.is_ok() {
             self.world.state().oracle.hear_stored(&keys);
+            for host in wrong {
+                let what = format!("host {host} is called off, and runs");
+                self.world.state().blame_fencing(what);
+            }
             given_up.iter().for_each(|machine| self.world.state().judge_given_up(machine));
         }
         self.world.after_commit(crash).await;

@@ -209,6 +209,7 @@ impl SimWorld {
             networks: Arc::new(self.clone()),
             kube: Arc::new(self.clone()),
             etcd: Arc::new(self.clone()),
+            fencer: Arc::new(self.clone()),
             clock: Arc::new(self.clone()),
             entropy: Arc::new(self.clone()),
         }

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::{Condition, CpuSet, HugepageSize, Kind, Mebibytes, Resource, Spec};
+use crate::{Condition, CpuSet, HostFencing, HostSilence, HugepageSize, Kind, Mebibytes, Resource, Spec};
 
 /// A Linux/KVM server that runs libvirt.
 pub type Host = Resource<HostSpec>;
@@ -42,6 +42,9 @@ pub struct HostSpec {
     /// share threads never run on them. Without any, the host takes no such machines.
     #[serde(default, skip_serializing_if = "CpuSet::is_empty")]
     pub dedicated_cpus: CpuSet,
+    /// How it is turned off when it does not answer. Without it only a person can say that it is off.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fencing: Option<HostFencing>,
     /// No new machine is placed here while set.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub cordoned: bool,
@@ -132,6 +135,9 @@ pub struct HostRecord {
     /// Proof that it is off. It ends with the host's first answer: whoever answers runs, and may run VMs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fence: Option<HostFence>,
+    /// Since when it gives no answer, where it is fenced for that by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub silence: Option<HostSilence>,
     /// Domains that calls without an answer may still define although their machines are gone.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub left_domains: Vec<LeftDomain>,
@@ -161,7 +167,7 @@ pub struct HostFence {
     /// Since when it is known.
     #[schemars(with = "crate::schema::TimeText")]
     pub at: Timestamp,
-    /// The person who says so, as the machine that runs Ashlar knows them.
+    /// Who says so: a person, as the machine that runs Ashlar knows them, or what `fencing` names (`BMC 10.0.0.21 (ipmi)`).
     pub confirmed_by: String,
 }
 

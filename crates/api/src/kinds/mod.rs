@@ -3,6 +3,7 @@
 mod class;
 mod cluster;
 mod event;
+mod fencing;
 mod health;
 mod host;
 mod image;
@@ -17,6 +18,7 @@ mod worker_group;
 pub use class::*;
 pub use cluster::*;
 pub use event::*;
+pub use fencing::*;
 pub use health::*;
 pub use host::*;
 pub use image::*;

@@ -1,6 +1,6 @@
 //! Hosts.
 
-use super::{Report, syntax};
+use super::{Report, fencing, syntax};
 use crate::{HostSpec, host_uri::HostUri, names::quoted};
 
 /// More vCPUs per thread than this is a slip of the keyboard.
@@ -33,5 +33,8 @@ pub(super) fn check(report: &mut Report<'_>, spec: &HostSpec) {
         let message =
             format!("{} is outside of 1 to {MOST_OVERCOMMIT} vCPUs per thread", spec.cpu_overcommit);
         report.add("spec.cpuOvercommit", message);
+    }
+    if let Some(fencing) = &spec.fencing {
+        fencing::check(report, fencing);
     }
 }

@@ -7,6 +7,7 @@
 mod class;
 mod cluster;
 mod delete;
+mod fencing;
 mod host;
 mod image;
 mod labels;

@@ -132,7 +132,10 @@ pub fn validate_set(applying: &[Object], existing: &ObjectMap) -> Vec<Violation>
     for object in applying {
         let mut report = Report::new(object.object_ref(), &mut out);
         match object {
-            Object::Host(host) => references::host(&mut report, &world, host),
+            Object::Host(host) => {
+                references::host(&mut report, &world, host);
+                references::bmc(&mut report, &world, host);
+            }
             Object::StoragePool(pool) => references::pool(&mut report, &world, pool),
             Object::Network(network) => {
                 references::network(&mut report, &world, network);

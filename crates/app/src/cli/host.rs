@@ -25,10 +25,14 @@ pub(crate) enum HostCommand {
 What it would do is shown by `ashlar plan` while it is under way; control planes go one at a time, pods as far as
 PodDisruptionBudgets allow, and who blocks is named. `ashlar host uncordon` ends it: what has begun is finished.")]
     Drain(HostDrainArgs),
-    /// Say that a host has no power, and with it no VM that was on it: its machines are replaced by new ones elsewhere
+    /// Turn a host off that does not answer, or say that it is off: its machines are replaced by new ones elsewhere
     #[command(after_help = "\
-A host that does not answer may run its VMs all the same, so that Ashlar starts nothing in their place by itself. Look
-that it is really off (its power supply, its BMC), then:
+A host that does not answer may run its VMs all the same, so that Ashlar starts nothing in their place without a proof.
+By what its spec.fencing names (its BMC, a command) it is turned off, and seen to be off twice:
+
+  ashlar host fence h3
+
+A host that lost all of its power takes its BMC with it. Look that it is really off, then:
 
   ashlar host fence h3 --confirm-powered-off
 
@@ -92,7 +96,33 @@ pub(crate) struct HostAddArgs {
     #[arg(long, value_name = "N")]
     pub(crate) cpu_overcommit: Option<u32>,
     #[command(flatten)]
+    pub(crate) fencing: FencingArgs,
+    #[command(flatten)]
     pub(crate) engine: EngineArgs,
+}
+
+/// How a host is turned off that does not answer.
+#[derive(Debug, Args)]
+pub(crate) struct FencingArgs {
+    /// Name or address of the host's BMC, which turns it off by IPMI when it does not answer
+    #[arg(long, value_name = "ADDRESS", requires_all = ["ipmi_username", "ipmi_password_file"])]
+    pub(crate) ipmi_address: Option<String>,
+    /// UDP port of the BMC
+    #[arg(long, value_name = "PORT", requires = "ipmi_address")]
+    pub(crate) ipmi_port: Option<u16>,
+    /// User of the BMC
+    #[arg(long, value_name = "NAME", requires = "ipmi_address")]
+    pub(crate) ipmi_username: Option<String>,
+    /// File with the user's password, on this machine; the password itself is never stored
+    #[arg(long, value_name = "FILE", requires = "ipmi_address")]
+    pub(crate) ipmi_password_file: Option<PathBuf>,
+    /// Command that turns the host off when it does not answer, as a fence agent does: `/usr/sbin/fence_apc --plug={host}
+    /// --action={action}`
+    #[arg(long, value_name = "COMMAND", conflicts_with = "ipmi_address")]
+    pub(crate) fence_command: Option<String>,
+    /// Turn it off by itself once it was silent for so long, such as 5m; without it only `host fence` does
+    #[arg(long, value_name = "TIME", value_parser = super::parse_duration)]
+    pub(crate) fence_after: Option<std::time::Duration>,
 }
 
 /// One host.
@@ -142,9 +172,12 @@ pub(crate) struct HostDrainArgs {
 pub(crate) struct HostFenceArgs {
     /// Name
     pub(crate) name: String,
-    /// You have seen that it is off
+    /// You have seen that it is off: nobody turns it off
     #[arg(long)]
     pub(crate) confirm_powered_off: bool,
+    /// Do not ask
+    #[arg(short, long)]
+    pub(crate) yes: bool,
     #[command(flatten)]
     pub(crate) engine: EngineArgs,
 }

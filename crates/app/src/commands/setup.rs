@@ -8,8 +8,9 @@ use crate::cli::SetupArgs;
 use crate::failure::{Context, Exit, Failure, Result};
 use crate::settings::Settings;
 
-/// What labs and hosts need: libvirt, QEMU, SSH, the network's tools.
+/// What labs and hosts need: libvirt, QEMU, SSH, the network's tools, and what asks BMCs.
 const LAB: &[&str] = &[
+    "ipmitool",
     "iproute2",
     "libvirt-clients",
     "libvirt-daemon-system",
@@ -22,9 +23,9 @@ const LAB: &[&str] = &[
 ];
 /// What image builds need: a root file system, its disk, kernel modules unpacked, certificates for downloads.
 const IMAGE: &[&str] = &["ca-certificates", "e2fsprogs", "mmdebstrap", "xz-utils"];
-/// What only the tests need: a registry to serve images locally, and eyes on the network.
+/// What only the tests need: a registry to serve images locally, a simulated BMC, and eyes on the network.
 const TESTS: &[&str] =
-    &["arping", "cpio", "docker-registry", "iputils-ping", "sqlite3", "tcpdump", "xorriso"];
+    &["arping", "cpio", "docker-registry", "iputils-ping", "openipmi", "sqlite3", "tcpdump", "xorriso"];
 
 /// Where dpkg keeps what is installed.
 const DPKG_STATUS: &str = "/var/lib/dpkg/status";

@@ -26,6 +26,8 @@ pub(super) struct Config {
     pub(super) stop_grace: Duration,
     /// Hosts that get image files at the same time.
     pub(super) upload_hosts: u16,
+    /// While more hosts than so many percent, and more than one, give no answer, none of them is turned off for it.
+    pub(super) fence_max_percent: u32,
     /// Copies of the clusters' etcd.
     pub(super) etcd_snapshots: EtcdSnapshots,
 }
@@ -116,6 +118,9 @@ impl EtcdSnapshots {
     }
 }
 
+/// Where half of the hosts are silent nobody knows which half is cut off.
+const MOST_SILENT_PERCENT: u32 = 49;
+
 /// The other crates' info is about each connection.
 const LOG: &str = "warn,ashlar=info";
 
@@ -128,6 +133,7 @@ impl Default for Config {
             retry_blocked_after: engine.blocked_rest,
             stop_grace: engine.stop_grace,
             upload_hosts: u16::try_from(engine.upload_hosts).unwrap_or(u16::MAX),
+            fence_max_percent: engine.fence_max_percent,
             etcd_snapshots: EtcdSnapshots::default(),
         }
     }
@@ -157,6 +163,11 @@ impl Config {
         }
         if config.upload_hosts == 0 {
             return Err(Failure::new("uploadHosts is 0: no host would ever get an image"));
+        }
+        if config.fence_max_percent > MOST_SILENT_PERCENT {
+            return Err(Failure::new(format!(
+                "fenceMaxPercent is more than {MOST_SILENT_PERCENT}: most hosts must answer, or it is Ashlar that is cut off"
+            )));
         }
         let copies = &config.etcd_snapshots;
         if copies.keep == 0 {
@@ -200,6 +211,7 @@ mod tests {
             ("period: soon", "`soon` is not a time"),
             ("period: 0s", "period is shorter than 1 s"),
             ("uploadHosts: 0", "no host would ever"),
+            ("fenceMaxPercent: 60", "most hosts must answer"),
             ("periods: 5s", "periods"),
             ("log: ashlar=loud", "log: "),
             ("etcdSnapshots: {keep: 0}", "takes none"),

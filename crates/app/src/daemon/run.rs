@@ -271,6 +271,7 @@ impl Daemon<'_> {
             blocked_rest: config.retry_blocked_after,
             stop_grace: config.stop_grace,
             upload_hosts: usize::from(config.upload_hosts),
+            fence_max_percent: config.fence_max_percent,
             takes_hosts_over,
             ..engine_settings(settings)?
         };

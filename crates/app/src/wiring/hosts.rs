@@ -5,7 +5,7 @@ use std::sync::Arc;
 use ashlar_api::{Cluster, Host, Kind, Machine, MachineRole, Object};
 use ashlar_engine::effects::{Dial, DialTarget, HostTarget, ThisMachine, World};
 use ashlar_kubeapi::{Clients, EtcdClients};
-use ashlar_libvirt::Hosts;
+use ashlar_libvirt::{Hosts, PowerControl};
 use tokio::runtime::{Builder, Runtime};
 use uuid::Uuid;
 
@@ -32,6 +32,7 @@ pub(crate) fn real_world(settings: &Settings) -> Result<(World, Arc<Hosts>)> {
         networks: Arc::clone(&hosts) as _,
         kube: Arc::new(Clients::new(Arc::clone(&hosts) as Arc<dyn Dial>)),
         etcd: Arc::new(EtcdClients::new(Arc::clone(&hosts) as Arc<dyn Dial>)),
+        fencer: Arc::new(PowerControl::default()),
         clock: Arc::new(SystemClock),
         entropy: Arc::new(OsEntropy),
     };

@@ -51,7 +51,14 @@ pub async fn fence_host(
     // Nobody says such a thing to the nanosecond.
     let now = clock.now();
     let at = jiff::Timestamp::from_second(now.as_second()).unwrap_or(now);
-    let fence = HostFence { at, confirmed_by: confirmed_by.to_owned() };
+    record_fence(store, host, &HostFence { at, confirmed_by: confirmed_by.to_owned() }).await
+}
+
+/// Records the proof that a host is off, as [`fence_host`] does.
+///
+/// # Errors
+/// As [`cordon_host`].
+pub async fn record_fence(store: &dyn Store, host: &str, fence: &HostFence) -> Result<Host, DeclareError> {
     set(store, host, |host| {
         host.spec.cordoned = true;
         host.record.fence.get_or_insert_with(|| fence.clone());

@@ -8,7 +8,7 @@ mod rollout;
 
 pub use apply::{Applied, Declared, Outcome, apply};
 pub use delete::{Deleted, delete};
-pub use maintenance::{cordon_host, drain_host, fence_host, uncordon_host};
+pub use maintenance::{cordon_host, drain_host, fence_host, record_fence, uncordon_host};
 pub use power::{start_cluster, stop_cluster};
 pub use rollout::{replace_machine, set_paused};
 

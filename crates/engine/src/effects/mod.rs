@@ -4,6 +4,7 @@ mod clock;
 mod copies;
 mod error;
 mod etcd;
+mod fencer;
 mod files;
 mod host;
 mod hypervisor;
@@ -14,6 +15,7 @@ pub use clock::{Clock, Entropy};
 pub use copies::{EtcdCopies, EtcdCopy, EtcdCopyWriter};
 pub use error::{EffectError, EffectErrorKind};
 pub use etcd::{EtcdApi, EtcdTarget};
+pub use fencer::{FenceTarget, Fencer, PowerState};
 pub use files::{LocalFiles, ThisMachine};
 pub use host::{Dial, DialTarget, FileChunks, HostShell, HostTarget, MAX_ADDRESSES, Stream};
 pub use hypervisor::{
@@ -40,6 +42,8 @@ pub struct World {
     pub kube: Arc<dyn KubeApi>,
     /// The clusters' etcd.
     pub etcd: Arc<dyn EtcdApi>,
+    /// Who turns hosts off.
+    pub fencer: Arc<dyn Fencer>,
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// Randomness for ids and secrets.

@@ -6,6 +6,7 @@
 mod addon;
 mod domain;
 mod etcd;
+mod fence;
 mod fill;
 mod image;
 mod migration;
@@ -128,6 +129,7 @@ impl<'a> Job<'a> {
             Action::DeleteNode { machine } => node::delete(self, machine).await,
             Action::EnsureNetwork { network, host } => network::ensure(self, network, host).await,
             Action::RemoveNetwork { network, host } => network::remove(self, network, host).await,
+            Action::FenceHost { host } => fence::fence(self, host).await,
         }
     }
 

@@ -4,7 +4,7 @@
 mod objects;
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     net::Ipv4Addr,
     sync::{Arc, Mutex, MutexGuard},
     time::Duration,
@@ -52,6 +52,10 @@ pub(crate) struct State {
     pub(crate) seed: Vec<u8>,
     pub(crate) events: Vec<String>,
     pub(crate) networks: BTreeMap<Uuid, NetworkSeen>,
+    /// What is said of hosts' power, one answer after the other; then that it is on.
+    pub(crate) powers: VecDeque<Result<PowerState, EffectError>>,
+    /// Whether hosts answer when their sshd is dialled, one answer after the other; then not.
+    pub(crate) answers: VecDeque<bool>,
 }
 
 #[derive(Clone, Default)]
@@ -82,6 +86,7 @@ impl Fake {
             networks: Arc::new(self.clone()),
             kube: Arc::new(self.clone()),
             etcd: Arc::new(self.clone()),
+            fencer: Arc::new(self.clone()),
             clock: Arc::new(self.clone()),
             entropy: Arc::new(self.clone()),
         };
@@ -311,6 +316,22 @@ impl HostShell for Fake {
         _: &[Ipv4Addr],
     ) -> Result<BTreeSet<Ipv4Addr>, EffectError> {
         Ok(BTreeSet::new())
+    }
+}
+
+#[async_trait]
+impl Fencer for Fake {
+    async fn power_status(&self, target: &FenceTarget) -> Result<PowerState, EffectError> {
+        self.call("power_status", &target.host);
+        self.state().powers.pop_front().unwrap_or(Ok(PowerState::On))
+    }
+    async fn power_off(&self, target: &FenceTarget) -> Result<(), EffectError> {
+        self.call("power_off", &target.host);
+        Ok(())
+    }
+    async fn answers(&self, host: &str, _: &str) -> bool {
+        self.call("answers", host);
+        self.state().answers.pop_front().unwrap_or(false)
     }
 }
 

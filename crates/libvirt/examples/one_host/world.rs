@@ -10,7 +10,7 @@ use ashlar_engine::effects::{
     NodePatch, ThisMachine, World,
 };
 use ashlar_engine::{EngineEvent, EventSink};
-use ashlar_libvirt::Hosts;
+use ashlar_libvirt::{Hosts, PowerControl};
 use ashlar_plan::{ClusterWorld, EtcdMember, EtcdStatus};
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -26,6 +26,7 @@ pub(crate) fn world(hosts: &Arc<Hosts>) -> World {
         files: Arc::new(ThisMachine),
         networks: Arc::clone(hosts) as _,
         kube: Arc::clone(&nobody) as _,
+        fencer: Arc::new(PowerControl::default()),
         etcd: nobody,
         clock: Arc::new(RealTime),
         entropy: Arc::new(RealTime),

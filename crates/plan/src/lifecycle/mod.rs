@@ -24,7 +24,7 @@ use ashlar_api::*;
 use crate::address::Addresses;
 use crate::draft::{Draft, cluster_of};
 use crate::place::Fleet;
-use crate::{Ids, PlanError};
+use crate::{Ids, PlanError, fencing};
 
 pub use create::CLUSTER_LABEL;
 pub(crate) use image_files::in_use as image_files_in_use;
@@ -49,6 +49,7 @@ pub(crate) fn decide(draft: &mut Draft<'_>, ids: &mut dyn Ids) -> Result<(), Pla
     check_consistency(draft)?;
     let mut tier = PoolTier { addresses: Addresses::new(draft.snapshot)?, fleet: None };
     facts::record(draft);
+    fencing::record(draft);
     ailments::record(draft);
     facts::forget_lost_files(draft);
     migration::settle(draft);

@@ -5,12 +5,17 @@ use std::collections::BTreeSet;
 use ashlar_api::*;
 use uuid::Uuid;
 
-use super::{Judgement, warn};
+use super::{Judgement, hold_text, warn};
 use crate::lost::{self, Lost};
-use crate::{HostSeen, NetworksSeen, Snapshot};
+use crate::{Action, HostSeen, NetworksSeen, Plan, Snapshot};
 
 /// The status of a host; none if it was not asked.
-pub(super) fn status(snapshot: &Snapshot, recorded: &BTreeSet<Uuid>, host: &Host) -> Option<HostStatus> {
+pub(super) fn status(
+    snapshot: &Snapshot,
+    recorded: &BTreeSet<Uuid>,
+    plan: &Plan,
+    host: &Host,
+) -> Option<HostStatus> {
     let name = &host.metadata.name;
     let seen = snapshot.observed.hosts.get(name)?;
     let mut status = host.status.clone();
@@ -84,12 +89,33 @@ pub(super) fn status(snapshot: &Snapshot, recorded: &BTreeSet<Uuid>, host: &Host
     } else {
         Judgement::new("Schedulable", ConditionStatus::True, "NotCordoned", "")
     });
+    let fenced = Judgement::fenced(plan, host);
+    match fenced {
+        Some(fenced) => set(fenced),
+        None => status.conditions.retain(|condition| condition.kind != FENCED),
+    }
     if let HostSeen::Seen(world) = seen {
         let (now, generation, conditions) = (snapshot.now, host.metadata.generation, &mut status.conditions);
         warn("DomainsRecorded", lost::of_host(snapshot, recorded, name), conditions, now, generation);
         warn("HostnameAsEnrolled", renamed(host, &world.networks), conditions, now, generation);
     }
     Some(status)
+}
+
+/// The condition of a host that is to be turned off because it gives no answer: there only while it is not.
+const FENCED: &str = "Fenced";
+
+impl Judgement {
+    /// What keeps a host from being turned off that gives no answer, or that it is being so now.
+    fn fenced(plan: &Plan, host: &Host) -> Option<Self> {
+        let is_it =
+            |action: &Action| matches!(action, Action::FenceHost { host: it } if *it == host.metadata.name);
+        // Few hosts have any: looked for only where it may be.
+        host.record.silence.as_ref()?;
+        let step = plan.steps.iter().find(|step| step.action.as_ref().is_some_and(is_it))?;
+        let (reason, message) = hold_text(step);
+        Some(Judgement::new(FENCED, ConditionStatus::False, reason, message))
+    }
 }
 
 /// Names are nothing that Ashlar goes by. People do, so that one that changed is told.

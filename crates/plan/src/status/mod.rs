@@ -39,7 +39,7 @@ pub fn status(snapshot: &Snapshot, plan: &Plan) -> Vec<StatusUpdate> {
     let judged = Judged::new(snapshot, plan);
     let mut updates = Vec::new();
     for host in snapshot.hosts.values() {
-        if let Some(status) = host::status(snapshot, &judged.recorded, host) {
+        if let Some(status) = host::status(snapshot, &judged.recorded, plan, host) {
             push(&mut updates, host, status, StatusValue::Host);
         }
     }

@@ -233,6 +233,11 @@ impl World {
                 let uid = self.snapshot.networks[network].metadata.uid.unwrap();
                 self.networks(host).remove(&uid);
             }
+            Action::FenceHost { host } => {
+                let at = self.snapshot.now;
+                let record = &mut self.snapshot.hosts.get_mut(host).unwrap().record;
+                record.fence = Some(HostFence { at, confirmed_by: "BMC".to_owned() });
+            }
             Action::DefineDomain { machine } => self.define(machine),
             Action::StartDomain { machine } => {
                 let now = self.snapshot.now;

@@ -11,6 +11,7 @@ mod idle;
 mod judge;
 mod mix;
 mod person;
+mod power;
 mod script;
 mod shrink;
 mod sickness;

@@ -2,6 +2,7 @@
 //! which domain runs with which disk, what an API server was given. Of the store they believe one thing only: that
 //! what stands in it was recorded, which is what "recorded intent" means.
 
+mod fencing;
 mod files;
 mod intent;
 mod migration;

@@ -149,6 +149,8 @@ pub(crate) enum HostState {
     Down,
     Up,
     Off,
+    /// Without power, but for its BMC.
+    Halted,
     On,
     Hung,
 }
@@ -250,11 +252,12 @@ pub(super) fn parse(text: &str, document: Option<String>) -> Result<Command, Str
         (["apply"], Some(yaml)) => Command::Apply(yaml),
         (["plan"], yaml) => Command::Plan(yaml),
         (_, Some(_)) => return Err(format!("`{text}` takes no document after `<<`")),
-        (["host", host, state @ ("down" | "up" | "off" | "on" | "hung")], None) => {
+        (["host", host, state @ ("down" | "up" | "off" | "halted" | "on" | "hung")], None) => {
             let state = match *state {
                 "down" => HostState::Down,
                 "up" => HostState::Up,
                 "off" => HostState::Off,
+                "halted" => HostState::Halted,
                 "on" => HostState::On,
                 _ => HostState::Hung,
             };
@@ -477,13 +480,17 @@ fn host(name: &str, words: &[&str]) -> Result<HostOptions, String> {
             "memory" => options.memory_mib = size_mib(value()?)?,
             "pool" => options.pool_mib = size_mib(value()?)?,
             "rack" => options.rack = (*value()?).to_owned(),
+            "fencing" => {
+                let after = duration(value()?)?.as_secs();
+                options.fence_after_s = Some(u32::try_from(after).map_err(|error| error.to_string())?);
+            }
             "no-kvm" => options.kvm = false,
             "no-vxlan" => options.vxlan = false,
             "mtu" => {
                 options.underlay_mtu = u16::try_from(count(value()?)?).map_err(|error| error.to_string())?;
             }
             other => {
-                let known = "threads, memory, pool, rack, no-kvm, no-vxlan, mtu";
+                let known = "threads, memory, pool, rack, fencing, no-kvm, no-vxlan, mtu";
                 return Err(unknown("option of a host", other, known));
             }
         }

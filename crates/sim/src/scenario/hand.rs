@@ -1,6 +1,6 @@
 //! Commands that only change the world's state, and so may come at any moment of a run.
 
-use super::command::{Command, Foreign};
+use super::command::{Command, Foreign, HostState};
 use super::hands;
 use crate::State;
 
@@ -25,6 +25,12 @@ impl Hand {
             None => {}
         }
     }
+}
+
+/// A host is turned off in a moment.
+pub(crate) fn halts(host: &str) -> Hand {
+    let command = Command::HostIs { host: host.to_owned(), state: HostState::Halted };
+    Hand { command, text: format!("host {host} halted") }
 }
 
 /// Whether it is one of them.

@@ -39,11 +39,13 @@ pub(super) fn has_host(state: &State, host: &str) -> Result<(), String> {
 
 pub(super) fn set_host(state: &mut State, name: &str, to: HostState) -> Result<(), String> {
     has_host(state, name)?;
-    if to == HostState::Off {
+    let loses_power = matches!(to, HostState::Off | HostState::Halted);
+    if loses_power {
         power_cut(state, name);
     }
     if let Some(host) = state.hosts.get_mut(name) {
-        host.off = to == HostState::Off || host.off && to == HostState::Down;
+        host.off = loses_power || host.off && to == HostState::Down;
+        host.standby = to == HostState::Halted || host.off && host.standby && to == HostState::Down;
         host.hung = to == HostState::Hung;
         host.reachable = matches!(to, HostState::Up | HostState::On | HostState::Hung);
     }
@@ -54,6 +56,11 @@ pub(super) fn set_host(state: &mut State, name: &str, to: HostState) -> Result<(
 /// A host loses its power.
 pub(crate) fn lose_power(state: &mut State, name: &str) -> Result<(), String> {
     set_host(state, name, HostState::Off)
+}
+
+/// A host is turned off, and its BMC goes on.
+pub(crate) fn halt(state: &mut State, name: &str) -> Result<(), String> {
+    set_host(state, name, HostState::Halted)
 }
 
 pub(super) fn set_pool(state: &mut State, name: &str, to: PoolState) -> Result<(), String> {

@@ -8,8 +8,9 @@ mod runner;
 mod trouble;
 
 pub(crate) use command::{Command, MaintenanceVerb, WorkerWord};
+pub(crate) use hand::halts;
 pub(crate) use hand::{Hand, act};
-pub(crate) use hands::lose_power;
+pub(crate) use hands::{halt, lose_power};
 pub(crate) use runner::object_named;
 pub(crate) use trouble::{Trouble, Verb, workers};
 

@@ -6,8 +6,8 @@ use jiff::SignedDuration;
 
 use super::Hand;
 use super::command::{Command, duration};
-use crate::State;
 use crate::fault::CallFault;
+use crate::{BmcMood, SimBmc, State};
 
 /// Something that goes wrong, or that a person does.
 #[derive(Clone, Debug, PartialEq)]
@@ -15,6 +15,11 @@ pub(crate) enum Trouble {
     Host {
         host: String,
         what: HostTrouble,
+    },
+    /// A host's BMC behaves so from now on.
+    Bmc {
+        host: String,
+        mood: BmcMood,
     },
     /// Between two hosts packets get lost, both ways or one way only, or no longer.
     Link {
@@ -118,6 +123,9 @@ pub(super) fn parse(words: &[&str]) -> Option<Result<Command, String>> {
         ["host", name, "disk", "slow", time] => {
             seconds(time).map(|time| host(name, HostTrouble::DiskSlow(time)))
         }
+        ["bmc", "of", name, mood @ ..] => {
+            bmc_mood(mood).map(|mood| Trouble::Bmc { host: (*name).to_owned(), mood })
+        }
         ["link", from, to, what] => link(from, to, what, false),
         ["link", from, "to", to, what] => link(from, to, what, true),
         ["links", "of", host, what] => {
@@ -152,6 +160,18 @@ fn after(time: &str, command: &[&str]) -> Result<Command, String> {
         return Err("only what people do by hand, and what fails, can come later".to_owned());
     }
     Ok(Command::After(duration(time)?, Box::new(Hand { command, text })))
+}
+
+fn bmc_mood(words: &[&str]) -> Result<BmcMood, String> {
+    Ok(match words {
+        ["answers"] => BmcMood::Answers,
+        ["silent"] => BmcMood::Silent,
+        ["refuses"] => BmcMood::Refuses,
+        ["slow", time] => BmcMood::Slow(seconds(time)?),
+        ["lies"] => BmcMood::Lies,
+        ["idle"] => BmcMood::Idle,
+        _ => return Err("a BMC answers, is silent, refuses, is slow T, lies, or is idle".to_owned()),
+    })
 }
 
 /// `cut` or `whole`.
@@ -224,6 +244,11 @@ impl Trouble {
         state.touched();
         match self {
             Trouble::Host { host, what } => on_host(state, host, *what),
+            Trouble::Bmc { host, mood } => {
+                let seen = state.hosts.get_mut(host).ok_or_else(|| format!("there is no host {host}"))?;
+                seen.bmc.mood = *mood;
+                Ok(())
+            }
             Trouble::Link { from, to, cut, one_way } => {
                 super::hands::has_host(state, from)?;
                 super::hands::has_host(state, to)?;
@@ -323,6 +348,8 @@ fn mend(state: &mut State) {
     for name in names {
         if let Some(host) = state.hosts.get_mut(&name) {
             (host.reachable, host.back_at) = (true, None);
+            (host.off, host.standby) = (false, false);
+            host.bmc = SimBmc::default();
             host.hung = false;
             host.frozen = false;
             host.mute = false;

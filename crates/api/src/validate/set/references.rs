@@ -52,6 +52,26 @@ pub(super) fn host(report: &mut Report<'_>, world: &World<'_>, host: &Host) {
     }
 }
 
+/// One BMC belongs to one host: to turn off the wrong one, and to take its word for the other's, is the worst that can
+/// happen there.
+pub(super) fn bmc(report: &mut Report<'_>, world: &World<'_>, host: &Host) {
+    let bmc = |host: &Host| {
+        let ipmi = host.spec.fencing.as_ref()?.ipmi.as_ref()?;
+        Some((ipmi.address.to_ascii_lowercase(), ipmi.port))
+    };
+    let Some(own) = bmc(host) else { return };
+    let name = host.object_ref();
+    for other in world.hosts().filter(|other| world.is_reported_at(&name, &other.object_ref())) {
+        if bmc(other).as_ref() == Some(&own) {
+            let message = format!(
+                "is the BMC of host {} too: to fence one of them would turn off the other",
+                other.metadata.name
+            );
+            report.add("spec.fencing.ipmi.address", message);
+        }
+    }
+}
+
 /// Whether two lists of hosts have one in common; an empty list means all.
 fn share_hosts(a: &[String], b: &[String]) -> bool {
     a.is_empty() || b.is_empty() || a.iter().any(|host| b.contains(host))

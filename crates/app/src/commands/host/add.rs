@@ -4,11 +4,12 @@ use std::path::Path;
 use std::process::Command;
 
 use ashlar_api::host_uri::HostUri;
-use ashlar_api::{Accelerator, HostSpec, Kind, Object};
+use ashlar_api::{Accelerator, HostFencing, HostSpec, IpmiFencing, Kind, Object};
 use ashlar_engine::enrol::{Enrolled, NewHost};
 use ashlar_image::Purpose;
+use serde_json::json;
 
-use crate::cli::{HostAddArgs, ImageBuildArgs, ImageSource, ReleaseArgs};
+use crate::cli::{FencingArgs, HostAddArgs, ImageBuildArgs, ImageSource, ReleaseArgs};
 use crate::commands::apply::declare;
 use crate::commands::image::{build, to_object};
 use crate::failure::{Context, Exit, Failure, Result};
@@ -25,8 +26,7 @@ pub(crate) fn add(settings: &Settings, args: &HostAddArgs) -> Result {
         None => known_host_key(&uri, args.known_hosts.as_deref())?,
     };
     // Through the reader of manifests, so that defaults are those of a file.
-    let mut spec: HostSpec =
-        serde_json::from_value(serde_json::json!({"uri": args.uri, "sshHostKey": ssh_host_key}))?;
+    let mut spec: HostSpec = serde_json::from_value(json!({"uri": args.uri, "sshHostKey": ssh_host_key}))?;
     if let Some(path) = &args.ssh_key {
         spec.ssh_key_path = Some(std::path::absolute(path)?.display().to_string());
     }
@@ -38,6 +38,7 @@ pub(crate) fn add(settings: &Settings, args: &HostAddArgs) -> Result {
     if let Some(overcommit) = args.cpu_overcommit {
         spec.cpu_overcommit = overcommit;
     }
+    spec.fencing = fencing(&args.fencing)?;
     let image = test_image(settings)?;
     let worker = Worker::open(settings, &args.engine)?;
     declare(settings, worker.store(), vec![image.clone()], false)?;
@@ -49,6 +50,27 @@ pub(crate) fn add(settings: &Settings, args: &HostAddArgs) -> Result {
     };
     enrol(settings, &worker, &new)?;
     Ok(Exit::Success)
+}
+
+/// How the host is turned off, if anything says so. What is wrong with it is said with the rest of the host.
+fn fencing(args: &FencingArgs) -> Result<Option<HostFencing>> {
+    let mut fencing = HostFencing { ipmi: None, command: Vec::new(), after_s: None };
+    if let (Some(address), Some(username), Some(file)) =
+        (&args.ipmi_address, &args.ipmi_username, &args.ipmi_password_file)
+    {
+        let password_file = std::path::absolute(file)?.display().to_string();
+        let ipmi = json!({"address": address, "username": username, "passwordFile": password_file});
+        let mut ipmi: IpmiFencing = serde_json::from_value(ipmi)?;
+        ipmi.port = args.ipmi_port.unwrap_or(ipmi.port);
+        fencing.ipmi = Some(ipmi);
+    }
+    if let Some(command) = &args.fence_command {
+        fencing.command = shlex::split(command)
+            .ok_or_else(|| Failure::new("--fence-command: a quotation mark is not closed"))?;
+    }
+    fencing.after_s = args.fence_after.map(|time| u32::try_from(time.as_secs()).unwrap_or(u32::MAX));
+    let says_nothing = fencing.ipmi.is_none() && fencing.command.is_empty() && fencing.after_s.is_none();
+    Ok((!says_nothing).then_some(fencing))
 }
 
 /// Enrols, and says what was found.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use ashlar_api::{Accelerator, Kind, Object};
+use ashlar_engine::effects::PowerState;
 use ashlar_engine::enrol;
 
 use crate::cli::{HostCheckArgs, OutputFormat};
@@ -58,12 +59,14 @@ pub(crate) fn check(settings: &Settings, args: &HostCheckArgs) -> Result {
             Ok(facts) => {
                 let mut lines = vec![accelerator(&reader, name)?];
                 lines.extend(judge(&facts));
+                lines.extend(fencing(&session, &reader, name, true)?);
                 lines
             }
             Err(failure) => {
                 settings.printer.failure(&failure);
                 worst = Verdict::Bad;
-                continue;
+                let Some(line) = fencing(&session, &reader, name, false)? else { continue };
+                vec![line]
             }
         };
         worst = lines.iter().map(|line| line.verdict).max().unwrap_or(Verdict::Ok).max(worst);
@@ -116,6 +119,29 @@ fn accelerator(reader: &Reader, name: &str) -> Result<Line> {
         verdict,
         advice: advice.to_owned(),
     })
+}
+
+/// What turns the host off says whether it has power: nothing is turned off.
+fn fencing(session: &Session, reader: &Reader, name: &str, answers: bool) -> Result<Option<Line>> {
+    let Object::Host(host) = reader.object(&object_ref(Kind::Host, name, ""))? else { return Ok(None) };
+    let Some(fencing) = &host.spec.fencing else { return Ok(None) };
+    let power = session.block_on(async { Ok(session.engine.power_status(&host).await) })?;
+    let (value, verdict, advice) = match power {
+        Ok(PowerState::On) if answers => ("on", Verdict::Ok, String::new()),
+        Ok(PowerState::On) => {
+            ("on", Verdict::Warning, format!("it does not answer: `ashlar host fence {name}` turns it off"))
+        }
+        Ok(PowerState::Off) if answers => (
+            "off",
+            Verdict::Bad,
+            "the host answers: that is another machine's power, which would be cut in its place".to_owned(),
+        ),
+        Ok(PowerState::Off) => ("off", Verdict::Warning, format!("`ashlar host fence {name}` records that")),
+        Ok(PowerState::Unknown) => ("unknown", Verdict::Bad, String::new()),
+        Err(error) => ("unknown", Verdict::Bad, error.to_string()),
+    };
+    let value = format!("{fencing}: {value}");
+    Ok(Some(Line { check: "power, for fencing", value, verdict, advice }))
 }
 
 /// etcd's own guidance: fdatasync within 10 ms at the 99th percentile (https://etcd.io/docs/latest/op-guide/hardware/).

@@ -13,7 +13,7 @@ use crate::wiring::Session;
 
 const COLUMNS: [&str; 8] =
     ["NAME", "STATUS", "MACHINES", "VCPUS", "VCPUS-FREE", "MEMORY", "MEMORY-FREE", "DISK-FREE"];
-const MORE: [&str; 5] = ["ZONE", "RACK", "DEDICATED-FREE", "HUGEPAGES-FREE", "WOULD-FIT"];
+const MORE: [&str; 6] = ["ZONE", "RACK", "FENCING", "DEDICATED-FREE", "HUGEPAGES-FREE", "WOULD-FIT"];
 
 /// Lists hosts. JSON, YAML and names are those of `ashlar get hosts`.
 pub(super) fn list(settings: &Settings) -> Result {
@@ -46,6 +46,7 @@ pub(super) fn list(settings: &Settings) -> Result {
             };
             cells.push(named(host.map(|host| &host.spec.zone)));
             cells.push(named(host.map(|host| &host.spec.rack)));
+            cells.push(host.map_or_else(String::new, fencing));
             cells.extend(wide_cells(&room));
         }
         table.push(cells);
@@ -71,6 +72,17 @@ fn status(host: &Host) -> String {
         text.push_str(",Cordoned");
     }
     text
+}
+
+/// Who turns it off, and after how long by itself.
+fn fencing(host: &Host) -> String {
+    match &host.spec.fencing {
+        None => "-".to_owned(),
+        Some(fencing) => match fencing.after_s {
+            Some(after_s) => format!("{fencing} after {after_s}s"),
+            None => fencing.to_string(),
+        },
+    }
 }
 
 fn mib(amount: i64) -> Mebibytes {
