@@ -12,6 +12,7 @@ mod judge;
 mod mix;
 mod person;
 mod script;
+mod serving;
 mod shrink;
 mod sickness;
 mod teller;
