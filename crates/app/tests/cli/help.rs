@@ -39,6 +39,7 @@ fn every_command_has_help() {
         &["cluster", "delete"],
         &["cluster", "start"],
         &["cluster", "stop"],
+        &["cluster", "rotate-kubeconfig"],
         &["cluster", "pause"],
         &["cluster", "resume"],
         &["machine", "replace"],

@@ -16,6 +16,8 @@ mod interrupt;
 #[allow(dead_code, reason = "the store's own tests use all of it")]
 mod members;
 mod objects;
+mod rotate_kubeconfig;
+mod sealed;
 mod seed;
 mod serve;
 mod stores;
