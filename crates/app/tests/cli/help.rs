@@ -42,6 +42,8 @@ fn every_command_has_help() {
         &["cluster", "rotate-kubeconfig"],
         &["cluster", "pause"],
         &["cluster", "resume"],
+        &["secrets", "rotate"],
+        &["secrets", "status"],
         &["machine", "replace"],
         &["lab", "up"],
         &["lab", "exec"],

@@ -18,6 +18,7 @@ mod members;
 mod objects;
 mod rotate_kubeconfig;
 mod sealed;
+mod secrets;
 mod seed;
 mod serve;
 mod stores;
