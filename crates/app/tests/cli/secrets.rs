@@ -1,9 +1,12 @@
 //! `secrets rotate` and `secrets status`.
 
+use std::process::Stdio;
 use std::sync::Arc;
+use std::time::Instant;
 
+use ashlar_api::{Secret, SecretPurpose};
 use ashlar_engine::vault::{KeyProvider, Prepared, Vault, seal_too};
-use ashlar_store::{EngineLock, SqliteStore};
+use ashlar_store::{EngineLock, SqliteStore, Store as _};
 use futures::executor::block_on;
 
 use crate::harness::Place;
@@ -167,4 +170,57 @@ fn a_new_passphrase_has_a_salt_of_its_own() {
     let open = |text: &str| Vault::open(&of(text), &place.state(), &OsEntropy).map(Arc::new);
     assert_eq!(open("correct horse").unwrap().key_id(), one.vault.key_id());
     assert!(open("wrong horse").is_err());
+}
+
+/// Killed at moments all over it: then all secrets open with the one key that is the installation's, and the same command
+/// finishes it.
+#[test]
+fn a_rotation_that_is_killed_leaves_every_secret_openable_and_goes_on() {
+    let place = place();
+    let purpose = |n: usize| SecretPurpose::JoinToken { machine: format!("m{n}") };
+    let value = |n: usize| [("token".to_owned(), zeroize::Zeroizing::new(vec![n as u8; 64]))].into();
+    (0..SECRETS).for_each(|n| place.put_secret(&format!("s{n}"), purpose(n), &value(n)));
+    let keys: Vec<String> = (0..=ROUNDS).map(|n| place.key_file(&format!("key-number-{n:02}"))).collect();
+    let flag = |n: usize| format!("file:{}", keys[n]);
+    let began = Instant::now();
+    let first = place.run(&["secrets", "rotate", "--new-key", &flag(0)]);
+    assert!(first.starts_with("exit 0"), "{first}");
+    let whole = began.elapsed();
+    let mut arrived = 0;
+    for round in 0..ROUNDS {
+        let args = ["secrets", "rotate", "--data-keys", "--key", &flag(round), "--new-key", &flag(round + 1)];
+        let mut child = place.command(&args).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        std::thread::sleep(whole * (round as u32 + 1) / ROUNDS as u32);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let open = |n: usize| {
+            Vault::open(&KeyProvider::File(keys[n].clone().into()), &place.state(), &OsEntropy).ok()
+        };
+        let vaults = [open(round), open(round + 1)];
+        let [vault] = vaults.iter().flatten().collect::<Vec<_>>()[..] else { panic!("round {round}") };
+        assert_all_open(&place, vault);
+        let is_new = vaults[1].is_some();
+        arrived += usize::from(is_new);
+        let verified = place.run(&["audit", "verify", "--key", &flag(round + usize::from(is_new))]);
+        assert!(verified.starts_with("exit 0"), "round {round}: {verified}");
+        let finished = place.run(&args);
+        assert!(finished.starts_with("exit 0") || finished.contains("that is the key already"), "{finished}");
+        assert_all_open(&place, &open(round + 1).unwrap());
+        let status = place.run(&["secrets", "status", "--key", &flag(round + 1)]);
+        assert!(!status.contains("warning"), "{status}");
+    }
+    println!("{ROUNDS} rotations of {whole:?} were killed: {arrived} had the new key by then");
+}
+
+const SECRETS: usize = 40;
+const ROUNDS: usize = 16;
+
+fn assert_all_open(place: &Place, vault: &Vault) {
+    let store = SqliteStore::open_read_only(place.state().join("store.db")).unwrap();
+    let all = block_on(store.list(Some("Secret"), None)).unwrap().items;
+    assert_eq!(all.len(), SECRETS + 1);
+    for item in all {
+        let secret: Secret = serde_json::from_value(item.value).unwrap();
+        vault.open_secret(&secret).unwrap();
+    }
 }
