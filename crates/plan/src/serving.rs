@@ -50,8 +50,7 @@ impl ServingRequest {
     /// Whether it is of the machine's node, or says so.
     pub fn concerns(&self, machine: &Machine) -> bool {
         let name = user_of(machine);
-        let says_so =
-            || self.asked.as_ref().is_ok_and(|asked| asked.common_names.iter().any(|cn| *cn == name));
+        let says_so = || self.asked.as_ref().is_ok_and(|asked| asked.common_names.contains(&name));
         self.username == name || says_so()
     }
 

@@ -92,6 +92,9 @@ fn a_rotation_that_was_cut_off_is_finished_by_the_same_command() {
     block_on(seal_too(&store, &place.vault(), &prepared.vault, &OsEntropy)).unwrap();
     let before = place.run(&["secrets", "status"]);
     assert!(opens(&place, &[]) && !opens(&place, &["--key", &flag]), "the key is the old one");
+    // Neither seal is shown.
+    let shown = place.run(&["get", "secrets", "-o", "yaml"]);
+    assert_eq!(shown.matches("sealedDataKey: (sealed)").count(), 2, "{shown}");
     prepared.install(&place.state()).unwrap();
     let after = place.run(&["secrets", "status", "--key", &flag]);
     assert!(!opens(&place, &[]) && opens(&place, &["--key", &flag]), "the key is the new one");
