@@ -239,8 +239,10 @@ fn hide_sealed(secret: &mut Value) {
     for value in secret["spec"]["sealed"].as_object_mut().into_iter().flat_map(|values| values.values_mut()) {
         *value = "(sealed)".into();
     }
-    if let Some(key) = secret["spec"].get_mut("sealedDataKey") {
-        *key = "(sealed)".into();
+    for seal in ["/spec/sealedDataKey", "/spec/nextSeal/sealedDataKey"] {
+        if let Some(key) = secret.pointer_mut(seal) {
+            *key = "(sealed)".into();
+        }
     }
 }
 

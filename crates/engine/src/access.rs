@@ -43,7 +43,7 @@ impl Engine {
         })
     }
 
-    /// An administrator's kubeconfig with a certificate of a year. `server` is the URL to use in place of the
+    /// An administrator's kubeconfig with a certificate of 30 days. `server` is the URL to use in place of the
     /// cluster's own endpoint (a local proxy); the name in the certificate stays the endpoint's.
     ///
     /// # Errors

@@ -229,6 +229,8 @@ fn done_reason(step: &Step) -> String {
         Some(Action::WipeVolume { .. }) => "WipedVolume",
         Some(Action::DeleteVolume { .. }) => "DeletedVolume",
         Some(Action::PublishJoinToken { .. }) => "PublishedJoinToken",
+        Some(Action::ApproveServingCsr { .. }) => "ApprovedServingCertificate",
+        Some(Action::DenyServingCsr { .. }) => "DeniedServingCertificate",
         Some(Action::RevokeJoinToken { .. } | Action::RevokeStrayToken { .. }) => "RevokedJoinToken",
         Some(Action::ApplyAddon { .. }) => "AppliedAddon",
         Some(Action::PromoteEtcdMember { .. }) => "PromotedEtcdMember",

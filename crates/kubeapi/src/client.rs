@@ -7,12 +7,14 @@ use std::time::Duration;
 
 use ashlar_api::NamespacedName;
 use ashlar_engine::effects::{Dial, EffectError, EffectErrorKind, KubeTarget};
+use ashlar_plan::ApiCertificate;
 use base64::Engine as _;
 use kube::client::{Body, ClientBuilder, ConfigExt};
 use kube::config::AuthInfo;
 use kube::{Client, Config};
 
 use crate::connector::DialConnector;
+use crate::peer::{Peer, Watching};
 
 /// Longest time for one request. Under software emulation a TLS handshake alone takes seconds on a busy machine;
 /// on real hosts answers come within milliseconds and the deadline is never met.
@@ -21,7 +23,13 @@ pub const REQUEST_DEADLINE: Duration = Duration::from_secs(30);
 /// The clusters' API servers, one client for each.
 pub struct Clients {
     dial: Arc<dyn Dial>,
-    clients: Mutex<BTreeMap<NamespacedName, (Identity, Client)>>,
+    clients: Mutex<BTreeMap<NamespacedName, Kept>>,
+}
+
+struct Kept {
+    identity: Identity,
+    client: Client,
+    peer: Peer,
 }
 
 /// What a kept client was made for: any change makes a new one.
@@ -42,6 +50,11 @@ impl Clients {
         self.clients.lock().unwrap_or_else(PoisonError::into_inner).remove(cluster);
     }
 
+    /// The certificate that the cluster's API server showed.
+    pub(crate) fn peer(&self, cluster: &NamespacedName) -> Option<ApiCertificate> {
+        self.clients.lock().unwrap_or_else(PoisonError::into_inner).get(cluster)?.peer.seen()
+    }
+
     pub(crate) fn client(&self, target: &KubeTarget) -> Result<Client, EffectError> {
         let identity = Identity {
             dial: target.dial.clone(),
@@ -49,14 +62,15 @@ impl Clients {
             certificate_pem: target.client_certificate_pem.clone(),
         };
         let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((kept, client)) = clients.get(&target.cluster)
-            && *kept == identity
+        if let Some(kept) = clients.get(&target.cluster)
+            && kept.identity == identity
         {
-            return Ok(client.clone());
+            return Ok(kept.client.clone());
         }
-        let client = connect(&self.dial, target)
+        let peer = Peer::default();
+        let client = connect(&self.dial, target, peer.clone())
             .map_err(|error| refused(target, &format!("make a client: {error}")))?;
-        clients.insert(target.cluster.clone(), (identity, client.clone()));
+        clients.insert(target.cluster.clone(), Kept { identity, client: client.clone(), peer });
         Ok(client)
     }
 
@@ -83,7 +97,11 @@ impl Clients {
     }
 }
 
-fn connect(dial: &Arc<dyn Dial>, target: &KubeTarget) -> Result<Client, Box<dyn std::error::Error>> {
+fn connect(
+    dial: &Arc<dyn Dial>,
+    target: &KubeTarget,
+    peer: Peer,
+) -> Result<Client, Box<dyn std::error::Error>> {
     // The engine may be the first user of TLS in the process; a provider that is already there is as good.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let base64 = base64::engine::general_purpose::STANDARD;
@@ -101,7 +119,7 @@ fn connect(dial: &Arc<dyn Dial>, target: &KubeTarget) -> Result<Client, Box<dyn 
     let https = config.rustls_https_connector_with_connector(connector)?;
     let http = hyper_util::client::legacy::Client::builder(hyper_util::rt::TokioExecutor::new())
         .pool_idle_timeout(Duration::from_secs(60))
-        .build::<_, Body>(https);
+        .build::<_, Body>(Watching { connector: https, peer });
     let service = tower::ServiceBuilder::new().layer(config.base_uri_layer()).service(http);
     Ok(ClientBuilder::new(service, "default").build())
 }

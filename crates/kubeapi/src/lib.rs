@@ -9,12 +9,16 @@ mod client;
 mod connector;
 mod etcd;
 mod observe;
+mod peer;
 mod pods;
+mod serving;
 
 use std::collections::BTreeMap;
 
 use ashlar_api::NamespacedName;
-use ashlar_engine::effects::{EffectError, KubeApi, KubeTarget, NodeNow, NodePatch};
+use ashlar_engine::effects::{
+    EffectError, KubeApi, KubeTarget, NodeNow, NodePatch, ServingDecision, ServingRequestNow,
+};
 use ashlar_plan::ClusterWorld;
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -71,8 +75,10 @@ impl KubeApi for Clients {
         drained: &[String],
     ) -> Result<ClusterWorld, EffectError> {
         let client = self.client(target)?;
-        let world = self.bounded(target, "observe", observe::observe(client, addons, drained)).await;
-        if world.is_err() {
+        let mut world = self.bounded(target, "observe", observe::observe(client, addons, drained)).await;
+        if let Ok(world) = &mut world {
+            world.api_certificate = self.peer(&target.cluster);
+        } else {
             // A client whose host went away must not be asked for ever: the next call dials anew.
             self.forget(&target.cluster);
         }
@@ -178,6 +184,24 @@ impl KubeApi for Clients {
         let gone =
             self.bounded(target, &what, async { pods.evict(&pod.name, &params).await.map(drop) }).await;
         client::absent_is_fine(gone)
+    }
+
+    async fn serving_request(
+        &self,
+        target: &KubeTarget,
+        csr: &str,
+    ) -> Result<Option<ServingRequestNow>, EffectError> {
+        self.read_serving_request(target, csr).await
+    }
+
+    async fn decide_serving_request(
+        &self,
+        target: &KubeTarget,
+        csr: &str,
+        resource_version: &str,
+        decision: &ServingDecision,
+    ) -> Result<(), EffectError> {
+        self.write_serving_decision(target, csr, resource_version, decision).await
     }
 
     async fn delete_node(&self, target: &KubeTarget, node: &str) -> Result<(), EffectError> {

@@ -26,11 +26,12 @@ pub(crate) async fn observe(
     let secrets: Api<Secret> = Api::namespaced(client.clone(), SYSTEM_NAMESPACE);
     let every = ListParams::default();
     let tokens = ListParams::default().fields("type=bootstrap.kubernetes.io/token");
-    let (nodes, pods, tokens, addons, drained) = tokio::try_join!(
+    let (nodes, pods, tokens, addons, serving_requests, drained) = tokio::try_join!(
         nodes.list(&every),
         pods.list(&every),
         secrets.list(&tokens),
         observe_addons(client.clone(), addons),
+        crate::serving::undecided(client.clone()),
         crate::pods::of_nodes(client, drained)
     )?;
     Ok(ClusterWorld {
@@ -39,6 +40,8 @@ pub(crate) async fn observe(
         token_machines: tokens.items.iter().filter_map(token_machine).collect(),
         addons,
         pods: drained,
+        serving_requests,
+        api_certificate: None,
         system_pods_ready: count(pods.items.iter().filter(|pod| is_ready(pod)).count()),
         system_pods: count(pods.items.len()),
     })
@@ -172,6 +175,14 @@ mod tests {
                 {"metadata":{"name":"a"},"status":{"conditions":[{"type":"Ready","status":"True"}]}},{"metadata":{"name":"b"}}]}"#,
             ),
             (
+                "/apis/certificates.k8s.io/v1/certificatesigningrequests?&fieldSelector=spec.signerName%3Dkubernetes.io%2Fkubelet-serving",
+                r#"{"kind":"CertificateSigningRequestList","apiVersion":"certificates.k8s.io/v1","metadata":{},"items":[
+                {"metadata":{"name":"csr-1"},"spec":{"signerName":"kubernetes.io/kubelet-serving","username":"system:node:demo-wkr-1",
+                 "groups":["system:nodes"],"usages":["server auth"],"request":"bm9uZQ=="}},
+                {"metadata":{"name":"csr-2"},"spec":{"signerName":"kubernetes.io/kubelet-serving","username":"system:node:demo-wkr-1",
+                 "request":"bm9uZQ=="},"status":{"conditions":[{"type":"Denied","status":"True"}]}}]}"#,
+            ),
+            (
                 "/apis/apps/v1/namespaces/kube-flannel/daemonsets/kube-flannel-ds",
                 r#"{"kind":"PartialObjectMetadata","apiVersion":"meta.k8s.io/v1","metadata":{"name":"kube-flannel-ds","annotations":{"ashlar.dev/addon-digest":"d1"}}}"#,
             ),
@@ -195,6 +206,9 @@ mod tests {
         assert_eq!(world.bootstrap_tokens["abcdef"].to_string(), "2026-11-23T15:00:00Z");
         assert_eq!(world.token_machines["abcdef"], "demo-wkr-1");
         assert_eq!(world.addons, BTreeMap::from([("flannel".to_owned(), "d1".to_owned())]));
+        assert_eq!(world.serving_requests.keys().collect::<Vec<_>>(), ["csr-1"], "one is decided");
+        assert_eq!(world.serving_requests["csr-1"].username, "system:node:demo-wkr-1");
+        assert!(world.serving_requests["csr-1"].asked.is_err());
         assert_eq!((world.system_pods_ready, world.system_pods), (1, 2));
     }
 

@@ -68,6 +68,10 @@ pub enum Action {
     CordonNode { machine: NamespacedName },
     /// Asks a pod on a machine's node to go elsewhere; PodDisruptionBudgets may refuse.
     EvictPod { machine: NamespacedName, pod: NamespacedName },
+    /// Approves a kubelet's request for the certificate that it serves with.
+    ApproveServingCsr { machine: NamespacedName, csr: String },
+    /// Denies one that is not right, with the reason.
+    DenyServingCsr { machine: NamespacedName, csr: String },
     /// Deletes the Node object of a machine that is gone.
     DeleteNode { machine: NamespacedName },
     /// Makes a network on a host what it should be there: devices, gateway, filters of the machines' taps.
@@ -113,6 +117,8 @@ impl Action {
             | A::ConfigureNode { .. }
             | A::CordonNode { .. }
             | A::EvictPod { .. }
+            | A::ApproveServingCsr { .. }
+            | A::DenyServingCsr { .. }
             | A::DeleteNode { .. }
             // Nothing of it goes over the host, and whose its lease is does not count for one without power.
             | A::FenceHost { .. } => false,

@@ -11,8 +11,12 @@ const VALIDITY: SignedDuration = SignedDuration::from_hours(365 * 24);
 /// So long before they run out the machine is replaced: time enough for a person where that is held up.
 const RENEWED_BEFORE: SignedDuration = SignedDuration::from_hours(60 * 24);
 
-/// When the first of its certificates runs out, at the earliest: they were signed after its domain was first started.
+/// When the first of its certificates runs out: as its API server's was seen to, or else at the earliest, since they were
+/// signed after its domain was first started.
 pub fn run_out_at(machine: &Machine) -> Option<Timestamp> {
+    if machine.record.certificates_end_at.is_some() {
+        return machine.record.certificates_end_at;
+    }
     let started = machine.record.first_started_at?;
     let signs = machine.spec.role == MachineRole::ControlPlane && machine.record.joined_at.is_some();
     signs.then(|| started.checked_add(VALIDITY).ok()).flatten()
@@ -39,6 +43,9 @@ mod tests {
         assert!(!are_due(&machine, at("2026-11-01T23:59:59Z")));
         assert!(are_due(&machine, at("2026-11-02T00:00:00Z")));
         assert!(are_due(&machine, at("2028-01-01T00:00:00Z")));
+        machine.record.certificates_end_at = Some(at("2028-06-01T00:00:00Z"));
+        assert!(!are_due(&machine, at("2028-01-01T00:00:00Z")), "somebody renewed them by hand");
+        machine.record.certificates_end_at = None;
         machine.spec.role = MachineRole::Worker;
         assert!(!are_due(&machine, at("2028-01-01T00:00:00Z")), "kubelets renew their own");
     }

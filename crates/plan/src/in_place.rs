@@ -34,7 +34,13 @@ pub fn not_in_place(plan: &Plan) -> Vec<String> {
     for step in &plan.steps {
         let in_place = matches!(
             step.action,
-            Some(Action::ConfigureNode { .. } | Action::ApplyAddon { .. } | Action::RevokeStrayToken { .. })
+            Some(
+                Action::ConfigureNode { .. }
+                    | Action::ApplyAddon { .. }
+                    | Action::RevokeStrayToken { .. }
+                    | Action::ApproveServingCsr { .. }
+                    | Action::DenyServingCsr { .. }
+            )
         );
         match &step.state {
             StepState::Ready if in_place => {}

@@ -229,10 +229,25 @@ pub struct ClusterWorld {
     /// Pods of the nodes whose machines go, or are about to, by node. A node that is not in here was not asked about.
     #[serde(default)]
     pub pods: BTreeMap<String, Vec<PodSeen>>,
+    /// Requests for serving certificates of kubelets that nobody has decided yet, by name.
+    #[serde(default)]
+    pub serving_requests: BTreeMap<String, crate::ServingRequest>,
+    /// The certificate that the API server showed which answered.
+    #[serde(default)]
+    pub api_certificate: Option<ApiCertificate>,
     /// kube-system pods that are Ready, and all.
     pub system_pods_ready: u32,
     /// All kube-system pods.
     pub system_pods: u32,
+}
+
+/// An API server's certificate.
+#[derive(Clone, Debug, Default, PartialEq, Hash, Serialize, Deserialize)]
+pub struct ApiCertificate {
+    /// DNS names in it; kubeadm puts the node's among them.
+    pub dns_names: BTreeSet<String>,
+    /// When it runs out.
+    pub ends_at: Timestamp,
 }
 
 /// A node.

@@ -279,6 +279,36 @@ fn only_our_own_ready_node_counts_as_joined() {
     assert_eq!(pass(&mut world).joined_at, Some(world.snapshot.now));
 }
 
+/// What its API server showed is recorded of the control plane that it names, once; it counts more than a year from its start.
+#[test]
+fn when_a_control_planes_certificates_run_out_is_recorded_as_it_was_seen() {
+    let mut world = living();
+    let see = |world: &mut World, name: &str, days: i64| {
+        let ends_at = world.snapshot.now + jiff::SignedDuration::from_hours(24 * days);
+        let Some(ClusterSeen::Seen(api)) = world.snapshot.observed.clusters.get_mut(&key("prod")) else {
+            panic!("its API answers")
+        };
+        let dns_names = ["kubernetes".to_owned(), name.to_owned()].into();
+        api.api_certificate = Some(ApiCertificate { dns_names, ends_at });
+        ends_at
+    };
+    see(&mut world, "prod-wkr-1", 5);
+    see(&mut world, "somebody-else", 5);
+    assert!(world.plan().decisions.is_empty(), "nobody's, or a worker's");
+    let ends_at = see(&mut world, "prod-ctrl-1", 200);
+    let plan = world.plan();
+    let [decisions] = &plan.decisions[..] else { panic!("{plan:#?}") };
+    let [Decision::Update(Object::Machine(machine))] = &decisions[..] else { panic!("{decisions:#?}") };
+    assert_eq!(machine.record.certificates_end_at, Some(ends_at));
+    world.commit(plan.decisions);
+    assert!(world.plan().is_empty(), "once");
+    let due = see(&mut world, "prod-ctrl-1", 59);
+    // What is known is acted on in the same pass.
+    let plan = world.plan();
+    let told = plan.report.notes.iter().any(|note| note.message.contains(&format!("run out at {due}")));
+    assert!(told, "{:#?}", plan.report.notes);
+}
+
 #[test]
 fn certificates_are_never_made_anew() {
     let mut world = living();

@@ -66,6 +66,7 @@ impl Simulation {
                     "voters": cluster.etcd.voters(),
                     "learners": cluster.etcd.learners(),
                     "tokens": cluster.tokens.len(),
+                    "csrs": cluster.csr_counts(),
                     "objects": cluster.objects.keys().collect::<Vec<_>>(),
                 });
                 (name.to_string(), value)

@@ -479,6 +479,7 @@ fn reach(
             },
         );
         state.etcd_write(cluster);
+        state.kubelet_asks_first(machine);
         state.note(format!("guest {node}: joined cluster {cluster}"));
     } else {
         state.note(format!("guest {node}: the API of cluster {cluster} answers"));

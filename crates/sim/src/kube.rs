@@ -2,6 +2,7 @@
 
 use ashlar_api::NamespacedName;
 use ashlar_engine::effects::{EffectError, EffectErrorKind, KubeApi, KubeTarget, NodeNow, NodePatch};
+use ashlar_engine::effects::{ServingDecision, ServingRequestNow};
 use ashlar_plan::{ClusterWorld, NodeSeen, names};
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -85,6 +86,13 @@ impl KubeApi for SimWorld {
                     .collect(),
                 addons: addons.collect(),
                 pods: drained.iter().map(|node| (node.clone(), cluster.pods_on(node, state.now))).collect(),
+                serving_requests: cluster
+                    .csrs
+                    .iter()
+                    .filter(|(_, csr)| csr.approved.is_none())
+                    .map(|(name, csr)| (name.clone(), csr.request.clone()))
+                    .collect(),
+                api_certificate: None,
                 system_pods_ready: 1,
                 system_pods: 1,
             })
@@ -239,6 +247,30 @@ impl KubeApi for SimWorld {
                 }
             }
             Ok(())
+        })
+        .await
+    }
+
+    async fn serving_request(
+        &self,
+        target: &KubeTarget,
+        csr: &str,
+    ) -> Result<Option<ServingRequestNow>, EffectError> {
+        self.look_at_api(|state| Ok(api(state, target)?.csr_now(csr))).await
+    }
+
+    async fn decide_serving_request(
+        &self,
+        target: &KubeTarget,
+        csr: &str,
+        _: &str,
+        decision: &ServingDecision,
+    ) -> Result<(), EffectError> {
+        let (to, csr, decision) = (target.clone(), csr.to_owned(), decision.clone());
+        self.effect("decide_serving_request", "an API server", move |state| {
+            api(state, &to)?;
+            state.count_mutation("decide_serving_request");
+            state.take_decision(&to.cluster, &csr, &decision)
         })
         .await
     }

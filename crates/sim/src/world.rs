@@ -56,6 +56,8 @@ pub struct State {
     pub hanging_boots: BTreeSet<String>,
     /// Machines whose kubelet is dead, by name: all else on them goes on, and no restart helps.
     pub dead_kubelets: BTreeSet<String>,
+    /// Kubelets ask for the certificates that they serve with when they join.
+    pub kubelets_ask: bool,
     /// Files of images on the machine that runs Ashlar, by name, with their sizes.
     pub(crate) local_files: BTreeMap<String, u64>,
     /// What happens to uploads to a host.
@@ -105,6 +107,8 @@ pub struct SimCluster {
     pub apps: BTreeMap<String, crate::pods::SimApp>,
     /// Their pods, by name.
     pub pods: BTreeMap<String, crate::pods::SimPod>,
+    /// Requests for certificates that kubelets serve with, by name.
+    pub csrs: BTreeMap<String, crate::SimCsr>,
     /// Its etcd.
     pub etcd: crate::SimEtcd,
     /// The machine (its uid) on which `kubeadm init` ran.
@@ -173,6 +177,7 @@ impl SimWorld {
             failing_boots: BTreeMap::new(),
             hanging_boots: BTreeSet::new(),
             dead_kubelets: BTreeSet::new(),
+            kubelets_ask: false,
             local_files: BTreeMap::new(),
             upload_faults: BTreeMap::new(),
             oracle: Oracle::default(),

@@ -261,6 +261,10 @@ pub struct MachineRecord {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<crate::schema::TimeText>")]
     pub joined_at: Option<Timestamp>,
+    /// When the certificate of its API server was seen to run out: what kubeadm signed beside it runs out with it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<crate::schema::TimeText>")]
+    pub certificates_end_at: Option<Timestamp>,
     /// Labels that its node was once given and should not have any more; forgotten once the node was seen without.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub removed_labels: Vec<String>,

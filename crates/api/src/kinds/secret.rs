@@ -19,8 +19,27 @@ pub struct SecretSpec {
     pub key_id: String,
     /// Data key, sealed by the key-encryption key, base64.
     pub sealed_data_key: String,
+    /// While the key is being changed: the data key, sealed by the other one too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_seal: Option<Seal>,
     /// Names of the values and the values sealed by the data key, base64.
     pub sealed: BTreeMap<String, String>,
+}
+
+/// A data key, sealed.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Seal {
+    /// Id of the key-encryption key that seals it.
+    pub key_id: String,
+    /// Base64.
+    pub sealed_data_key: String,
+}
+
+impl std::fmt::Debug for Seal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Seal").field("key_id", &self.key_id).finish_non_exhaustive()
+    }
 }
 
 impl std::fmt::Debug for SecretSpec {

@@ -21,10 +21,41 @@ pub(crate) enum ClusterCommand {
     Start(ClusterNameArgs),
     /// Shut the machines of a cluster down; disks and addresses stay
     Stop(ClusterStopArgs),
+    /// Put a new administrator's certificate into your kubeconfig, in the old one's place
+    RotateKubeconfig(ClusterRotateArgs),
     /// Let a rollout rest: no further machine is replaced; what has begun is finished
     Pause(ClusterPauseArgs),
     /// Let a rollout go on, and wait until it is done
     Resume(ClusterNameArgs),
+}
+
+/// `ashlar cluster rotate-kubeconfig`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  ashlar cluster rotate-kubeconfig demo
+  ashlar cluster rotate-kubeconfig demo --valid-for 8h
+  ashlar cluster rotate-kubeconfig demo --print > demo.kubeconfig
+
+If $KUBECONFIG or ~/.kube/config has the cluster (from `ashlar kubeconfig --merge`), its user
+gets a new key and certificate there; server, contexts and all else stay as they are. If not,
+the kubeconfig is printed.
+
+What was handed out before is NOT taken back: a certificate is good until it runs out, and this
+command says when that is of the one that it replaces. If a key got into wrong hands before
+that: the rights of all these certificates hang on ClusterRoleBinding kubeadm:cluster-admins.
+Without it none of them may do anything, new ones neither (on the first control plane
+/etc/kubernetes/super-admin.conf still may; Ashlar needs no binding, kubeadm does at joins). For
+good they end only with the cluster's certificate authority: with a cluster that is made anew.")]
+pub(crate) struct ClusterRotateArgs {
+    /// Name
+    pub(crate) name: String,
+    /// How long the new certificate is good: such as 30d or 8h, a year at most
+    #[arg(long, value_name = "TIME", default_value = "30d", value_parser = super::reach::parse_lifetime)]
+    pub(crate) valid_for: jiff::SignedDuration,
+    /// Print the kubeconfig, and change no file
+    #[arg(long)]
+    pub(crate) print: bool,
 }
 
 /// `ashlar cluster create`

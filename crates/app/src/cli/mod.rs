@@ -11,6 +11,7 @@ mod machine;
 mod network;
 mod objects;
 mod reach;
+mod secrets;
 mod serve;
 mod store;
 mod support;
@@ -26,6 +27,7 @@ pub(crate) use machine::*;
 pub(crate) use network::*;
 pub(crate) use objects::*;
 pub(crate) use reach::*;
+pub(crate) use secrets::*;
 pub(crate) use serve::*;
 pub(crate) use store::*;
 pub(crate) use support::*;
@@ -104,6 +106,9 @@ pub(crate) enum Command {
     Audit(AuditCommand),
     /// Gather what somebody who helps would ask for about a cluster, in one file, without secrets
     SupportBundle(SupportBundleArgs),
+    /// Change the key that seals the secrets, and say which it is
+    #[command(subcommand)]
+    Secrets(SecretsCommand),
     /// Copy the store, and put a copy in its place
     #[command(subcommand)]
     Store(StoreCommand),
@@ -137,7 +142,10 @@ impl Command {
             Command::Host(command) => !matches!(command, HostCommand::List | HostCommand::Show(_)),
             Command::Cluster(command) => !matches!(
                 command,
-                ClusterCommand::List | ClusterCommand::Status(_) | ClusterCommand::Pause(_)
+                ClusterCommand::List
+                    | ClusterCommand::Status(_)
+                    | ClusterCommand::Pause(_)
+                    | ClusterCommand::RotateKubeconfig(_)
             ),
             Command::Machine(_) => true,
             Command::Apply(args) => !args.store_only,

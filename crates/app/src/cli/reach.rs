@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
+use jiff::SignedDuration;
 
 /// `ashlar kubeconfig`
 #[derive(Debug, Args)]
@@ -12,7 +13,8 @@ Examples:
   ashlar kubeconfig demo --merge
   ashlar kubeconfig demo --server https://127.0.0.1:6443   for use with `ashlar proxy demo --port 6443`
 
-The file holds a client key: anyone who has it is the cluster's administrator.")]
+The file holds a client key: anyone who has it is the cluster's administrator, until its
+certificate runs out. Nobody can take one back; `ashlar cluster rotate-kubeconfig` replaces it.")]
 pub(crate) struct KubeconfigArgs {
     /// Cluster
     pub(crate) cluster: String,
@@ -22,6 +24,20 @@ pub(crate) struct KubeconfigArgs {
     /// URL to write in place of the cluster's own address
     #[arg(long, value_name = "URL")]
     pub(crate) server: Option<String>,
+    /// How long its certificate is good: such as 30d or 8h, a year at most
+    #[arg(long, value_name = "TIME", default_value = "30d", value_parser = parse_lifetime)]
+    pub(crate) valid_for: SignedDuration,
+}
+
+/// A certificate's life: at least as long as clocks may differ, a year at most.
+pub(super) fn parse_lifetime(text: &str) -> Result<SignedDuration, String> {
+    let time = match text.strip_suffix('d').map(str::parse::<i64>) {
+        Some(Ok(days)) => SignedDuration::try_from_hours(days.saturating_mul(24)),
+        _ => super::parse_duration(text).ok().and_then(|time| SignedDuration::try_from(time).ok()),
+    };
+    let limits = SignedDuration::from_mins(10)..=SignedDuration::from_hours(365 * 24);
+    time.filter(|time| limits.contains(time))
+        .ok_or_else(|| format!("`{text}` is not between 10m and 365d: write it as 30d, 8h or 20m"))
 }
 
 /// `ashlar kubectl`

@@ -14,6 +14,7 @@ mod lab;
 mod machine;
 mod network;
 mod reach;
+mod secrets;
 mod setup;
 mod store;
 mod support_bundle;
@@ -95,6 +96,7 @@ fn command(settings: &Settings, command: Command) -> Result {
         Command::Wait(args) => wait::wait(settings, &args),
         Command::Events(args) => wait::events(settings, &args),
         Command::SupportBundle(args) => support_bundle::support_bundle(settings, &args),
+        Command::Secrets(command) => secrets::secrets(settings, &command),
         Command::Audit(command) => audit::audit(settings, &command),
         Command::Network(command) => network::network(settings, command),
         Command::Lab(command) => lab::lab(settings, command),

@@ -4,13 +4,15 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ashlar_store::{EtcdElection, EtcdStore, EtcdTerm, RecordState, Role, StoreError, Tenure as _};
+use ashlar_engine::vault;
+use ashlar_store::{EtcdElection, EtcdStore, EtcdTerm, RecordState, Recorded, Role, StoreError, Tenure as _};
 use tokio::task::JoinHandle;
 
 use super::protocol::Request;
 use super::run::{Asked, Shared, Signals};
 use crate::failure::{Failure, Result};
 use crate::settings::Settings;
+use crate::wiring::open_vault;
 use crate::wiring::place::{Place, candidate};
 
 /// How long a name may be taken by a daemon that has died, until its lease is over.
@@ -128,11 +130,27 @@ impl Part {
     }
 }
 
+/// Another machine may have changed the key that seals the secrets while this daemon stood by.
+fn has_the_key(settings: &Settings, recorded: &Recorded) -> Result<()> {
+    let own = open_vault(settings)?;
+    match recorded.record.files.get(vault::STATE_FILE).and_then(|state| vault::key_id_of_state(state)) {
+        Some(key) if key != own.key_id() => Err(Failure::new(format!(
+            "the secrets are sealed with key {key}, and this daemon has key {}: the key was changed (`ashlar secrets rotate`); \
+             start this daemon anew with the new one",
+            own.key_id()
+        ))),
+        _ => Ok(()),
+    }
+}
+
 /// The store of a term; none if it was moved while this daemon stood by.
 fn usable(settings: &Settings, term: &EtcdTerm) -> Result<Option<EtcdStore>> {
     let Place::Etcd(..) = Place::find(settings)? else { return Ok(None) };
     let recorded = futures::executor::block_on(term.store.record())?;
     let recorded = recorded.filter(|recorded| recorded.record.state == RecordState::Current);
+    if let Some(recorded) = &recorded {
+        has_the_key(settings, recorded)?;
+    }
     Ok(recorded.map(|recorded| term.store.under(&recorded)))
 }
 

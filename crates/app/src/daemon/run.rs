@@ -124,8 +124,8 @@ pub(crate) fn serve(settings: &Settings, args: &ServeArgs) -> Result {
     let config = Config::read(args.config.as_deref())?;
     let mut lock = lock_as_daemon(settings)?;
     // What is wrong at the start is said as by every command; logs begin when it works.
-    drop(open_vault(settings)?);
     let place = Place::find(settings)?;
+    drop(open_vault(settings)?);
     let name = place.name();
     let seat = match place {
         Place::Sqlite(path) => Seat::Own(Arc::new(SqliteStore::open(path)?)),

@@ -9,6 +9,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use ashlar_engine::vault;
 use ashlar_store::{
     Candidate, EtcdOptions, EtcdStore, RecordState, Recorded, Role, SqliteStore, Store, StoreError,
     StoreRecord,
@@ -142,6 +143,10 @@ impl Place {
             belongs(&recorded.record, installation(&settings.state_dir)?, &place)?;
             match recorded.record.state {
                 RecordState::Current => {
+                    // Another machine may have changed the key that seals the secrets.
+                    if let Some(state) = recorded.record.files.get(vault::STATE_FILE) {
+                        vault::follow_state(&settings.state_dir, state)?;
+                    }
                     let store = store.under(&recorded);
                     return Ok(Place::Etcd(place, store));
                 }

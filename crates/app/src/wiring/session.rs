@@ -179,7 +179,7 @@ fn interrupted() -> Failure {
 }
 
 /// This process's command, to be typed again.
-pub(super) fn own_command() -> String {
+pub(crate) fn own_command() -> String {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let args = shlex::try_join(args.iter().map(String::as_str)).unwrap_or_else(|_| args.join(" "));
     format!("ashlar {args}")

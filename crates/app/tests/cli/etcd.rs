@@ -273,6 +273,85 @@ mod inside {
         );
     }
 
+    /// Another machine learns of another key by itself, and lacks only the key; a daemon that was paused meanwhile does not lead
+    /// with the one before it; a command that is killed is gone on with, from either machine.
+    #[test]
+    #[ignore = "run by the_store_in_etcd"]
+    fn the_key_of_secrets_is_changed_for_all_machines() {
+        let cluster = Cluster::start(1, Fsync::Off);
+        let place = Place::with(&[stock(), crate::seed::demo()].concat());
+        place.put_pki("demo");
+        let file = etcd_yaml(&place, &cluster, "/ashlar");
+        assert!(place.run(&["store", "migrate", "--to-etcd", &file]).starts_with("exit 0"));
+        let (first, second) = (place.state(), other_machine(&place, "second"));
+        assert!(on(&second, &place, &["store", "use", &file]).starts_with("exit 0"));
+        let key = |n: usize| format!("file:{}", place.key_file(&format!("key-number-{n:02}")));
+        let kubeconfig =
+            |state: &Path, key: &[&str]| on(state, &place, &[&["kubeconfig", "demo"], key].concat());
+        assert!(kubeconfig(&second, &[]).contains("client-key-data"));
+        // A daemon leads: refused from anywhere. It is paused, and leads no more.
+        let mut daemon = Daemon::start(&place, &first, "one");
+        daemon.wait_for("leading");
+        for state in [&first, &second] {
+            let busy = on(state, &place, &["secrets", "rotate", "--new-key", &key(0)]);
+            assert!(busy.starts_with("exit 1") && busy.contains("works on"), "{busy}");
+        }
+        daemon.signal(Signal::SIGSTOP);
+        let rotated = until(|| on(&second, &place, &["secrets", "rotate", "--new-key", &key(0)]));
+        assert!(rotated.contains("no seal of the old key is left"), "{rotated}");
+        daemon.signal(Signal::SIGCONT);
+        let line = daemon.wait_for("the key was changed");
+        assert!(line.contains("start this daemon anew"), "{line}");
+        assert!(!daemon.get("/readyz").starts_with("HTTP/1.1 200"), "it does not lead");
+        daemon.signal(Signal::SIGKILL);
+        daemon.child.wait().unwrap();
+        let wrong = kubeconfig(&first, &[]);
+        assert!(wrong.contains("wrong key") && wrong.contains("that is the new one"), "{wrong}");
+        assert!(kubeconfig(&first, &["--key", &key(0)]).contains("client-key-data"));
+        // Killed on the one machine, gone on with on the other.
+        let began = Instant::now();
+        until(|| on(&first, &place, &["secrets", "rotate", "--key", &key(0), "--new-key", &key(1)]));
+        let whole = began.elapsed().min(Duration::from_secs(2));
+        let mut arrived = 0;
+        for round in 1..7_usize {
+            let (old, new) = (key(round), key(round + 1));
+            let args = ["secrets", "rotate", "--key", &old, "--new-key", &new];
+            let mut child = place.command(&args).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+            std::thread::sleep(whole * (round as u32) / 6);
+            child.kill().unwrap();
+            child.wait().unwrap();
+            let opens =
+                |state: &Path, key: &str| kubeconfig(state, &["--key", key]).contains("client-key-data");
+            let told = [(&first, &old), (&first, &new), (&second, &old), (&second, &new)];
+            let told = told.map(|(state, key)| opens(state, key));
+            assert!(
+                told == [true, false, true, false] || told == [false, true, false, true],
+                "{round}: {told:?}"
+            );
+            arrived += usize::from(told[1]);
+            let finished = until(|| on(&second, &place, &args));
+            assert!(
+                finished.starts_with("exit 0") || finished.contains("that is the key already"),
+                "{finished}"
+            );
+            assert!(opens(&first, &new) && opens(&second, &new), "{round}");
+        }
+        println!("6 rotations of {whole:?} were killed: {arrived} had the new key by then");
+    }
+
+    /// Again until nobody leads whose lease is not over yet.
+    fn until(command: impl Fn() -> String) -> String {
+        let ends = Instant::now() + DEADLINE;
+        loop {
+            let said = command();
+            if !said.contains("works on") {
+                return said;
+            }
+            assert!(Instant::now() < ends, "{said}");
+            std::thread::sleep(Duration::from_millis(300));
+        }
+    }
+
     #[test]
     #[ignore = "run by the_store_in_etcd"]
     fn of_two_daemons_one_works_and_the_other_takes_over() {

@@ -16,6 +16,9 @@ mod interrupt;
 #[allow(dead_code, reason = "the store's own tests use all of it")]
 mod members;
 mod objects;
+mod rotate_kubeconfig;
+mod sealed;
+mod secrets;
 mod seed;
 mod serve;
 mod stores;

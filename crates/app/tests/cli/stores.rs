@@ -77,8 +77,8 @@ fn a_copy_goes_to_an_empty_place_and_never_into_another_installation() {
     insta::assert_snapshot!(refused, @r"
     exit 1
     --- stderr
-    error: [COPY] is a copy of another installation: vault.json differs
-    hint: --state-dir DIR names an empty directory to put it into
+    error: the secrets in [COPY] are sealed with another key than this installation's: it was changed since (`ashlar secrets rotate`), or the copy is another installation's
+    hint: --state-dir DIR names an empty directory to put it into, to be used with the key of then
     ");
     std::fs::write(place.path().join("copy/store.db"), "no store").unwrap();
     let damaged = place.run(&["store", "restore", "copy", "--yes"]);

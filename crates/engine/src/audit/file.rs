@@ -27,7 +27,8 @@ pub struct Author(pub String);
 pub struct AuditFile {
     path: PathBuf,
     author: Author,
-    vault: Arc<Vault>,
+    /// Each of them can open the note of how long the record is.
+    vaults: Mutex<Vec<Arc<Vault>>>,
     entropy: Arc<dyn Entropy>,
     open: Mutex<Open>,
 }
@@ -71,15 +72,15 @@ impl AuditFile {
             .open(path)
             .map_err(failed("write", path))?;
         let last = Head { sequence: 0, digest: NOTHING.to_owned() };
+        // From its first line on it can be told whether lines are missing.
+        let noted = Head::read(path, &vault)?;
         let log = AuditFile {
             path: path.to_owned(),
             author,
-            vault,
+            vaults: Mutex::new(vec![vault]),
             entropy,
             open: Mutex::new(Open { file, end: 0, last }),
         };
-        // From its first line on it can be told whether lines are missing.
-        let noted = Head::read(path, &log.vault)?;
         log.locked(|log, open| match noted {
             Ok(Some(noted)) if noted.sequence > open.last.sequence => {
                 let (was, is) = (noted.sequence, open.last.sequence);
@@ -103,6 +104,16 @@ impl AuditFile {
             open.file.sync_data()?;
             log.seal(&open.last)
         })
+    }
+
+    /// Notes how long it is sealed for these vaults from now on, and does so now: while the key is being changed, the old one and
+    /// the new one.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn note_for(&self, vaults: Vec<Arc<Vault>>) -> Result<(), AuditError> {
+        *self.vaults.lock().unwrap_or_else(PoisonError::into_inner) = vaults;
+        self.close()
     }
 
     /// Does something while no other process writes, knowing the last line.
@@ -134,8 +145,11 @@ impl AuditFile {
     /// Written elsewhere and moved into place, so that a crash leaves the old one or the new one.
     fn seal(&self, head: &Head) -> io::Result<()> {
         let plain = serde_json::to_vec(head)?;
-        let sealed = self.vault.seal_note(HEAD_PLACE, &plain, self.entropy.as_ref());
-        let sealed = sealed.ok_or_else(|| io::Error::other("it cannot be sealed"))?;
+        let vaults = self.vaults.lock().unwrap_or_else(PoisonError::into_inner);
+        let sealed = vaults.iter().map(|vault| vault.seal_note(HEAD_PLACE, &plain, self.entropy.as_ref()));
+        let sealed: Option<Vec<String>> = sealed.collect();
+        let sealed = sealed.ok_or_else(|| io::Error::other("it cannot be sealed"))?.join("\n");
+        drop(vaults);
         let path = head_path(&self.path);
         let fresh = path.with_extension(format!("new-{}", std::process::id()));
         let mut file = File::options().write(true).create(true).truncate(true).mode(0o600).open(&fresh)?;
@@ -203,7 +217,8 @@ impl Head {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Ok(None)),
             Err(error) => return Err(failed("read", &path)(error)),
         };
-        let head = vault.open_note(HEAD_PLACE, &sealed).and_then(|plain| serde_json::from_slice(&plain).ok());
+        let mut notes = sealed.lines().filter_map(|note| vault.open_note(HEAD_PLACE, note));
+        let head = notes.next().and_then(|plain| serde_json::from_slice(&plain).ok());
         Ok(head.map(Some).ok_or_else(|| "it was not written by Ashlar with this key".to_owned()))
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use ashlar_api::NamespacedName;
-use ashlar_plan::ClusterWorld;
+use ashlar_plan::{ClusterWorld, ServingRequest};
 use async_trait::async_trait;
 use jiff::Timestamp;
 use zeroize::Zeroizing;
@@ -69,6 +69,28 @@ pub struct NodePatch {
     pub taints: Option<Vec<serde_json::Value>>,
 }
 
+/// A request for a serving certificate as it was read for a decision.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ServingRequestNow {
+    /// Its version: the decision is about this one.
+    pub resource_version: String,
+    /// What it asks for.
+    pub request: ServingRequest,
+    /// Somebody has approved or denied it.
+    pub is_decided: bool,
+}
+
+/// The decision about a request.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ServingDecision {
+    /// Approved, or denied.
+    pub approve: bool,
+    /// One CamelCase word.
+    pub reason: String,
+    /// A sentence.
+    pub message: String,
+}
+
 /// The clusters' API servers. Every method is one request (or one bounded burst of reads) with a deadline.
 #[async_trait]
 pub trait KubeApi: Send + Sync {
@@ -105,6 +127,20 @@ pub trait KubeApi: Send + Sync {
     async fn cordon(&self, target: &KubeTarget, node: &str) -> Result<(), EffectError>;
     /// Asks for a pod's eviction; fine if it is gone. `Busy`, with its name, while a PodDisruptionBudget refuses.
     async fn evict(&self, target: &KubeTarget, pod: &NamespacedName) -> Result<(), EffectError>;
+    /// A request for a kubelet's serving certificate as it is now; none if it is gone, or is to another signer.
+    async fn serving_request(
+        &self,
+        target: &KubeTarget,
+        csr: &str,
+    ) -> Result<Option<ServingRequestNow>, EffectError>;
+    /// Approves or denies a request, unless it changed since it was read: then `Busy`.
+    async fn decide_serving_request(
+        &self,
+        target: &KubeTarget,
+        csr: &str,
+        resource_version: &str,
+        decision: &ServingDecision,
+    ) -> Result<(), EffectError>;
     /// Deletes a Node; fine if it is gone.
     async fn delete_node(&self, target: &KubeTarget, node: &str) -> Result<(), EffectError>;
 }

@@ -14,6 +14,7 @@ mod network;
 mod node;
 mod owned;
 mod secret;
+mod serving;
 mod token;
 mod volume;
 
@@ -126,6 +127,8 @@ impl<'a> Job<'a> {
             Action::ConfigureNode { machine } => node::configure(self, machine).await,
             Action::CordonNode { machine } => node::cordon(self, machine).await,
             Action::EvictPod { machine, pod } => node::evict(self, machine, pod).await,
+            Action::ApproveServingCsr { machine, csr } => serving::decide(self, machine, csr, true).await,
+            Action::DenyServingCsr { machine, csr } => serving::decide(self, machine, csr, false).await,
             Action::DeleteNode { machine } => node::delete(self, machine).await,
             Action::EnsureNetwork { network, host } => network::ensure(self, network, host).await,
             Action::RemoveNetwork { network, host } => network::remove(self, network, host).await,

@@ -26,7 +26,7 @@ pub enum Identity {
     /// The engine at etcd, signed by etcd's own CA. etcd asks for no more than that. Lives a day, in memory only.
     EngineAtEtcd,
     /// A person: as kubeadm's admin.conf, group `kubeadm:cluster-admins`, which a ClusterRoleBinding makes admin, so
-    /// that it can be taken away. Lives a year.
+    /// that it can be taken away. Lives 30 days if nobody asks for another time, and a year at most.
     Administrator,
 }
 
@@ -49,7 +49,7 @@ impl Identity {
     pub fn lifetime(self) -> SignedDuration {
         match self {
             Identity::Engine | Identity::EngineAtEtcd => SignedDuration::from_hours(24),
-            Identity::Administrator => SignedDuration::from_hours(365 * 24),
+            Identity::Administrator => SignedDuration::from_hours(30 * 24),
         }
     }
 }
@@ -71,7 +71,18 @@ impl std::fmt::Debug for ClientIdentity {
     }
 }
 
-/// Makes a client certificate, signed by the cluster's CA, or by its etcd's.
+/// When a certificate runs out that the cluster's CA signed; none if it is another's, or no certificate.
+pub fn end_of_ours(ca_pem: &str, certificate_pem: &str) -> Option<Timestamp> {
+    use x509_parser::{certificate::X509Certificate, pem::parse_x509_pem, prelude::FromDer as _};
+    let (_, ca) = parse_x509_pem(ca_pem.as_bytes()).ok()?;
+    let (_, ca) = X509Certificate::from_der(&ca.contents).ok()?;
+    let (_, certificate) = parse_x509_pem(certificate_pem.as_bytes()).ok()?;
+    let (_, certificate) = X509Certificate::from_der(&certificate.contents).ok()?;
+    certificate.verify_signature(Some(ca.public_key())).ok()?;
+    Timestamp::from_second(certificate.validity().not_after.timestamp()).ok()
+}
+
+/// Makes a client certificate for its usual time, signed by the cluster's CA, or by its etcd's.
 ///
 /// # Errors
 /// The CA's key is missing or cannot be read.
@@ -79,6 +90,19 @@ pub fn client_identity(
     pki: &SecretValues,
     identity: Identity,
     now: Timestamp,
+) -> Result<ClientIdentity, PkiError> {
+    client_identity_for(pki, identity, now, identity.lifetime())
+}
+
+/// Makes one for as long as is said.
+///
+/// # Errors
+/// The CA's key is missing or cannot be read.
+pub fn client_identity_for(
+    pki: &SecretValues,
+    identity: Identity,
+    now: Timestamp,
+    lifetime: SignedDuration,
 ) -> Result<ClientIdentity, PkiError> {
     let failed = |source| PkiError::Certificate {
         what: format!("the client certificate {}", identity.common_name()),
@@ -96,12 +120,12 @@ pub fn client_identity(
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
     params.use_authority_key_identifier_extension = true;
     params.not_before = certificate_time(now, -CLIENT_BACKDATE)?;
-    params.not_after = certificate_time(now, identity.lifetime())?;
+    params.not_after = certificate_time(now, lifetime)?;
     let key = KeyPair::generate().map_err(failed)?;
     let certificate = params.signed_by(&key, &issuer).map_err(failed)?;
     Ok(ClientIdentity {
         certificate_pem: certificate.pem(),
         key_pem: Zeroizing::new(key.serialize_pem()),
-        expires: now.checked_add(identity.lifetime()).map_err(|_| PkiError::Clock(now))?,
+        expires: now.checked_add(lifetime).map_err(|_| PkiError::Clock(now))?,
     })
 }

@@ -10,7 +10,7 @@ mod ssh;
 mod token;
 
 pub use ca::{ca_hash, ca_pem, create, etcd_ca_pem, names};
-pub use client::{ClientIdentity, Identity, client_identity};
+pub use client::{ClientIdentity, Identity, client_identity, client_identity_for, end_of_ours};
 pub use kubeconfig::kubeconfig;
 pub use ssh::{SshHostKey, ssh_host_key};
 pub use token::{JoinToken, join_token};

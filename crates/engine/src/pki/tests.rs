@@ -7,7 +7,7 @@ use x509_parser::prelude::*;
 use super::*;
 use crate::{
     effects::Entropy,
-    pki::{Identity, JoinToken, client_identity, join_token, kubeconfig, ssh_host_key},
+    pki::{Identity, JoinToken, client_identity, end_of_ours, join_token, kubeconfig, ssh_host_key},
 };
 
 fn now() -> Timestamp {
@@ -84,6 +84,11 @@ fn client_certificates_verify_against_the_ca() {
             certificate.verify_signature(Some(ca.public_key())).unwrap();
             assert_eq!(certificate.validity().not_after.timestamp(), client.expires.as_second());
         });
+        let ca_pem = ca_pem(&pki).unwrap();
+        assert_eq!(end_of_ours(&ca_pem, &client.certificate_pem), Some(client.expires));
+        let other = super::ca_pem(&create(now()).unwrap()).unwrap();
+        assert_eq!(end_of_ours(&other, &client.certificate_pem), None, "another cluster's");
+        assert_eq!(end_of_ours(&ca_pem, "none"), None);
     }
 }
 

@@ -382,6 +382,23 @@ impl KubeApi for Fake {
         self.call("evict", pod);
         Ok(())
     }
+    async fn serving_request(
+        &self,
+        _: &KubeTarget,
+        _: &str,
+    ) -> Result<Option<ServingRequestNow>, EffectError> {
+        Ok(None)
+    }
+    async fn decide_serving_request(
+        &self,
+        _: &KubeTarget,
+        csr: &str,
+        version: &str,
+        decision: &ServingDecision,
+    ) -> Result<(), EffectError> {
+        self.call("decide", format!("{csr} at {version}: {} {}", decision.approve, decision.message));
+        Ok(())
+    }
     async fn delete_node(&self, _: &KubeTarget, node: &str) -> Result<(), EffectError> {
         self.call("delete node", node);
         Ok(())

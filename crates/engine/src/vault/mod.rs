@@ -7,8 +7,10 @@
 
 mod error;
 mod provider;
+mod rotate;
 mod seal;
 
 pub use error::VaultError;
 pub use provider::KeyProvider;
-pub use seal::{STATE_FILE, SecretValues, Vault};
+pub use rotate::{Standing, renew_data_keys, seal_only, seal_too, standing};
+pub use seal::{Prepared, STATE_FILE, SecretValues, Vault, follow_state, key_id_of_state};

@@ -1,8 +1,8 @@
 //! Sealing and opening.
 
-use std::{collections::BTreeMap, path::Path};
+use std::{collections::BTreeMap, path::Path, sync::Arc};
 
-use ashlar_api::{NamespacedName, Secret, SecretPurpose, SecretSpec};
+use ashlar_api::{NamespacedName, Seal, Secret, SecretPurpose, SecretSpec};
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use chacha20poly1305::{
     Key, KeyInit, XChaCha20Poly1305, XNonce,
@@ -69,10 +69,7 @@ impl Vault {
             }
         };
         let material = provider.material(state_dir)?;
-        let vault = match provider {
-            KeyProvider::Passphrase(_) => Vault::from_key(stretch(&material, &salt)?),
-            _ => Vault::from_key(condense(&material)),
-        };
+        let vault = of_material(provider, &material, &salt)?;
         match known {
             Some(state) if state.key_id != vault.key_id => Err(VaultError::WrongKey {
                 expected: state.key_id,
@@ -125,7 +122,7 @@ impl Vault {
                 Ok((value_name.clone(), seal(&data_key, value, &value_place(name, value_name))?))
             })
             .collect::<Result<_, VaultError>>()?;
-        Ok(SecretSpec { purpose, key_id: self.key_id.clone(), sealed_data_key, sealed })
+        Ok(SecretSpec { purpose, key_id: self.key_id.clone(), sealed_data_key, next_seal: None, sealed })
     }
 
     /// Seals a note that is no secret of the store's, bound to its place. None if it cannot be.
@@ -138,24 +135,67 @@ impl Vault {
         open_one(&self.key, sealed, place)
     }
 
+    /// The seal of this vault's key that a secret carries.
+    fn own_seal<'s>(&self, secret: &'s Secret) -> Option<&'s str> {
+        let spec = &secret.spec;
+        if spec.key_id == self.key_id {
+            return Some(&spec.sealed_data_key);
+        }
+        spec.next_seal
+            .as_ref()
+            .filter(|seal| seal.key_id == self.key_id)
+            .map(|seal| seal.sealed_data_key.as_str())
+    }
+
+    /// Whether a secret carries a seal of this vault's key. Whether that opens is another question.
+    pub(super) fn has_seal(&self, secret: &Secret) -> bool {
+        self.own_seal(secret).is_some()
+    }
+
+    fn data_key(&self, secret: &Secret) -> Result<Zeroizing<[u8; KEY_BYTES]>, VaultError> {
+        let name = secret.key();
+        let sealed = self.own_seal(secret).ok_or_else(|| VaultError::WrongKey {
+            expected: secret.spec.key_id.clone(),
+            given: self.key_id.clone(),
+            origin: format!("the vault (for secret {name})"),
+        })?;
+        let tampered = || VaultError::Tampered { secret: name.to_string() };
+        let data_key = open_one(&self.key, sealed, &data_key_place(&name)).ok_or_else(tampered)?;
+        Ok(Zeroizing::new(data_key.as_slice().try_into().map_err(|_| tampered())?))
+    }
+
+    /// A secret's data key, sealed with another vault's key.
+    pub(super) fn seal_again(
+        &self,
+        secret: &Secret,
+        next: &Vault,
+        entropy: &dyn Entropy,
+    ) -> Result<Seal, VaultError> {
+        let data_key = self.data_key(secret)?;
+        let sealed = seal_one(&next.key, data_key.as_ref(), &data_key_place(&secret.key()), entropy);
+        let sealed = sealed.ok_or_else(|| VaultError::Tampered { secret: secret.key().to_string() })?;
+        Ok(Seal { key_id: next.key_id.clone(), sealed_data_key: sealed })
+    }
+
+    /// Takes all seals but this vault's off a secret.
+    pub(super) fn keep_own_seal(&self, secret: &mut Secret) -> Result<(), VaultError> {
+        self.data_key(secret)?;
+        if let Some(own) = self.own_seal(secret).map(str::to_owned) {
+            secret.spec.sealed_data_key = own;
+            secret.spec.key_id.clone_from(&self.key_id);
+            secret.spec.next_seal = None;
+        }
+        Ok(())
+    }
+
     /// Opens all values of a secret.
     ///
     /// # Errors
     /// It was sealed with another key, changed, or moved from another object.
     pub fn open_secret(&self, secret: &Secret) -> Result<SecretValues, VaultError> {
         let name = secret.key();
-        if secret.spec.key_id != self.key_id {
-            return Err(VaultError::WrongKey {
-                expected: secret.spec.key_id.clone(),
-                given: self.key_id.clone(),
-                origin: format!("the vault (for secret {name})"),
-            });
-        }
         let tampered = || VaultError::Tampered { secret: name.to_string() };
-        let data_key =
-            open_one(&self.key, &secret.spec.sealed_data_key, &data_key_place(&name)).ok_or_else(tampered)?;
-        let data_key: Zeroizing<[u8; KEY_BYTES]> =
-            Zeroizing::new(data_key.as_slice().try_into().map_err(|_| tampered())?);
+        let data_key = self.data_key(secret)?;
         secret
             .spec
             .sealed
@@ -167,6 +207,88 @@ impl Vault {
             })
             .collect()
     }
+}
+
+/// A key that is to become the installation's.
+pub struct Prepared {
+    /// The vault of it.
+    pub vault: Arc<Vault>,
+    state: StateFile,
+}
+
+impl Prepared {
+    /// Gets the key from its provider; one that comes of a passphrase gets a salt of its own. Nothing is written.
+    ///
+    /// # Errors
+    /// The provider gives no key, or one that lies in the state directory.
+    pub fn new(provider: &KeyProvider, state_dir: &Path, entropy: &dyn Entropy) -> Result<Self, VaultError> {
+        let mut salt = vec![0; SALT_BYTES];
+        entropy.fill(&mut salt);
+        let vault = Arc::new(of_material(provider, &provider.material(state_dir)?, &salt)?);
+        let state = StateFile { key_id: vault.key_id.clone(), salt: BASE64.encode(&salt) };
+        Ok(Prepared { vault, state })
+    }
+
+    /// What [`STATE_FILE`] says then. Nothing in it is secret.
+    ///
+    /// # Errors
+    /// It cannot be written down.
+    pub fn state_text(&self) -> Result<String, VaultError> {
+        serde_json::to_string(&self.state).map_err(|error| VaultError::File {
+            doing: "cannot write",
+            path: STATE_FILE.into(),
+            source: error.into(),
+        })
+    }
+
+    /// Makes it the installation's key: a crash leaves the one before it, or it.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn install(&self, state_dir: &Path) -> Result<(), VaultError> {
+        follow_state(state_dir, &self.state_text()?).map(drop)
+    }
+}
+
+/// Makes a state directory's file say the same as the text, which is the truth of a store that several machines share. Says
+/// whether it did not.
+///
+/// # Errors
+/// The text is no such file; it cannot be written.
+pub fn follow_state(state_dir: &Path, text: &str) -> Result<bool, VaultError> {
+    let path = state_dir.join(STATE_FILE);
+    let failed = |doing| {
+        let path = path.clone();
+        move |source| VaultError::File { doing, path, source }
+    };
+    let state: StateFile = serde_json::from_str(text)
+        .map_err(|error| failed("cannot understand what is to become")(error.into()))?;
+    let there = read_state(&path)?;
+    if there.is_some_and(|there| there.key_id == state.key_id && there.salt == state.salt) {
+        return Ok(false);
+    }
+    let write = || -> std::io::Result<()> {
+        let fresh = path.with_extension(format!("json.new-{}", std::process::id()));
+        let mut file = std::fs::File::create(&fresh)?;
+        std::io::Write::write_all(&mut file, text.as_bytes())?;
+        file.sync_all()?;
+        std::fs::rename(&fresh, &path)?;
+        std::fs::File::open(state_dir)?.sync_all()
+    };
+    write().map_err(failed("cannot write"))?;
+    Ok(true)
+}
+
+/// Id of the key that a text says which is meant for [`STATE_FILE`].
+pub fn key_id_of_state(text: &str) -> Option<String> {
+    serde_json::from_str::<StateFile>(text).ok().map(|state| state.key_id)
+}
+
+fn of_material(provider: &KeyProvider, material: &[u8], salt: &[u8]) -> Result<Vault, VaultError> {
+    Ok(match provider {
+        KeyProvider::Passphrase(_) => Vault::from_key(stretch(material, salt)?),
+        _ => Vault::from_key(condense(material)),
+    })
 }
 
 /// What a sealed data key is bound to. `/` cannot be part of a namespace or name.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use ashlar_api::NamespacedName;
 use ashlar_engine::effects::{
     Clock, EffectError, EffectErrorKind, Entropy, EtcdApi, EtcdTarget, KubeApi, KubeTarget, NodeNow,
-    NodePatch, ThisMachine, World,
+    NodePatch, ServingDecision, ServingRequestNow, ThisMachine, World,
 };
 use ashlar_engine::{EngineEvent, EventSink};
 use ashlar_libvirt::{Hosts, PowerControl};
@@ -109,6 +109,24 @@ impl KubeApi for Nobody {
     }
 
     async fn evict(&self, _: &KubeTarget, _: &NamespacedName) -> Result<(), EffectError> {
+        Ok(())
+    }
+
+    async fn serving_request(
+        &self,
+        _: &KubeTarget,
+        _: &str,
+    ) -> Result<Option<ServingRequestNow>, EffectError> {
+        Ok(None)
+    }
+
+    async fn decide_serving_request(
+        &self,
+        _: &KubeTarget,
+        _: &str,
+        _: &str,
+        _: &ServingDecision,
+    ) -> Result<(), EffectError> {
         Ok(())
     }
 

@@ -22,6 +22,8 @@ pub(super) fn documents(node: &NodeBootstrap<'_>, profile: Profile, address: &st
                 "apiVersion": "kubelet.config.k8s.io/v1beta1",
                 "kind": "KubeletConfiguration",
                 "cgroupDriver": "systemd",
+                // Of the cluster's CA, with the node's own name and address: Ashlar approves it (`plan::serving`).
+                "serverTLSBootstrap": true,
             }),
             json!({
                 "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",

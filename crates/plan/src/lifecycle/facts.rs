@@ -12,6 +12,7 @@ pub(super) fn record(draft: &mut Draft<'_>) {
     end_fences(draft);
     record_initialized(draft);
     record_started(draft);
+    record_certificates(draft);
     correct_deletions(draft);
     let open: Vec<Machine> = draft
         .snapshot
@@ -103,6 +104,29 @@ fn record_started(draft: &mut Draft<'_>) {
         .collect();
     for mut machine in started {
         machine.record.first_started_at = Some(draft.snapshot.now);
+        let mut unit = Unit::default();
+        unit.update(machine.clone());
+        draft.put_machine(machine);
+        draft.commit(unit);
+    }
+}
+
+/// An API server showed its certificate, which names its node: when it runs out is known from then on.
+fn record_certificates(draft: &mut Draft<'_>) {
+    let shown = |machine: &Machine| {
+        let may_be_its = machine.spec.role == MachineRole::ControlPlane
+            && machine.record.joined_at.is_some()
+            && !machine.metadata.is_deleting();
+        let world = may_be_its.then(|| world(draft, &cluster_of(machine)))??;
+        let shown = world.api_certificate.as_ref()?;
+        let is_its = shown.dns_names.contains(&machine.spec.node.name);
+        (is_its && machine.record.certificates_end_at != Some(shown.ends_at)).then_some(shown.ends_at)
+    };
+    let machines = draft.snapshot.machines.values();
+    let seen: Vec<(Machine, _)> =
+        machines.filter_map(|machine| Some((Machine::clone(machine), shown(machine)?))).collect();
+    for (mut machine, ends_at) in seen {
+        machine.record.certificates_end_at = Some(ends_at);
         let mut unit = Unit::default();
         unit.update(machine.clone());
         draft.put_machine(machine);

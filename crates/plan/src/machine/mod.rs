@@ -14,6 +14,7 @@ mod membership;
 mod migration;
 mod node;
 mod power;
+mod serving;
 
 use ashlar_api::*;
 
@@ -38,6 +39,7 @@ pub(crate) fn steps(draft: &Draft<'_>) -> Vec<Step> {
         for machine in &context.machines {
             steps.extend(machine_steps(&context, &hosts, machine));
         }
+        steps.extend(serving::steps(&context));
         let mut chain = Chain::new(cluster.object_ref(), "");
         cluster::addons(&context, &mut chain);
         cluster::tokens(&context, &mut chain);

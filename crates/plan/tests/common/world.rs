@@ -301,6 +301,9 @@ impl World {
             Action::RevokeStrayToken { cluster, token_id } => {
                 panic!("no call of this world is late: {cluster} {token_id}")
             }
+            Action::ApproveServingCsr { machine, csr } | Action::DenyServingCsr { machine, csr } => {
+                assert!(self.api(machine).serving_requests.remove(csr).is_some(), "it was asked for");
+            }
             Action::ApplyAddon { cluster, addon } => {
                 let mut control_planes: Vec<&Machine> = self
                     .snapshot

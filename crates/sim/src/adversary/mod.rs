@@ -13,6 +13,7 @@ mod mix;
 mod person;
 mod power;
 mod script;
+mod serving;
 mod shrink;
 mod sickness;
 mod teller;

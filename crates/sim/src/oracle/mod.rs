@@ -228,6 +228,18 @@ impl State {
         is_deleting(object) && self.oracle.asked_at.is_none_or(|asked| recorded.is_none_or(|at| at < asked))
     }
 
+    /// A promise was broken.
+    pub(crate) fn oracle_violated(&mut self, promise: &str, what: String) {
+        if !self.oracle.is_off {
+            self.oracle.violated(promise, what);
+        }
+    }
+
+    /// The uid of an object in the store.
+    pub(crate) fn stored_uid(&self, kind: &str, name: &NamespacedName) -> Option<Uuid> {
+        field(&*self.stored_object(kind, name)?, "/metadata/uid").parse().ok()
+    }
+
     fn with_host<T>(&mut self, host: &str, change: impl FnOnce(&mut SimHost) -> T) -> Option<T> {
         self.oracle.dirty = true;
         self.hosts.get_mut(host).map(change)

@@ -209,6 +209,11 @@ pub(crate) enum GoalWord {
 /// What must hold.
 #[derive(Clone, Debug)]
 pub(crate) enum Expectation {
+    /// Requests for serving certificates: approved, denied, undecided.
+    Csrs {
+        cluster: NamespacedName,
+        counts: (usize, usize, usize),
+    },
     Idle,
     Gone(NamespacedName),
     Ready(NamespacedName),
@@ -380,6 +385,12 @@ pub(super) fn parse(text: &str, document: Option<String>) -> Result<Command, Str
             cluster: namespaced(cluster),
             count: count(number)? as usize,
         }),
+        (["expect", "csrs", cluster, "approved", approved, "denied", denied, "open", open], None) => {
+            Command::Expect(Expectation::Csrs {
+                cluster: namespaced(cluster),
+                counts: (count(approved)? as usize, count(denied)? as usize, count(open)? as usize),
+            })
+        }
         (["expect", "api", cluster, state @ ("answers" | "silent")], None) => {
             let answers = *state == "answers";
             Command::Expect(Expectation::Api { cluster: namespaced(cluster), answers })

@@ -381,6 +381,13 @@ impl Runner {
                     }
                 }
             }
+            Expectation::Csrs { cluster, counts } => {
+                let state = self.simulation.world.state();
+                let is = state.clusters.get(cluster).map(crate::SimCluster::csr_counts).unwrap_or_default();
+                let told =
+                    |(approved, denied, open)| format!("approved {approved} denied {denied} open {open}");
+                if is == *counts { Ok(()) } else { Err(format!("it has {}", told(is))) }
+            }
             Expectation::Api { cluster, answers } => {
                 let state = self.simulation.world.state();
                 let vip = state.endpoint_answers(cluster);

@@ -7,6 +7,7 @@ use jiff::SignedDuration;
 use super::Hand;
 use super::command::{Command, duration};
 use crate::fault::CallFault;
+use crate::serving::Asking;
 use crate::{BmcMood, SimBmc, State};
 
 /// Something that goes wrong, or that a person does.
@@ -49,6 +50,13 @@ pub(crate) enum Trouble {
     },
     /// So do those of all workers that a cluster has.
     Kubelets(String),
+    /// From now on kubelets ask for the certificates that they serve with.
+    KubeletsAsk,
+    /// A kubelet asks, or somebody as if he were one.
+    KubeletAsks {
+        machine: String,
+        asking: Asking,
+    },
     /// A call of the next run goes wrong.
     Call {
         number: u64,
@@ -143,6 +151,10 @@ pub(super) fn parse(words: &[&str]) -> Option<Result<Command, String>> {
         ["kubelets", "of", cluster, "die"] => Ok(Trouble::Kubelets((*cluster).to_owned())),
         ["kubelet", "of", machine, "is", "back"] => {
             Ok(Trouble::Kubelet { machine: (*machine).to_owned(), dead: false })
+        }
+        ["kubelets", "ask", "for", "certificates"] => Ok(Trouble::KubeletsAsk),
+        ["kubelet", "of", machine, "asks", how @ ..] => {
+            Asking::parse(how).map(|asking| Trouble::KubeletAsks { machine: (*machine).to_owned(), asking })
         }
         ["call", number, fault @ ..] => call(number, fault),
         ["sleep", "at", "effect", number, "for", time] => super::command::count(number)
@@ -277,6 +289,14 @@ impl Trouble {
             }
             Trouble::Kubelet { machine, dead: false } => {
                 state.dead_kubelets.remove(machine);
+                Ok(())
+            }
+            Trouble::KubeletsAsk => {
+                state.kubelets_ask = true;
+                Ok(())
+            }
+            Trouble::KubeletAsks { machine, asking } => {
+                state.kubelet_asks(machine, *asking);
                 Ok(())
             }
             Trouble::Call { number, fault } => {

@@ -1,6 +1,7 @@
 //! `ashlar cluster`
 
 mod create;
+mod rotate;
 mod status;
 
 use ashlar_api::expand::object_map;
@@ -38,6 +39,7 @@ pub(crate) fn cluster(settings: &Settings, command: ClusterCommand) -> Result {
         }
         ClusterCommand::Start(args) => power(settings, &args.name, Power::Start, &args.engine),
         ClusterCommand::Stop(args) => stop(settings, &args),
+        ClusterCommand::RotateKubeconfig(args) => rotate::rotate(settings, &args),
         ClusterCommand::Pause(args) => pause(settings, &args.name),
         ClusterCommand::Resume(args) => resume(settings, &args.name, &args.engine),
     }

@@ -124,15 +124,22 @@ fn phase(machine: &Machine) -> &str {
     }
 }
 
+/// Of a control plane, until when what kubeadm signed for it is good. Kubelets renew their own.
+fn certificates(machine: &Machine) -> String {
+    let end = ashlar_plan::certificates::run_out_at(machine);
+    end.map_or_else(String::new, |at| format!("   certificates until {}", at.strftime("%Y-%m-%d")))
+}
+
 fn leaf(machine: &Machine, now: Timestamp) -> Tree {
     let spec = &machine.spec;
     let address = spec.node_address().map_or_else(|| "-".to_owned(), |address| address.to_string());
     let since = age(now, machine.record.joined_at.or(machine.metadata.creation_timestamp));
     let mut leaf = Tree::new(format!(
-        "{}   {}   host {}   {address}   {since}",
+        "{}   {}   host {}   {address}   {since}{}",
         machine.metadata.name,
         phase(machine),
-        spec.host
+        spec.host,
+        certificates(machine)
     ));
     if let Some(failure) = &machine.record.failure {
         leaf.children.push(Tree::new(format!("{}: {}", failure.phase, failure.message.replace('\n', " "))));

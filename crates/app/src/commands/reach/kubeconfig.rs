@@ -6,9 +6,9 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use ashlar_api::{Cluster, Kind, Object};
-use ashlar_engine::pki::{Identity, ca_pem, client_identity, kubeconfig as write_kubeconfig};
+use ashlar_engine::pki::{Identity, ca_pem, client_identity_for, kubeconfig as write_kubeconfig};
 use ashlar_plan::names;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde_json::{Map, Value};
 use zeroize::Zeroizing;
 
@@ -18,29 +18,43 @@ use crate::failure::{Context, Exit, Failure, Result};
 use crate::objects::{Reader, object_ref};
 use crate::output::yaml;
 use crate::settings::{Settings, home_dir};
-use crate::wiring::open_vault;
+use crate::wiring::{open_vault, record_wish};
 
 /// Prints or merges.
 pub(crate) fn kubeconfig(settings: &Settings, args: &KubeconfigArgs) -> Result {
     let reader = Reader::open(settings)?;
     let cluster = find_cluster(settings, &reader, &args.cluster)?;
-    let text = make(settings, &reader, &cluster, args.server.as_deref())?;
+    record_wish(settings, "hand out a kubeconfig of", [&cluster.object_ref()])?;
+    let (text, expires) = make(settings, &reader, &cluster, args.server.as_deref(), args.valid_for)?;
     if !args.merge {
+        settings.printer.note(format!("note: its certificate is good until {}", day(expires)));
         return settings.printer.data(|out| out.write_all(text.as_bytes()));
     }
     let path = user_kubeconfig()?;
-    merge(&path, &text)?;
-    settings.printer.note(format!("merged into {}; the current context is {}", path.display(), args.cluster));
+    merge(&path, parsed(&text)?)?;
+    settings.printer.note(format!(
+        "merged into {}; the current context is {}, its certificate is good until {}",
+        path.display(),
+        args.cluster,
+        day(expires)
+    ));
     Ok(Exit::Success)
 }
 
-/// A kubeconfig for the administrator. Where the server is another one (a proxy), the certificate's name is kept.
-pub(super) fn make(
+/// A moment for people, without seconds' fractions.
+pub(crate) fn day(at: Timestamp) -> String {
+    at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}
+
+/// A kubeconfig for the administrator, and when it ends. Where the server is another one (a proxy), the certificate's name
+/// is kept.
+pub(crate) fn make(
     settings: &Settings,
     reader: &Reader,
     cluster: &Cluster,
     server: Option<&str>,
-) -> Result<Zeroizing<String>> {
+    lifetime: SignedDuration,
+) -> Result<(Zeroizing<String>, Timestamp)> {
     let name = cluster.key();
     let endpoint = cluster.record.endpoint.as_ref().ok_or_else(|| {
         Failure::new(format!("cluster {name} has no endpoint yet")).hint("`ashlar apply` works on it")
@@ -53,14 +67,16 @@ pub(super) fn make(
         );
     };
     let values = open_vault(settings)?.open_secret(&secret)?;
-    let identity = client_identity(&values, Identity::Administrator, Timestamp::now())?;
+    let identity = client_identity_for(&values, Identity::Administrator, Timestamp::now(), lifetime)?;
     let own = format!("https://{}:{}", endpoint.address, endpoint.port);
     let server_name = server.map(|_| endpoint.address.to_string());
-    Ok(write_kubeconfig(&name, server.unwrap_or(&own), server_name.as_deref(), &ca_pem(&values)?, &identity))
+    let server = server.unwrap_or(&own);
+    let text = write_kubeconfig(&name, server, server_name.as_deref(), &ca_pem(&values)?, &identity);
+    Ok((text, identity.expires))
 }
 
 /// The file that kubectl would change: the first of `$KUBECONFIG`, or `~/.kube/config`.
-fn user_kubeconfig() -> Result<PathBuf> {
+pub(crate) fn user_kubeconfig() -> Result<PathBuf> {
     if let Some(list) = std::env::var_os("KUBECONFIG")
         && let Some(first) = std::env::split_paths(&list).find(|path| !path.as_os_str().is_empty())
     {
@@ -70,21 +86,32 @@ fn user_kubeconfig() -> Result<PathBuf> {
     Ok(home.join(".kube/config"))
 }
 
-/// Replaces the entries of these names and leaves all others alone.
-fn merge(path: &Path, text: &str) -> Result<()> {
-    let what = || format!("cannot merge into {}", path.display());
+/// A kubeconfig that was just made.
+pub(crate) fn parsed(text: &str) -> Result<Map<String, Value>> {
+    serde_saphyr::from_str(text)
+        .map_err(|error| Failure::internal(format!("an unreadable kubeconfig: {error}")))
+}
+
+/// What stands in a kubeconfig file; nothing if there is none.
+pub(crate) fn read_file(path: &Path) -> Result<Map<String, Value>> {
+    let what = || format!("cannot read the kubeconfig {}", path.display());
     let old = match fs::read_to_string(path) {
         Ok(old) => Zeroizing::new(old),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Zeroizing::new(String::new()),
         Err(error) => return Err(error).context(what()),
     };
-    let mut merged: Map<String, Value> = if old.trim().is_empty() {
-        Map::new()
-    } else {
-        serde_saphyr::from_str(&old).map_err(|error| Failure::new(error).because_of(what()))?
-    };
-    let new: Map<String, Value> = serde_saphyr::from_str(text)
-        .map_err(|error| Failure::internal(format!("an unreadable kubeconfig: {error}")))?;
+    if old.trim().is_empty() {
+        return Ok(Map::new());
+    }
+    // Further lines of the error would show lines of the file, and there are keys in it.
+    let told = |error: serde_saphyr::Error| error.to_string().lines().next().unwrap_or_default().to_owned();
+    serde_saphyr::from_str(&old).map_err(|error| Failure::new(told(error)).because_of(what()))
+}
+
+/// Replaces the entries of these names and leaves all others alone.
+pub(crate) fn merge(path: &Path, new: Map<String, Value>) -> Result<()> {
+    let what = || format!("cannot merge into {}", path.display());
+    let mut merged = read_file(path)?;
     for (key, value) in new {
         match (merged.get_mut(&key), value) {
             (Some(Value::Array(old)), Value::Array(new)) => {
@@ -134,7 +161,9 @@ mod tests {
         .unwrap();
         let new = "apiVersion: v1\nkind: Config\ncurrent-context: demo\nclusters:\n- name: demo\n  cluster: {server: https://new}\n\
                    users:\n- name: demo-admin\n  user: {}\n";
-        merge(&path, new).map_err(|failure| failure.chain).unwrap();
+        merge(&path, parsed(new).map_err(|failure| failure.chain).unwrap())
+            .map_err(|failure| failure.chain)
+            .unwrap();
         let merged: Value = serde_saphyr::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
         assert_eq!(merged["current-context"], "demo");
         let clusters = merged["clusters"].as_array().unwrap();

@@ -9,6 +9,7 @@ use std::process::{Command, ExitStatus};
 use std::sync::Arc;
 
 use ashlar_engine::effects::Dial;
+use jiff::SignedDuration;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 
@@ -37,6 +38,9 @@ pub(crate) fn exit_of(status: ExitStatus) -> Exit {
     Exit::Program(u8::try_from(code).unwrap_or(1))
 }
 
+/// Nobody keeps this one; what is under way goes on when it ends.
+const LIFETIME: SignedDuration = SignedDuration::from_hours(24);
+
 /// A kubectl with a proxy and a kubeconfig that lie nowhere on a disk.
 pub(crate) struct Kubectl {
     program: PathBuf,
@@ -53,7 +57,8 @@ impl Kubectl {
         let reach = Reach::open(settings)?;
         let target = reach.cluster(&reader, &cluster)?;
         let (listener, address) = proxy::listen(0)?;
-        let text = kubeconfig::make(settings, &reader, &cluster, Some(&format!("https://{address}")))?;
+        let server = format!("https://{address}");
+        let (text, _) = kubeconfig::make(settings, &reader, &cluster, Some(&server), LIFETIME)?;
         let config = in_memory(text.as_bytes()).context("cannot make a kubeconfig in memory")?;
         let dial = Arc::clone(&reach.hosts) as Arc<dyn Dial>;
         reach.runtime.spawn(proxy::serve(listener, dial, target, settings.printer.clone()));

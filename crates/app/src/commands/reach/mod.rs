@@ -1,14 +1,14 @@
 //! Commands that reach into clusters and machines, all through hosts: there is no route to a node.
 
 mod console;
-mod kubeconfig;
+pub(crate) mod kubeconfig;
 mod kubectl;
 mod proxy;
 mod smoke;
 mod ssh;
 
+pub(crate) use self::kubeconfig::kubeconfig;
 pub(crate) use console::console;
-pub(crate) use kubeconfig::kubeconfig;
 pub(crate) use kubectl::kubectl;
 pub(crate) use proxy::proxy;
 pub(crate) use smoke::smoke;

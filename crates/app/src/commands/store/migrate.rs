@@ -216,7 +216,7 @@ fn empty(store: &EtcdStore, before: Option<&Recorded>) -> Result<()> {
 }
 
 /// Leads, or says who does.
-fn lead(store: &EtcdStore, place: &EtcdPlace) -> Result<EtcdTerm> {
+pub(crate) fn lead(store: &EtcdStore, place: &EtcdPlace) -> Result<EtcdTerm> {
     let election = EtcdElection::new(store, candidate(Role::Command, None));
     if let Some(term) = block_on(election.lead())? {
         return Ok(term);

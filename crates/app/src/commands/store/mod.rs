@@ -3,6 +3,8 @@
 mod etcd;
 mod migrate;
 
+pub(crate) use migrate::lead;
+
 use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write as _};
@@ -90,6 +92,14 @@ fn restore(settings: &Settings, args: &StoreRestoreArgs) -> Result {
     for name in BESIDE {
         let (there, copied) = (read(&settings.state_dir.join(name))?, read(&from(name))?);
         match (there, copied) {
+            (Some(there), Some(copied)) if name == vault::STATE_FILE && there != copied => {
+                return Err(Failure::new(format!(
+                    "the secrets in {} are sealed with another key than this installation's: it was changed since \
+                     (`ashlar secrets rotate`), or the copy is another installation's",
+                    args.directory.display()
+                ))
+                .hint("--state-dir DIR names an empty directory to put it into, to be used with the key of then"));
+            }
             (Some(there), Some(copied)) if there != copied => {
                 return Err(Failure::new(format!(
                     "{} is a copy of another installation: {name} differs",
