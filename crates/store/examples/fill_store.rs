@@ -268,7 +268,13 @@ fn volume(n: u64, role: MachineVolumeRole) -> Object {
 /// Sealed values of the size of real ones; what they hold does not matter to a listing.
 fn secret(name: &str, purpose: SecretPurpose, values: usize) -> Object {
     let sealed = (0..values).map(|n| (format!("value-{n}"), "A".repeat(900))).collect();
-    let spec = SecretSpec { purpose, key_id: "file-1".to_owned(), sealed_data_key: "A".repeat(96), sealed, next_seal: None };
+    let spec = SecretSpec {
+        purpose,
+        key_id: "file-1".to_owned(),
+        sealed_data_key: "A".repeat(96),
+        sealed,
+        next_seal: None,
+    };
     Secret::new(name, spec).into()
 }
 

@@ -24,6 +24,9 @@ use crate::StoreError;
 
 /// Longest time for one request to one member. A member without a leader answers after 5 s or so that it has none.
 const REQUEST_DEADLINE: Duration = Duration::from_secs(6);
+/// A question that has no answer after so long is put to another member, too. A follower whose leader has just died, or a member
+/// that was cut off, would else cost a leader the time in which another takes over (5 s).
+const PATIENCE: Duration = Duration::from_secs(1);
 /// Longest time to connect.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(2);
 /// A member that went away without a word is noticed after so long.
@@ -105,7 +108,11 @@ impl Connection {
     }
 
     fn member(&self) -> (usize, &str, Grpc<Channel>) {
-        let at = self.current.load(Ordering::Relaxed) % self.members.len();
+        self.member_at(self.current.load(Ordering::Relaxed))
+    }
+
+    fn member_at(&self, at: usize) -> (usize, &str, Grpc<Channel>) {
+        let at = at % self.members.len();
         let (name, channel) = &self.members[at];
         let grpc = Grpc::new(channel.clone())
             .max_decoding_message_size(MESSAGE_BYTES)
@@ -120,16 +127,38 @@ impl Connection {
         let _ = self.current.compare_exchange(from, next, Ordering::Relaxed, Ordering::Relaxed);
     }
 
-    /// Asks one member after the other until one answers. Only for questions that change nothing.
+    /// Asks one member, and others where it is late or cannot answer, until one does. Only for questions that change nothing.
     pub(super) async fn ask<Q, A>(&self, path: &'static str, question: Q) -> Result<A, Refusal>
     where
         Q: prost::Message + Clone + 'static,
         A: prost::Message + Default + 'static,
     {
-        self.ask_within(REQUEST_DEADLINE, path, question).await
+        use futures::StreamExt as _;
+        let first = self.current.load(Ordering::Relaxed);
+        // The first one is asked once more at the end: by then it may have a leader.
+        let mut others = first..first + self.members.len() + 1;
+        let mut asked = futures::stream::FuturesUnordered::new();
+        asked.extend(others.next().map(|at| self.order_to(at, REQUEST_DEADLINE, path, question.clone())));
+        loop {
+            let answered = match others.len() {
+                0 => asked.next().await,
+                _ => tokio::time::timeout(PATIENCE, asked.next()).await.unwrap_or(None),
+            };
+            match answered {
+                Some((at, Ok(answer))) => {
+                    self.current.store(at, Ordering::Relaxed);
+                    return Ok(answer);
+                }
+                Some((_, Err(refusal))) if !is_elsewhere_better(&refusal.status) => return Err(refusal),
+                Some((_, Err(refusal))) if others.len() == 0 && asked.is_empty() => return Err(refusal),
+                _ => asked.extend(
+                    others.next().map(|at| self.order_to(at, REQUEST_DEADLINE, path, question.clone())),
+                ),
+            }
+        }
     }
 
-    /// The same, with so much time for each member.
+    /// Asks one member after the other until one answers, with so much time for each.
     pub(super) async fn ask_within<Q, A>(
         &self,
         limit: Duration,
@@ -172,20 +201,33 @@ impl Connection {
         Q: prost::Message + 'static,
         A: prost::Message + Default + 'static,
     {
-        let (at, name, mut grpc) = self.member();
+        let (at, answer) = self.order_to(self.member().0, limit, path, question).await;
+        if answer.as_ref().is_err_and(|refusal| is_elsewhere_better(&refusal.status)) {
+            self.move_on(at);
+        }
+        answer
+    }
+
+    /// Asks the given member; says which that is.
+    async fn order_to<Q, A>(
+        &self,
+        at: usize,
+        limit: Duration,
+        path: &'static str,
+        question: Q,
+    ) -> (usize, Result<A, Refusal>)
+    where
+        Q: prost::Message + 'static,
+        A: prost::Message + Default + 'static,
+    {
+        let (at, name, mut grpc) = self.member_at(at);
         let call = async {
             grpc.ready().await.map_err(|error| Status::unavailable(chain(&error)))?;
             let codec = ProstCodec::<Q, A>::default();
             grpc.unary(Request::new(question), PathAndQuery::from_static(path), codec).await
         };
-        let status = match within(limit, call).await {
-            Ok(answer) => return Ok(answer),
-            Err(status) => status,
-        };
-        if is_elsewhere_better(&status) {
-            self.move_on(at);
-        }
-        Err(Refusal { status, member: name.to_owned() })
+        let answer = within(limit, call).await;
+        (at, answer.map_err(|status| Refusal { status, member: name.to_owned() }))
     }
 
     /// Of a method that streams both ways, one question and its answer.

@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Child;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
@@ -13,7 +12,9 @@ use crate::e2e::daemon::Daemon;
 use crate::hosts::{self, NodeImage};
 
 const HOSTS: usize = 2;
-const WORKERS: usize = 2;
+pub(super) const WORKERS: usize = 2;
+/// On a worker.
+pub(super) const PING_LOG: &str = "/run/test-ping.log";
 const CREATE_TIMEOUT: &str = "40m";
 /// As little as is allowed: what is measured is not how long a person is ready to wait.
 const PATIENCE_S: u32 = 60;
@@ -67,6 +68,21 @@ impl Fleet {
         let manifest = manifest.to_string_lossy().into_owned();
         let command = self.context.command(&["--timeout", CREATE_TIMEOUT, "apply", "-f", &manifest]);
         self.context.ok(command).map(drop)
+    }
+
+    /// Asks for so many workers, and waits for nothing.
+    pub(super) fn scale(&mut self, replicas: usize) -> Result<()> {
+        let name = self.context.name.clone();
+        let stored = self.context.json(&["get", "cluster", &name])?;
+        let mut cluster = json!({
+            "apiVersion": stored["apiVersion"], "kind": "Cluster", "metadata": {"name": name}, "spec": stored["spec"],
+        });
+        let group = cluster.pointer_mut("/spec/workers/0").context("the cluster has no worker group")?;
+        group["replicas"] = json!(replicas);
+        let manifest = std::env::temp_dir().join(format!("ashlar-test-day-two-{name}-{replicas}.yaml"));
+        fs::write(&manifest, cluster.to_string())?;
+        let manifest = manifest.to_string_lossy().into_owned();
+        self.context.ok(self.context.command(&["apply", "--no-wait", "-f", &manifest])).map(drop)
     }
 
     /// Reads where everything is.
@@ -141,13 +157,12 @@ impl Fleet {
         self.context.ok(self.context.command(&["ssh", "-i", &key, &worker.name, "--", program]))
     }
 
-    /// Pings an address from a worker until it is ended, each answer a line with its moment.
-    pub(super) fn ping(&mut self, from: &Worker, address: &str, period_ms: u32, log: &Path) -> Result<Child> {
-        let key = self.login_key()?.to_string_lossy().into_owned();
+    /// Pings an address from a worker until it is ended, each answer a line with its moment in a file there: a session of ours
+    /// ends when the worker moves.
+    pub(super) fn ping(&mut self, from: &Worker, address: &str, period_ms: u32) -> Result<()> {
         let period = format!("{}.{:03}", period_ms / 1000, period_ms % 1000);
-        let ping = ["ping", "-D", "-n", "-i", &period, address];
-        let command = self.context.command(&[&["ssh", "-i", &key, &from.name, "--"][..], &ping].concat());
-        self.context.spawn(command, log)
+        let ping = format!("setsid -f ping -D -n -i {period} {address} >{PING_LOG} 2>&1 </dev/null");
+        self.inside(from, &ping).map(drop)
     }
 
     /// A machine's own address.

@@ -53,6 +53,7 @@ const STAGES: &[Stage] = &[
         "a worker's disk is overwritten: another worker takes its place under a new name",
         stages::corrupted,
     ),
+    ("plain", "one worker more, and fewer again: what replacements are measured by", stages::plain),
     (
         "powerless",
         "a host freezes and loses its power: nothing is started in its place before a person says so, then its worker is replaced",

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 
-use super::fleet::{Fleet, Worker};
+use super::fleet::{Fleet, PING_LOG, Worker};
 use super::seconds;
 use crate::e2e::context::wait_for;
 use crate::writer::Writer;
@@ -24,10 +24,8 @@ pub(super) fn drained(fleet: &mut Fleet) -> Result<()> {
     let boots: Vec<String> = before.iter().map(|worker| fleet.boot_id(worker)).collect::<Result<_>>()?;
     let domains = fleet.context.domains_on(&from)?;
     let address = fleet.address(&pinged.name)?;
-    let log = std::env::temp_dir().join(format!("ashlar-test-day-two-ping-{}.log", std::process::id()));
-    let _ = std::fs::remove_file(&log);
-    let mut ping = fleet.ping(pinger, &address, PERIOD_MS, &log)?;
-    wait_for("the ping is heard", Duration::from_secs(60), || Ok(answers(&log).len() > 5))?;
+    fleet.ping(pinger, &address, PERIOD_MS)?;
+    wait_for("the ping is heard", Duration::from_secs(60), || Ok(answers(fleet, pinger)?.len() > 5))?;
     let mut writer = Writer::start(fleet.context.kubectl_maker(&fleet.context.name));
     wait_for("writes before it", Duration::from_secs(120), || Ok(writer.count() > 5))?;
 
@@ -36,13 +34,14 @@ pub(super) fn drained(fleet: &mut Fleet) -> Result<()> {
     fleet.context.ok(drain)?;
     let took = begin.elapsed();
 
-    let (heard, written) = (answers(&log).len(), writer.count());
+    let (heard, written) = (answers(fleet, pinger)?.len(), writer.count());
     wait_for("writes after it", Duration::from_secs(300), || Ok(writer.count() > written + 5))?;
-    wait_for("the ping is heard after it", Duration::from_secs(60), || Ok(answers(&log).len() > heard + 20))?;
+    wait_for("the ping is heard after it", Duration::from_secs(60), || {
+        Ok(answers(fleet, pinger)?.len() > heard + 20)
+    })?;
     writer.finish();
-    ping.kill()?;
-    ping.wait()?;
-    let heard = answers(&log);
+    let heard = answers(fleet, pinger)?;
+    fleet.inside(pinger, "pkill -x ping || true")?;
     let (sent, longest) = losses(&heard);
     println!(
         "test-day-two drained figures: {from} with {} machines empty after {}; ping every {PERIOD_MS} ms: {} of {sent} lost, longest \
@@ -71,15 +70,17 @@ pub(super) fn drained(fleet: &mut Fleet) -> Result<()> {
 }
 
 /// Sequence numbers that were answered, with the moments (`ping -D`).
-fn answers(log: &std::path::Path) -> Vec<(usize, f64)> {
-    let text = std::fs::read_to_string(log).unwrap_or_default();
-    text.lines()
+fn answers(fleet: &mut Fleet, pinger: &Worker) -> Result<Vec<(usize, f64)>> {
+    let text = fleet.inside(pinger, &format!("cat {PING_LOG}"))?;
+    let answers = text
+        .lines()
         .filter_map(|line| {
             let at = line.strip_prefix('[')?.split_once(']')?.0.parse().ok()?;
             let number = line.split_once("icmp_seq=")?.1.split_whitespace().next()?.parse().ok()?;
             line.contains("time=").then_some((number, at))
         })
-        .collect()
+        .collect();
+    Ok(answers)
 }
 
 /// How many were sent until the last answer, and the longest time without one.

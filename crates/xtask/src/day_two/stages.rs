@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 
-use super::fleet::{Fleet, Worker};
+use super::fleet::{Fleet, WORKERS, Worker};
 use super::seconds;
 use crate::e2e::context::wait_for;
 use crate::hosts;
@@ -86,6 +86,25 @@ pub(super) fn corrupted(fleet: &mut Fleet) -> Result<()> {
         seconds(ready)
     );
     Ok(())
+}
+
+/// What the replacements of other stages are measured by.
+pub(super) fn plain(fleet: &mut Fleet) -> Result<()> {
+    let before = fleet.workers()?;
+    fleet.scale(WORKERS + 1)?;
+    let (newcomer, decided, ready) = fleet.newcomer(&before, BOOT_DEADLINE)?;
+    println!(
+        "test-day-two plain figures: one worker more: {} on {} recorded after {}, Ready after {}",
+        newcomer.name,
+        newcomer.host,
+        seconds(decided),
+        seconds(ready)
+    );
+    fleet.scale(WORKERS)?;
+    wait_for("there are as many workers as before", BOOT_DEADLINE, || {
+        std::thread::sleep(Duration::from_secs(1));
+        Ok(fleet.workers()?.len() == WORKERS)
+    })
 }
 
 pub(super) fn powerless(fleet: &mut Fleet) -> Result<()> {
