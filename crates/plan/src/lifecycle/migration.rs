@@ -238,6 +238,12 @@ fn may_go(draft: &Draft<'_>, cluster: &Cluster, machine: &Machine) -> Result<(),
             return Err(wait("HostUnreachable", message));
         }
     }
+    // It stays where it was made, and would be looked for where the machine is.
+    let seed = machine.spec.volume(MachineVolumeRole::Seed);
+    let seed = seed.map(|name| NamespacedName::new(&machine.metadata.namespace, name));
+    if seed.is_some_and(|seed| draft.volumes.contains(&seed)) {
+        return Err(wait("SeedFirst", format!("the seed of {} is deleted first", machine.key())));
+    }
     let busy = draft
         .machines
         .values()
