@@ -500,6 +500,7 @@ pub(crate) fn power_cut(state: &mut State, host: &str) {
     }
     // Nothing of a network is on a disk, and nothing that was sent to it.
     world.networks.clear();
+    world.filters_lost_at = Some(state.now);
     world.frozen = false;
     world.power_cuts += 1;
     state.late.retain(|late| late.host != host);

@@ -208,7 +208,8 @@ fn kind(error: &LibvirtError, alive: bool) -> EffectErrorKind {
         return EffectErrorKind::Unreachable;
     }
     // One of the two QEMUs ended in the middle, or was told to.
-    let ended = ["canceled by client", "unexpectedly failed", "migration of disk"];
+    let ended =
+        ["canceled by client", "unexpectedly failed", "job 'migration out' failed", "migration of disk"];
     let lost = [
         "unable to connect to server",
         "Failed to connect",
@@ -236,6 +237,7 @@ mod tests {
         let cases = [
             (78, "operation aborted: migration out job: canceled by client", Busy),
             (9, "operation failed: job 'migration out' unexpectedly failed", Busy),
+            (9, "operation failed: job 'migration out' failed: Unable to write to socket: Broken pipe", Busy),
             (9, "operation failed: migration of disk sdb failed: Input/output error", Busy),
             (
                 1,

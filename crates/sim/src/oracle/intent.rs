@@ -199,6 +199,11 @@ impl State {
         if world.nodes.is_empty() && world.etcd.members.len() == 1 {
             return;
         }
+        // A slow host was asked when nobody voted yet.
+        let had_voters = self.oracle.asked_votes.get(cluster).is_some_and(|(_, voters)| *voters > 0);
+        if self.oracle.asked_at.is_some() && !had_voters {
+            return;
+        }
         let Some(id) = machine.map(member_id) else { return };
         let Some(name) = world.etcd.members.get(&id).map(|member| member.name.clone()) else { return };
         let voters = world.etcd.voters().len();
