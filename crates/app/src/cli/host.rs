@@ -10,7 +10,7 @@ use super::EngineArgs;
 #[derive(Debug, Subcommand)]
 pub(crate) enum HostCommand {
     /// Enrol a host: probe it, prove how it runs VMs, record its storage pools
-    Add(HostAddArgs),
+    Add(Box<HostAddArgs>),
     /// Enrol the hosts of the lab that --lab names, those that are not yet
     #[command(after_help = "Examples:\n  ashlar lab up try --hosts 3\n  ashlar --lab try host add-lab")]
     AddLab(HostAddLabArgs),

@@ -150,7 +150,7 @@ fn what_cannot_be_is_refused_and_changes_nothing() {
         place.run(&["secrets", "rotate", "--new-key", "passphrase"]),
         place.run(&["secrets", "rotate", "--new-key", &own]),
     ];
-    let lock = EngineLock::try_acquire(&place.state(), "ashlar apply -f prod.yaml").unwrap();
+    let lock = EngineLock::try_acquire(place.state(), "ashlar apply -f prod.yaml").unwrap();
     told.push(place.run(&["secrets", "rotate", "--new-key", &file, "--timeout", "300ms"]));
     drop(lock);
     assert!(opens(&place, &[]));

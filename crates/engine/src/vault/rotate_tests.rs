@@ -84,7 +84,7 @@ fn store(vault: &Vault) -> MemoryStore {
 }
 
 fn add(store: &MemoryStore, vault: &Vault, number: usize) {
-    let name = NamespacedName::new("default", &format!("s{number}"));
+    let name = NamespacedName::new("default", format!("s{number}"));
     let purpose = SecretPurpose::ClusterPki { cluster: "demo".to_owned() };
     let mut secret =
         Secret::new(&name.name, vault.seal(&name, purpose, &values(number), &entropy()).unwrap());

@@ -150,7 +150,7 @@ impl Connection {
                     return Ok(answer);
                 }
                 Some((_, Err(refusal))) if !is_elsewhere_better(&refusal.status) => return Err(refusal),
-                Some((_, Err(refusal))) if others.len() == 0 && asked.is_empty() => return Err(refusal),
+                Some((_, Err(refusal))) if others.is_empty() && asked.is_empty() => return Err(refusal),
                 _ => asked.extend(
                     others.next().map(|at| self.order_to(at, REQUEST_DEADLINE, path, question.clone())),
                 ),
