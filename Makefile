@@ -30,7 +30,7 @@ test-upgrade: build
 	target/release/ashlar image build --kubernetes v1.36.3
 	cargo xtask test-upgrade
 
-# What breaks under a running cluster is mended: a killed QEMU, a hung host, a spoiled disk, a host without power.
+# What breaks under a running cluster is mended: a killed QEMU, a hung host, a spoiled disk, a host without power; a host is emptied alive.
 test-day-two: build
 	target/release/ashlar setup --tests
 	target/release/ashlar image build

@@ -148,8 +148,9 @@ pub(crate) struct HostCheckArgs {
 #[command(after_help = "\
 Machines that can go on elsewhere as they are move alive, one at a time, with what their disks hold: their nodes are
 not drained. What passes between the hosts is not encrypted. Others are replaced as in a rollout, and their disks
-deleted: `ashlar plan` says which, and why (another zone or rack, CPU, QEMU; dedicated CPUs, huge pages; a disk that
-is not Ashlar's). Control planes give up the leadership of etcd first.
+deleted: while the host is drained `ashlar plan` says which, and why (another zone or rack, CPU, QEMU; dedicated CPUs,
+huge pages; a disk that is not Ashlar's); before, `ashlar plan -f` does with the Host and `draining: true` in its
+spec. Control planes give up the leadership of etcd first.
 
 Examples:
   ashlar host drain h1             for maintenance; then `ashlar host uncordon h1`

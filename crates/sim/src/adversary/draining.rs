@@ -5,6 +5,8 @@
 use rand::{Rng as _, SeedableRng as _};
 use rand_chacha::ChaCha12Rng;
 
+use super::story::runs_of;
+
 /// Of 100 seeds, so many have hosts that are drained.
 const PERCENT: u32 = 25;
 
@@ -14,7 +16,7 @@ pub(super) fn weave(lines: &mut Vec<String>, seed: u64, hosts: u32) {
     if rng.random_range(0..100) >= PERCENT {
         return;
     }
-    let runs: Vec<usize> = (0..lines.len()).filter(|place| lines[*place].starts_with("run until")).collect();
+    let runs = runs_of(lines);
     if runs.is_empty() {
         return;
     }

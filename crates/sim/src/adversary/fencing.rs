@@ -5,6 +5,8 @@
 use rand::{Rng as _, SeedableRng as _};
 use rand_chacha::ChaCha12Rng;
 
+use super::story::runs_of;
+
 /// Of 100 seeds, so many have hosts that are fenced.
 const PERCENT: u32 = 15;
 
@@ -16,8 +18,7 @@ pub(super) fn weave(lines: &mut Vec<String>, seed: u64, hosts: u32) {
     }
     for _ in 0..rng.random_range(1..=2) {
         let host = format!("host h{}", rng.random_range(1..=hosts));
-        let runs: Vec<usize> =
-            (0..lines.len()).filter(|place| lines[*place].starts_with("run until")).collect();
+        let runs = runs_of(lines);
         let Some(last) = runs.len().checked_sub(1) else { return };
         let run = rng.random_range(0..=last);
         let returns = rng.random_range(0..3);

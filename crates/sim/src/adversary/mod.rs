@@ -16,6 +16,7 @@ mod script;
 mod serving;
 mod shrink;
 mod sickness;
+mod story;
 mod teller;
 mod upgrading;
 

@@ -5,6 +5,8 @@
 use rand::{Rng as _, SeedableRng as _};
 use rand_chacha::ChaCha12Rng;
 
+use super::story::runs_of;
+
 /// Of 100 seeds, so many have hosts with BMCs.
 const PERCENT: u32 = 20;
 
@@ -25,8 +27,7 @@ pub(super) fn weave(lines: &mut Vec<String>, seed: u64, hosts: u32) {
         line.push_str(&format!(" fencing {after}"));
     }
     for _ in 0..rng.random_range(1..=3) {
-        let runs: Vec<usize> =
-            (0..lines.len()).filter(|place| lines[*place].starts_with("run until")).collect();
+        let runs = runs_of(lines);
         let Some(last) = runs.len().checked_sub(1) else { return };
         let run = runs[rng.random_range(0..=last)];
         // Mostly one; sometimes so many that Ashlar must think that it is cut off itself.

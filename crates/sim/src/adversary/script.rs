@@ -6,6 +6,7 @@ use rand::{Rng as _, SeedableRng as _};
 use rand_chacha::ChaCha12Rng;
 
 use super::mix::{Kind, Mix, Size};
+use super::story::runs_of;
 
 /// How often the engines of a story look: seldom, so that a story is told in a fraction of a second.
 const POLL: &str = "poll 10s";
@@ -83,8 +84,7 @@ pub(super) fn of_seed(seed: u64, size: Option<Size>) -> Vec<String> {
 pub(super) fn weave(lines: &mut Vec<String>, seed: u64, also: &[String]) {
     let mut rng = ChaCha12Rng::seed_from_u64(seed ^ 0xA150);
     for line in also {
-        let runs: Vec<usize> =
-            (0..lines.len()).filter(|place| lines[*place].starts_with("run until")).collect();
+        let runs = runs_of(lines);
         if !runs.is_empty() && rng.random_range(0..2) == 0 {
             lines.insert(runs[rng.random_range(0..runs.len())], line.clone());
         }

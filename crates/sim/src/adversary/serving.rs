@@ -5,7 +5,7 @@
 use rand::{Rng as _, SeedableRng as _};
 use rand_chacha::ChaCha12Rng;
 
-use super::script::CLUSTERS;
+use super::story::{clusters_of, runs_of};
 use crate::serving::Asking;
 
 /// Of 100 seeds, so many have clusters whose kubelets ask.
@@ -19,17 +19,12 @@ pub(super) fn weave(lines: &mut Vec<String>, seed: u64) {
     }
     let Some(start) = lines.iter().position(|line| line == "standard objects") else { return };
     lines.insert(start, "kubelets ask for certificates".to_owned());
-    let asked_for = |name: &&str| {
-        let line = format!("cluster {name} control-planes");
-        lines.iter().any(|text| text.starts_with(&line))
-    };
-    let clusters: Vec<&str> = CLUSTERS.into_iter().filter(asked_for).collect();
+    let clusters = clusters_of(lines);
     if clusters.is_empty() {
         return;
     }
     for _ in 0..rng.random_range(1..=6) {
-        let runs: Vec<usize> =
-            (0..lines.len()).filter(|place| lines[*place].starts_with("run until")).collect();
+        let runs = runs_of(lines);
         let Some(run) = (!runs.is_empty()).then(|| runs[rng.random_range(0..runs.len())]) else { return };
         let cluster = clusters[rng.random_range(0..clusters.len())];
         let group = if rng.random_range(0..4) == 0 { "ctrl" } else { "wkr" };

@@ -5,7 +5,7 @@
 use rand::{Rng as _, SeedableRng as _};
 use rand_chacha::ChaCha12Rng;
 
-use super::script::CLUSTERS;
+use super::story::{clusters_of, runs_of};
 
 /// Of 100 seeds, so many have sick machines.
 const PERCENT: u32 = 20;
@@ -16,17 +16,12 @@ pub(super) fn weave(lines: &mut Vec<String>, seed: u64) {
     if rng.random_range(0..100) >= PERCENT {
         return;
     }
-    let asked_for = |name: &&str| {
-        let line = format!("cluster {name} control-planes");
-        lines.iter().any(|text| text.starts_with(&line))
-    };
-    let clusters: Vec<&str> = CLUSTERS.into_iter().filter(asked_for).collect();
+    let clusters = clusters_of(lines);
     if clusters.is_empty() {
         return;
     }
     for _ in 0..rng.random_range(1..=3) {
-        let runs: Vec<usize> =
-            (0..lines.len()).filter(|place| lines[*place].starts_with("run until")).collect();
+        let runs = runs_of(lines);
         let Some(run) = (!runs.is_empty()).then(|| runs[rng.random_range(0..runs.len())]) else { return };
         let cluster = clusters[rng.random_range(0..clusters.len())];
         // Mostly workers: of those there are more.

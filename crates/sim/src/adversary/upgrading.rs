@@ -7,6 +7,8 @@ use std::collections::BTreeMap;
 use rand::{Rng as _, SeedableRng as _};
 use rand_chacha::ChaCha12Rng;
 
+use super::story::runs_of;
+
 /// Of 100 seeds, so many have clusters that are upgraded.
 const PERCENT: u32 = 15;
 const OLD: &str = "v1.36.3";
@@ -19,7 +21,7 @@ pub(super) fn weave(lines: &mut Vec<String>, seed: u64) {
     if rng.random_range(0..100) >= PERCENT {
         return;
     }
-    let runs: Vec<usize> = (0..lines.len()).filter(|place| lines[*place].starts_with("run until")).collect();
+    let runs = runs_of(lines);
     // Not before the first one: then there would be nothing to upgrade.
     let Some(turn) = (runs.len() > 1).then(|| runs[rng.random_range(1..runs.len())]) else { return };
     let mut there: BTreeMap<String, String> = BTreeMap::new();
