@@ -36,6 +36,8 @@ pub(crate) struct Worker<'a> {
     deciding: u32,
     /// All hosts are still to be taken over.
     takes_over: bool,
+    /// The last pass of a daemon found nothing to do: the next one may begin with a glance.
+    pub(crate) is_calm: bool,
 }
 
 /// What a pass found.
@@ -77,6 +79,7 @@ impl<'a> Worker<'a> {
             conflicts: 0,
             deciding: 0,
             takes_over,
+            is_calm: false,
         }
     }
 
@@ -96,11 +99,14 @@ impl<'a> Worker<'a> {
             lanes.alongside(engine.take_all_leases()).await??;
             self.takes_over = false;
         }
-        let mut view = lanes.alongside(engine.view(scope, self.questions.as_mut())).await??;
-        lanes.recall(&view.snapshot);
-        view.snapshot.under_way = lanes.touched_machines();
-        let mut plan = lanes.alongside(engine.plan_with_free_addresses(&mut view.snapshot, scope)).await??;
-        memory.retries.hold(&mut plan, clock.now());
+        let is_glance = self.is_calm && self.questions.is_some();
+        let (mut view, mut plan) = self.see(is_glance).await?;
+        self.is_calm = self.lanes.is_idle() && has_nothing_to_do(&plan);
+        if is_glance && !self.is_calm {
+            // Nothing is done because of what may be some minutes old.
+            (view, plan) = self.see(false).await?;
+        }
+        let lanes = &mut self.lanes;
         let belongings = Belongings::new(&view.snapshot, scope);
         let decisions = std::mem::take(&mut plan.decisions);
         let (in_scope, others): (Vec<_>, Vec<_>) =
@@ -129,6 +135,20 @@ impl<'a> Worker<'a> {
         pass.has_decided |= !has_decided && self.take_leases(&pass).await?;
         self.lanes.looked_for = clock.now().duration_since(began).unsigned_abs();
         Ok(pass)
+    }
+
+    /// Observes and plans.
+    async fn see(&mut self, is_glance: bool) -> Result<(StoreView, Plan), EngineError> {
+        let (engine, scope, lanes) = (self.engine, self.scope, &mut self.lanes);
+        if let Some(questions) = &mut self.questions {
+            questions.is_glance = is_glance;
+        }
+        let mut view = lanes.alongside(engine.view(scope, self.questions.as_mut())).await??;
+        lanes.recall(&view.snapshot);
+        view.snapshot.under_way = lanes.touched_machines();
+        let mut plan = lanes.alongside(engine.plan_with_free_addresses(&mut view.snapshot, scope)).await??;
+        self.memory.retries.hold(&mut plan, engine.world.clock.now());
+        Ok((view, plan))
     }
 
     /// Takes the leases of the hosts that would be changed now.
@@ -185,5 +205,11 @@ impl<'a> Worker<'a> {
     /// After a failure the daemon goes on as a new run would.
     pub(crate) fn begin_anew(&mut self) {
         (self.conflicts, self.deciding) = (0, 0);
+        self.is_calm = false;
     }
+}
+
+/// It decides nothing, and no step of it may be taken now.
+fn has_nothing_to_do(plan: &Plan) -> bool {
+    plan.decisions.is_empty() && !plan.steps.iter().any(|step| step.state == StepState::Ready)
 }

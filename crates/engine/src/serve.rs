@@ -204,7 +204,7 @@ impl Serving<'_> {
     }
 
     /// Forgets what is old, and everything that is held back when somebody asks for something.
-    fn begin(&mut self, now: Timestamp, worker: &Worker<'_>) {
+    fn begin(&mut self, now: Timestamp, worker: &mut Worker<'_>) {
         let (engine, memory) = (self.engine, self.memory);
         let mut new = self.control.take_wishes();
         new.iter_mut().for_each(|wish| wish.begin(now, worker));
@@ -220,6 +220,8 @@ impl Serving<'_> {
         memory.told.forget_older(TELL_AGAIN, now);
         engine.last_told.forget_older(TELL_AGAIN, now);
         self.pending.extend(new);
+        // Whoever waits for something is told what is true now.
+        worker.is_calm &= self.pending.is_empty();
     }
 
     /// A host that somebody else took over is left alone for a rest; then a new token is taken.

@@ -14,6 +14,7 @@ use tokio::sync::{Notify, oneshot};
 
 use crate::counters::Counters;
 use crate::ffi::Connection;
+use crate::known::Known;
 use crate::lane::{CallError, Lane, Manners, Session};
 use crate::pair::Pair;
 use crate::settings::Settings;
@@ -213,7 +214,7 @@ impl Entry {
         via: Via,
         patience: Patience,
         doing: String,
-        job: impl FnOnce(&Connection, &Counters, &mut bool) -> Result<T, CallError> + Send + 'static,
+        job: impl FnOnce(&Connection, &Counters, &mut Known) -> Result<T, CallError> + Send + 'static,
     ) -> Result<T, EffectError> {
         self.check_quiet()?;
         // Bulk transfers have a connection of their own: on the trunk they would be in everybody's way. So have work

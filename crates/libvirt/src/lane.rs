@@ -19,6 +19,7 @@ use tokio::sync::Notify;
 use crate::counters::{Counters, READ};
 use crate::error::classify;
 use crate::ffi::{Connection, LibvirtError};
+use crate::known::Known;
 use crate::ssh::{Ssh, failure};
 use crate::xml;
 
@@ -63,8 +64,7 @@ pub(crate) struct Session {
     process: Arc<Process>,
     manners: Manners,
     connection: Option<Connection>,
-    /// Whether the network filter was seen on this host.
-    pub(crate) filter_seen: bool,
+    known: Known,
     pub(crate) counters: Arc<Counters>,
 }
 
@@ -181,7 +181,7 @@ impl Session {
         manners: Manners,
         counters: Arc<Counters>,
     ) -> Self {
-        Session { ssh, dir, process, manners, connection: None, filter_seen: false, counters }
+        Session { ssh, dir, process, manners, connection: None, known: Known::default(), counters }
     }
 
     /// Runs a call over an open connection, connecting first where there is none. `doing` completes "cannot …".
@@ -189,7 +189,7 @@ impl Session {
         &mut self,
         trunk: Option<&Path>,
         doing: &str,
-        call: impl FnOnce(&Connection, &Counters, &mut bool) -> Result<T, CallError>,
+        call: impl FnOnce(&Connection, &Counters, &mut Known) -> Result<T, CallError>,
     ) -> Result<T, EffectError> {
         if self.connection.as_ref().is_some_and(|connection| !connection.is_alive()) {
             self.disconnect();
@@ -204,7 +204,7 @@ impl Session {
                 format!("host {host}: no connection"),
             ));
         };
-        let result = call(connection, &self.counters, &mut self.filter_seen);
+        let result = call(connection, &self.counters, &mut self.known);
         result.map_err(|error| match error {
             CallError::Libvirt(error) => {
                 let alive = connection.is_alive();
@@ -219,7 +219,7 @@ impl Session {
     }
 
     pub(crate) fn disconnect(&mut self) {
-        self.filter_seen = false;
+        self.known = Known::default();
         if self.connection.take().is_some() {
             self.process.reap(Duration::ZERO);
         }

@@ -23,6 +23,7 @@ mod error;
 mod ffi;
 mod hosts;
 mod hypervisor;
+mod known;
 mod lane;
 pub mod network;
 mod pair;

@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use crate::SimBmc;
+use crate::glance::Glanced;
 use crate::image::Arrived;
 use crate::seed::SeedFacts;
 use crate::whereabouts::Stamped;
@@ -78,6 +79,8 @@ pub struct SimHost {
     pub pools: BTreeMap<Uuid, SimPool>,
     /// Domains by UUID.
     pub domains: Stamped<BTreeMap<Uuid, SimDomain>>,
+    /// What processes were told at a glance.
+    pub(crate) glanced: BTreeMap<usize, Glanced>,
     /// Probe domains: whether they mark their console.
     pub(crate) probes: BTreeMap<Uuid, bool>,
 }
@@ -208,6 +211,7 @@ impl SimHost {
             underlay_mtu: 1500,
             pools: BTreeMap::from([(Uuid::from_u128(0x9001_0000 + u128::from(number)), pool)]),
             domains: Stamped::default(),
+            glanced: BTreeMap::new(),
             probes: BTreeMap::new(),
         }
     }

@@ -12,6 +12,7 @@ use async_trait::async_trait;
 use jiff::SignedDuration;
 use uuid::Uuid;
 
+use crate::glance::glance;
 use crate::guest::{self, Guest};
 use crate::host::{Hidden, SimDomain, SimHost, SimPool, SimVolume};
 use crate::image::{Arrived, UploadFaultKind};
@@ -131,7 +132,18 @@ impl Hypervisor for SimWorld {
     }
 
     async fn observe(&self, host: &HostTarget) -> Result<HostWorld, EffectError> {
-        self.look(host, |state| state.host(host).map(|host| world_of(host))).await
+        let process = self.process;
+        self.look(host, |state| {
+            let host = state.host(host)?;
+            host.glanced.remove(&process);
+            Ok(world_of(host))
+        })
+        .await
+    }
+
+    async fn glance(&self, host: &HostTarget) -> Result<HostWorld, EffectError> {
+        let process = self.process;
+        self.look(host, |state| state.host(host).map(|host| glance(host, process))).await
     }
 
     async fn pool(&self, host: &HostTarget, pool: Uuid) -> Result<Option<PoolSeen>, EffectError> {

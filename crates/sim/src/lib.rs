@@ -17,6 +17,7 @@ pub mod executor;
 mod fault;
 pub mod fixtures;
 pub mod fleet;
+mod glance;
 mod guest;
 mod host;
 mod hypervisor;
@@ -40,8 +41,21 @@ mod whereabouts;
 mod world;
 
 /// Half of a story's time went into glibc's allocator.
+#[cfg(not(feature = "counted"))]
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+#[cfg(feature = "counted")]
+#[global_allocator]
+static ALLOCATOR: cap::Cap<mimalloc::MiMalloc> = cap::Cap::new(mimalloc::MiMalloc, usize::MAX);
+
+/// Bytes in use, if they are counted (`--features counted`).
+pub fn bytes_in_use() -> Option<usize> {
+    #[cfg(feature = "counted")]
+    return Some(ALLOCATOR.allocated());
+    #[cfg(not(feature = "counted"))]
+    None
+}
 
 pub use bmc::{BmcMood, SimBmc};
 pub use daemon::{DaemonFault, Served};

@@ -33,6 +33,11 @@ pub trait Hypervisor: Send + Sync {
     async fn read_probe(&self, host: &HostTarget, domain: Uuid) -> Result<ProbeSeen, EffectError>;
     /// Domains, pools and volumes of a host: one bulk observation.
     async fn observe(&self, host: &HostTarget) -> Result<HostWorld, EffectError>;
+    /// The same for little: states are those of now, and of definitions and volumes those may be missing, or as they were
+    /// some minutes ago, that changed without an event. Whoever does something because of it observes before.
+    async fn glance(&self, host: &HostTarget) -> Result<HostWorld, EffectError> {
+        self.observe(host).await
+    }
     /// One pool with its volumes.
     async fn pool(&self, host: &HostTarget, pool: Uuid) -> Result<Option<PoolSeen>, EffectError>;
     /// One pool by libvirt's name: its UUID and what it holds (for enrolment).

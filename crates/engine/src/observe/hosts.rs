@@ -135,7 +135,7 @@ impl Engine {
         }
         let target = self.leases.target(host, &self.settings);
         let limit = self.host_health.deadline(&name, self.settings.observe_deadline);
-        let answer = self.question(target.clone(), with_networks, limit).await;
+        let answer = self.question(target.clone(), with_networks, false, limit).await;
         (name, self.judge(host, &target, answer))
     }
 
@@ -144,13 +144,20 @@ impl Engine {
         &self,
         target: HostTarget,
         with_networks: bool,
+        is_glance: bool,
         limit: Duration,
     ) -> BoxFuture<'static, Answer> {
         let world = self.world.clone();
         async move {
             let clock = world.clock.as_ref();
             let what = format!("observing host {}", target.name);
-            let asked = within(clock, limit, &what, world.hypervisor.observe(&target));
+            let look = async {
+                match is_glance {
+                    true => world.hypervisor.glance(&target).await,
+                    false => world.hypervisor.observe(&target).await,
+                }
+            };
+            let asked = within(clock, limit, &what, look);
             let (answer, networks) =
                 join(asked, observe_networks(&world, &target, with_networks, limit)).await;
             answer.map(|seen| HostWorld { networks, ..seen })

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use ashlar_plan::{HostSeen, HostWorld, Snapshot};
+use ashlar_plan::{HostSeen, HostWorld, NetworksSeen, Snapshot};
 use futures::{
     FutureExt, StreamExt,
     future::{BoxFuture, Either, select},
@@ -27,6 +27,8 @@ use crate::{
 const LEAST: Duration = Duration::from_secs(2);
 /// A host of which it is not known yet how long it takes: connecting takes longer than asking.
 const UNKNOWN: Duration = Duration::from_secs(5);
+/// After so many glances all hosts' networks were looked at.
+const NETWORK_ROUNDS: u64 = 10;
 /// How often the time that an answer takes otherwise.
 const ROOM: u32 = 3;
 
@@ -37,6 +39,7 @@ struct Open {
     number: u64,
     target: HostTarget,
     with_networks: bool,
+    is_glance: bool,
     asked_at: Timestamp,
 }
 
@@ -49,12 +52,17 @@ struct Came {
 /// The questions of one daemon, from pass to pass.
 #[derive(Default)]
 pub(crate) struct Questions {
+    /// The next pass may be told what is some minutes old: it does nothing but find that something is to be done.
+    pub(crate) is_glance: bool,
+    glances: u64,
     asked: FuturesUnordered<BoxFuture<'static, (u64, String, Answer)>>,
     count: u64,
     open: BTreeMap<String, Open>,
     came: BTreeMap<String, Came>,
     /// How long hosts took to answer lately.
     usual: BTreeMap<String, Duration>,
+    /// What of networks was seen last.
+    networks: BTreeMap<String, NetworksSeen>,
 }
 
 impl Questions {
@@ -63,6 +71,7 @@ impl Questions {
         for host in hosts {
             self.open.remove(host);
             self.came.remove(host);
+            self.networks.remove(host);
         }
     }
 
@@ -104,6 +113,30 @@ impl Questions {
         std::future::pending().await
     }
 
+    /// Whether the host's networks are asked about, which takes a shell there: glances do it with one host after another.
+    fn asks_about_networks(&self, host: &str, index: usize) -> bool {
+        let is_its_turn = (index as u64).wrapping_add(self.glances).is_multiple_of(NETWORK_ROUNDS);
+        !self.is_glance || is_its_turn || !self.networks.contains_key(host)
+    }
+
+    /// The answer, with what is known of networks where a glance did not ask about them.
+    fn complete(&mut self, question: &Open, answer: Answer) -> Answer {
+        let host = question.target.name.as_str();
+        let mut world = answer?;
+        match &world.networks {
+            NetworksSeen::NotAsked if question.is_glance && question.with_networks => {
+                world.networks = self.networks.get(host).cloned().unwrap_or(NetworksSeen::NotAsked);
+            }
+            NetworksSeen::Seen { .. } => {
+                self.networks.insert(host.to_owned(), world.networks.clone());
+            }
+            NetworksSeen::NotAsked | NetworksSeen::Unknown { .. } => {
+                self.networks.remove(host);
+            }
+        }
+        Ok(world)
+    }
+
     /// How long a pass waits for a host, with what it knows of the others by then.
     fn patience(&self, host: &str, slowest: Option<Duration>) -> Duration {
         let usual = self.usual.get(host).map_or(UNKNOWN, |usual| *usual * ROOM);
@@ -125,13 +158,20 @@ impl Engine {
         let enrolled = Self::enrolled(snapshot);
         let names: BTreeSet<&str> = enrolled.iter().map(|(host, _)| host.metadata.name.as_str()).collect();
         questions.open.retain(|host, _| names.contains(host.as_str()));
-        for (host, with_networks) in &enrolled {
+        questions.glances += u64::from(questions.is_glance);
+        for (index, (host, with_networks)) in enrolled.iter().enumerate() {
             let name = &host.metadata.name;
             let target = self.leases.target(host, &self.settings);
-            let is_same = |open: &Open| open.target == target && open.with_networks == *with_networks;
+            let is_glance = questions.is_glance;
+            let is_same = |open: &Open| {
+                open.target == target
+                    && open.with_networks == *with_networks
+                    && (is_glance || !open.is_glance)
+            };
             if let Some(Came { question, answer }) = questions.came.remove(name) {
                 let is_recent = began.duration_since(question.asked_at).unsigned_abs() <= whole;
                 if answer.is_err() || is_same(&question) && is_recent {
+                    let answer = questions.complete(&question, answer);
                     seen.insert(name.clone(), self.judge(host, &question.target, answer));
                 } else {
                     // It answers: it is asked anew, and waited for.
@@ -148,9 +188,15 @@ impl Engine {
             if !self.host_health.is_silent(name) {
                 waited.insert(name.clone());
             }
-            let question =
-                Open { number: 0, target: target.clone(), with_networks: *with_networks, asked_at: began };
-            questions.ask(question, self.question(target, *with_networks, whole));
+            let about_networks = *with_networks && questions.asks_about_networks(name, index);
+            let question = Open {
+                number: 0,
+                target: target.clone(),
+                with_networks: *with_networks,
+                is_glance,
+                asked_at: began,
+            };
+            questions.ask(question, self.question(target, about_networks, is_glance, whole));
         }
         let by_name: BTreeMap<&str, _> =
             enrolled.iter().map(|(host, _)| (host.metadata.name.as_str(), *host)).collect();
@@ -174,6 +220,7 @@ impl Engine {
                 slowest = slowest.max(Some(clock.now().duration_since(began).unsigned_abs()));
             }
             if let Some(host) = by_name.get(name.as_str()) {
+                let answer = questions.complete(&question, answer);
                 seen.insert(name, self.judge(host, &question.target, answer));
             }
         }
@@ -228,7 +275,7 @@ mod tests {
         let snapshot = block_on(engine.snapshot(&Scope::StoreOnly)).unwrap();
         let (answer, comes) = oneshot::channel();
         let target = engine.leases.target(snapshot.hosts.get("h1").unwrap(), &engine.settings);
-        let open = Open { number: 0, target, with_networks: false, asked_at: fake.now() };
+        let open = Open { number: 0, target, with_networks: false, is_glance: false, asked_at: fake.now() };
         let mut questions = Questions::default();
         questions.ask(open, async { comes.await.unwrap() }.boxed());
         Late { fake, engine, snapshot, questions, answer: Some(answer) }
@@ -289,6 +336,60 @@ mod tests {
         old.comes();
         old.fake.state().now_ms += 60_000;
         assert_eq!(is_late(&old.look()), Some(false));
+    }
+
+    #[test]
+    fn what_a_glance_asked_serves_no_whole_look() {
+        for (was_glance, is_glance, is_taken) in
+            [(true, false, false), (true, true, true), (false, true, true), (false, false, true)]
+        {
+            let mut late = late();
+            late.questions.open.get_mut("h1").unwrap().is_glance = was_glance;
+            late.comes();
+            late.questions.is_glance = is_glance;
+            assert_eq!(is_late(&late.look()), Some(is_taken), "{was_glance} {is_glance}");
+        }
+    }
+
+    #[test]
+    fn glances_ask_about_the_networks_of_one_host_after_another_and_tell_of_the_others_what_is_known() {
+        let target = || {
+            let fake = Fake::default();
+            let (_, engine) = fake.engine();
+            put(&engine, vec![host("h1")]);
+            let snapshot = block_on(engine.snapshot(&Scope::StoreOnly)).unwrap();
+            engine.leases.target(snapshot.hosts.get("h1").unwrap(), &engine.settings)
+        };
+        let open = |is_glance| Open {
+            number: 0,
+            target: target(),
+            with_networks: true,
+            is_glance,
+            asked_at: Timestamp::UNIX_EPOCH,
+        };
+        let world = |networks| HostWorld { networks, ..HostWorld::default() };
+        let seen = NetworksSeen::Seen {
+            networks: BTreeMap::new(),
+            foreign: BTreeSet::new(),
+            hostname: "h1".to_owned(),
+        };
+        let mut questions = Questions { is_glance: true, ..Questions::default() };
+        assert!(questions.asks_about_networks("h1", 0), "nothing is known yet");
+        let told = questions.complete(&open(false), Ok(world(seen.clone()))).unwrap();
+        assert_eq!(told.networks, seen);
+        let turns = (0..NETWORK_ROUNDS).filter(|_| {
+            questions.glances += 1;
+            questions.asks_about_networks("h1", 0)
+        });
+        assert_eq!(turns.count(), 1);
+        let told = questions.complete(&open(true), Ok(world(NetworksSeen::NotAsked))).unwrap();
+        assert_eq!(told.networks, seen, "what is known");
+        let unknown = NetworksSeen::Unknown { reason: "it hangs".to_owned() };
+        assert_eq!(questions.complete(&open(true), Ok(world(unknown.clone()))).unwrap().networks, unknown);
+        questions.glances = 1;
+        assert!(questions.asks_about_networks("h1", 0), "it is not known any more");
+        questions.is_glance = false;
+        assert!(questions.asks_about_networks("h1", 0), "a whole look");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! `steady N [ANSIBLE]`: the plan with nothing to do over N defined domains, beside virsh, and Ansible if it is named (P3).
 //! `churn N`: N small machines made and deleted, beside the same by virsh on many connections (P4); `churn N alone`: without
 //! virsh, for a profile.
+//! `idle N SECONDS`: the daemon, which has nothing to do for so long, over N defined domains (P8).
 //!
 //! Needs root. Guests have a kernel of five bytes that halts: nothing boots, so that the host's time is libvirt's.
 
@@ -10,11 +11,14 @@
 
 mod ansible;
 mod churn;
+mod idle;
 mod image;
 mod rig;
 mod steady;
 mod virsh;
 mod world;
+
+use std::path::Path;
 
 fn main() {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -25,8 +29,12 @@ fn main() {
         ["steady", count, ansible] => steady::run(&rig(), count.parse().unwrap(), Some(ansible)),
         ["churn", count, "alone"] => churn::alone(&rig(), count.parse().unwrap()),
         ["churn", count, ..] => churn::run(&rig(), count.parse().unwrap()),
+        ["idle", count, seconds] => idle::run(&rig(), count.parse().unwrap(), seconds),
+        ["idle-in", lab, dir, seconds] => {
+            idle::measure(&rig::Rig::of(lab, Path::new(dir)), seconds.parse().unwrap())
+        }
         _ => {
-            eprintln!("usage: one_host steady N [ANSIBLE] | churn N [alone]");
+            eprintln!("usage: one_host steady N [ANSIBLE] | churn N [alone] | idle N SECONDS");
             std::process::exit(2);
         }
     };

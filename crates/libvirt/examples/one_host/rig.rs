@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,11 +27,13 @@ pub(crate) const GROUP: &str = "bench-wkr";
 /// Until all that was asked for is there.
 const DEADLINE: Duration = Duration::from_secs(3600);
 
-/// It goes with the value.
+/// It goes with the value that made it.
 pub(crate) struct Rig {
     pub(crate) lab: Lab,
     description: LabDescription,
-    dir: tempfile::TempDir,
+    pub(crate) dir: PathBuf,
+    /// Whose it is; nothing where another process made it.
+    owned: Option<tempfile::TempDir>,
 }
 
 impl Rig {
@@ -43,7 +45,14 @@ impl Rig {
             Lab::with_state_dir(&format!("bench{}", std::process::id()), &dir.path().join("lab")).unwrap();
         lab.up(1, &|_| {}).unwrap();
         let description = lab.description().unwrap().unwrap();
-        Rig { lab, description, dir }
+        Rig { lab, description, dir: dir.path().to_owned(), owned: Some(dir) }
+    }
+
+    /// What another process made, and will take away.
+    pub(crate) fn of(lab: &str, dir: &Path) -> Self {
+        let lab = Lab::with_state_dir(lab, &dir.join("lab")).unwrap();
+        let description = lab.description().unwrap().unwrap();
+        Rig { lab, description, dir: dir.to_owned(), owned: None }
     }
 
     pub(crate) fn host(&self) -> &HostDescription {
@@ -51,12 +60,12 @@ impl Rig {
     }
 
     pub(crate) fn store(&self) -> Arc<SqliteStore> {
-        Arc::new(SqliteStore::open(self.dir.path().join("store.db")).unwrap())
+        Arc::new(SqliteStore::open(self.dir.join("store.db")).unwrap())
     }
 
     /// A new engine with no connection yet, wired as the program's.
     pub(crate) fn engine(&self) -> (Engine, Arc<SqliteStore>, Arc<Log>) {
-        let hosts = Hosts::new(ashlar_libvirt::Settings::new(self.dir.path().join("run"))).unwrap();
+        let hosts = Hosts::new(ashlar_libvirt::Settings::new(self.dir.join("run"))).unwrap();
         let (store, log) = (self.store(), Arc::new(Log::default()));
         let vault = Arc::new(Vault::from_key(Zeroizing::new([7; 32])));
         let settings = Settings::new(INSTALLATION);
@@ -107,7 +116,7 @@ impl Rig {
             "mtu": nodes.mtu, "ranges": nodes.ranges,
         });
         let class = |vcpus: u32, memory: &str| json!({"vcpus": vcpus, "memory": memory, "rootDisk": "64Mi", "etcdDisk": "512Mi"});
-        let files = self.dir.path().join("image");
+        let files = self.dir.join("image");
         std::fs::create_dir(&files).unwrap();
         let objects = vec![
             object(Kind::Network, "", "lab", network),
@@ -171,6 +180,9 @@ impl Rig {
 
 impl Drop for Rig {
     fn drop(&mut self) {
+        if self.owned.is_none() {
+            return;
+        }
         if let Err(error) = self.lab.down(&|_| {}) {
             eprintln!("lab {} is not gone: {error}", self.lab.name());
         }

@@ -55,7 +55,7 @@ pub(crate) fn run(rig: &Rig, count: usize, by_ansible: Option<&str>) -> Value {
 }
 
 /// One control plane and workers, all defined and none running; nothing is left to do for them.
-async fn make(rig: &Rig, count: usize) {
+pub(crate) async fn make(rig: &Rig, count: usize) {
     rig.prepare(false).await;
     let (engine, store, log) = rig.engine();
     let mut defined = 0;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::ffi::{CStr, c_int, c_uint, c_ulong, c_void};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::Notify;
 use uuid::Uuid;
@@ -16,22 +16,37 @@ use super::{Handle, LibvirtError, Owned, c_string};
 pub(crate) struct Connection {
     owned: Owned,
     /// Whom libvirt calls when something happens to a domain.
-    callback: Option<c_int>,
+    callback: Option<(c_int, Arc<Ears>)>,
+}
+
+/// Who hears what happens to domains.
+struct Ears {
+    stirred: Arc<Notify>,
+    /// Something happened to them since they were asked about.
+    touched: Mutex<BTreeSet<Uuid>>,
 }
 
 /// Called on the thread of libvirt's event loop.
-unsafe extern "C" fn stirred(_: Handle, _: Handle, event: c_int, _: c_int, user: *mut c_void) -> c_int {
+unsafe extern "C" fn stirred(_: Handle, domain: Handle, event: c_int, _: c_int, user: *mut c_void) -> c_int {
+    // SAFETY: it is what was registered, and lives until `release` was called.
+    let ears = unsafe { &*user.cast::<Ears>() };
+    let mut bytes = [0_u8; 16];
+    // SAFETY: the domain lives through this call; a UUID has 16 bytes (`VIR_UUID_BUFLEN`).
+    if let Ok(functions) = functions()
+        && unsafe { (functions.virDomainGetUUID)(domain, bytes.as_mut_ptr()) } == 0
+    {
+        ears.touched.lock().unwrap_or_else(PoisonError::into_inner).insert(Uuid::from_bytes(bytes));
+    }
     // Undefined, suspended, stopped, crashed (`virDomainEventType`): what begins was begun by somebody who looks.
     if matches!(event, 1 | 3 | 5 | 8) {
-        // SAFETY: it is what was registered, and lives until `release` was called.
-        unsafe { &*user.cast::<Notify>() }.notify_one();
+        ears.stirred.notify_one();
     }
     0
 }
 
 unsafe extern "C" fn release(user: *mut c_void) {
     // SAFETY: it came from `Arc::into_raw`, and libvirt calls this once.
-    drop(unsafe { Arc::from_raw(user.cast_const().cast::<Notify>()) });
+    drop(unsafe { Arc::from_raw(user.cast_const().cast::<Ears>()) });
 }
 
 impl Connection {
@@ -49,7 +64,8 @@ impl Connection {
     pub(crate) fn tell_of_domains(&mut self, whom: &Arc<Notify>) -> Result<(), LibvirtError> {
         /// `VIR_DOMAIN_EVENT_ID_LIFECYCLE`.
         const LIFECYCLE: c_int = 0;
-        let user = Arc::into_raw(Arc::clone(whom)).cast_mut().cast();
+        let ears = Arc::new(Ears { stirred: Arc::clone(whom), touched: Mutex::default() });
+        let user = Arc::into_raw(Arc::clone(&ears)).cast_mut().cast();
         // SAFETY: the connection is open; the callback has the type of this event's, and what it is given lives until
         // libvirt calls `release`. NULL stands for all domains.
         let result = unsafe {
@@ -66,8 +82,20 @@ impl Connection {
             // SAFETY: libvirt did not take it.
             unsafe { release(user) };
         }
-        self.callback = Some(self.owned.check(result)?);
+        self.callback = Some((self.owned.check(result)?, ears));
         Ok(())
+    }
+
+    /// Whether it hears what happens to domains.
+    pub(crate) fn listens(&self) -> bool {
+        self.callback.is_some()
+    }
+
+    /// Domains to which something happened since this was asked.
+    pub(crate) fn take_touched(&self) -> BTreeSet<Uuid> {
+        self.callback.as_ref().map_or_else(BTreeSet::new, |(_, ears)| {
+            std::mem::take(&mut *ears.touched.lock().unwrap_or_else(PoisonError::into_inner))
+        })
     }
 
     /// Probes every `interval_s`, and closes the connection after `count` without an answer.
@@ -288,7 +316,7 @@ impl Connection {
 impl Drop for Connection {
     fn drop(&mut self) {
         // A callback holds a reference: without this the connection would stay open.
-        if let Some(callback) = self.callback {
+        if let Some((callback, _)) = self.callback {
             // SAFETY: the connection is open, and the callback registered.
             unsafe { (self.functions().virConnectDomainEventDeregisterAny)(self.owned.raw(), callback) };
         }

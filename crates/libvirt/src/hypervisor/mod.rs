@@ -22,6 +22,7 @@ use uuid::Uuid;
 use crate::counters::{Counters, READ};
 use crate::ffi::Connection;
 use crate::hosts::{Hosts, Patience, Via, token_of};
+use crate::known::Known;
 use crate::lane::CallError;
 use crate::{console, xml};
 
@@ -40,6 +41,19 @@ impl Hosts {
                 call(connection, counters)
             })
             .await
+    }
+
+    /// What is there.
+    async fn look(&self, host: &HostTarget, is_glance: bool) -> Result<HostWorld, EffectError> {
+        let patience = Patience::Total(self.settings.call_timeout);
+        let look = move |connection: &Connection, counters: &Counters, known: &mut Known| {
+            counters.count(READ);
+            known.read.begin(is_glance && connection.listens(), &connection.take_touched());
+            let world = observe::world(connection, counters, &mut known.read);
+            known.read.end();
+            world
+        };
+        self.entry(host)?.call(Via::Control, patience, "say what is there".to_owned(), look).await
     }
 
     /// A call that changes something, and counts that itself: it may find that there is nothing to do.
@@ -103,7 +117,11 @@ impl Hypervisor for Hosts {
     }
 
     async fn observe(&self, host: &HostTarget) -> Result<HostWorld, EffectError> {
-        self.ask(host, "say what is there", observe::world).await
+        self.look(host, false).await
+    }
+
+    async fn glance(&self, host: &HostTarget) -> Result<HostWorld, EffectError> {
+        self.look(host, true).await
     }
 
     async fn pool(&self, host: &HostTarget, pool: Uuid) -> Result<Option<PoolSeen>, EffectError> {
@@ -146,11 +164,11 @@ impl Hypervisor for Hosts {
         let doing = format!("define the domain {}", domain.name);
         let patience = Patience::Total(self.settings.slow_call_timeout);
         self.entry(host)?
-            .call(Via::Control, patience, doing, move |connection, counters, filter_seen| {
+            .call(Via::Control, patience, doing, move |connection, counters, known| {
                 let xml = xml?;
-                if !*filter_seen {
+                if !known.filter_seen {
                     domains::ensure_filter(connection, counters)?;
-                    *filter_seen = true;
+                    known.filter_seen = true;
                 }
                 counters.count("define_domain");
                 connection.define_domain(&xml)?;

@@ -7,27 +7,36 @@ use uuid::Uuid;
 
 use crate::counters::{Counters, READ};
 use crate::ffi::{Connection, Domain, LibvirtError, Pool, Standing, StoredVolume, code, state};
+use crate::known::Read;
 use crate::lane::CallError;
-use crate::xml;
+use crate::xml::{self, DomainDescription};
 
 /// Domains, and active pools with their volumes.
-pub(super) fn world(connection: &Connection, counters: &Counters) -> Result<HostWorld, CallError> {
+pub(super) fn world(
+    connection: &Connection,
+    counters: &Counters,
+    known: &mut Read,
+) -> Result<HostWorld, CallError> {
     let mut world = HostWorld::default();
     let domains = connection.domains()?;
     counters.count(READ);
     // After the states: who is said to have arrived was at least arriving then.
     let transient = connection.transient_domains()?;
     for (domain, standing) in domains {
-        counters.count(READ);
-        let persistent = !transient.contains(&domain.uuid()?);
+        let uuid = domain.uuid()?;
+        let is_active = domain_state(standing.state).is_active();
+        let read = || {
+            counters.count(READ);
+            definition(&domain, is_active)
+        };
         // One that was removed since the list was made is not there.
-        if let Some(seen) = describe(&domain, standing, persistent)? {
-            world.domains.insert(seen.uuid, seen);
+        if let Some(description) = known.domain(uuid, is_active, read)? {
+            world.domains.insert(uuid, domain_seen(description, standing, !transient.contains(&uuid)));
         }
     }
     for pool in connection.active_pools()? {
         counters.count(READ);
-        if let Some((uuid, seen)) = with_volumes(&pool)? {
+        if let Some((uuid, seen)) = with_volumes(&pool, known)? {
             world.pools.insert(uuid, seen);
         }
     }
@@ -39,32 +48,37 @@ pub(super) fn domain(found: Result<Domain, LibvirtError>) -> Result<Option<Domai
     let Some(domain) = absent(found, code::NO_DOMAIN)? else { return Ok(None) };
     let Some(standing) = absent(domain.standing(), code::NO_DOMAIN)? else { return Ok(None) };
     let Some(persistent) = absent(domain.is_persistent(), code::NO_DOMAIN)? else { return Ok(None) };
-    describe(&domain, standing, persistent)
+    let description = definition(&domain, domain_state(standing.state).is_active())?;
+    Ok(description.map(|description| domain_seen(description, standing, persistent)))
 }
 
-fn describe(domain: &Domain, standing: Standing, persistent: bool) -> Result<Option<DomainSeen>, CallError> {
-    let state = domain_state(standing.state);
-    // What is defined says whose it is and what it will use; what runs says what it uses now.
+/// What is defined says whose it is and what it will use; what runs says what it uses now.
+fn definition(domain: &Domain, is_active: bool) -> Result<Option<DomainDescription>, CallError> {
     let Some(defined) = absent(domain.xml(true), code::NO_DOMAIN)? else { return Ok(None) };
-    let mut seen = xml::domain_seen(&defined)?;
-    if state.is_active() {
+    let mut description = xml::domain_seen(&defined)?;
+    if is_active {
         let Some(live) = absent(domain.xml(false), code::NO_DOMAIN)? else { return Ok(None) };
         let live = xml::domain_seen(&live)?;
-        seen.disk_paths.extend(live.disk_paths);
-        seen.medium_path = live.medium_path.or(seen.medium_path);
+        description.disk_paths.extend(live.disk_paths);
+        description.medium_path = live.medium_path.or(description.medium_path);
     }
+    Ok(Some(description))
+}
+
+fn domain_seen(description: DomainDescription, standing: Standing, persistent: bool) -> DomainSeen {
+    let DomainDescription { uuid, name, mark, disk_paths, medium_path } = description;
     // Nodes are defined before they start. One that starts and is not defined comes from another host.
-    let arrives = standing.starts && !persistent && seen.mark.is_some();
-    Ok(Some(DomainSeen {
-        uuid: seen.uuid,
-        name: seen.name,
-        state: if arrives { DomainState::Paused } else { state },
-        mark: seen.mark,
-        disk_paths: seen.disk_paths,
-        medium_path: seen.medium_path,
+    let arrives = standing.starts && !persistent && mark.is_some();
+    DomainSeen {
+        uuid,
+        name,
+        state: if arrives { DomainState::Paused } else { domain_state(standing.state) },
+        mark,
+        disk_paths,
+        medium_path,
         persistent,
         paused_by_migration: standing.by_migration || arrives,
-    }))
+    }
 }
 
 fn domain_state(state: i32) -> DomainState {
@@ -89,16 +103,17 @@ pub(super) fn active(
     if !pool.is_active()? {
         return Ok(None);
     }
-    with_volumes(&pool)
+    with_volumes(&pool, &mut Read::default())
 }
 
-fn with_volumes(pool: &Pool) -> Result<Option<(Uuid, PoolSeen)>, CallError> {
+fn with_volumes(pool: &Pool, known: &mut Read) -> Result<Option<(Uuid, PoolSeen)>, CallError> {
     let Some(xml) = absent(pool.xml(), code::NO_STORAGE_POOL)? else { return Ok(None) };
     let (uuid, mut seen) = xml::pool_seen(&xml)?;
     let mut volumes = BTreeMap::new();
     for volume in pool.volumes()? {
-        if let Some(sizes) = volume_seen(&volume)? {
-            volumes.insert(volume.name()?, sizes);
+        let name = volume.name()?;
+        if let Some(sizes) = known.volume(uuid, &name, || volume_seen(&volume))? {
+            volumes.insert(name, sizes);
         }
     }
     seen.volumes = volumes;

@@ -24,12 +24,29 @@ pub struct Measured {
     pub processor_s: f64,
 }
 
+/// What is being measured.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Measuring {
+    began: Instant,
+    processor_s: f64,
+}
+
+impl Measuring {
+    pub(super) fn end(self) -> Measured {
+        Measured { wall: self.began.elapsed(), processor_s: processor_s() - self.processor_s }
+    }
+}
+
 impl Measured {
     /// Measures.
     pub fn of<T>(work: impl FnOnce() -> T) -> (T, Measured) {
-        let (began, before) = (Instant::now(), processor_s());
+        let measuring = Measured::begin();
         let done = work();
-        (done, Measured { wall: began.elapsed(), processor_s: processor_s() - before })
+        (done, measuring.end())
+    }
+
+    pub(super) fn begin() -> Measuring {
+        Measuring { began: Instant::now(), processor_s: processor_s() }
     }
 
     /// Milliseconds by the clock on the wall.

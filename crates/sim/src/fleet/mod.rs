@@ -4,6 +4,7 @@
 //! measured is right is proved elsewhere, and its end is looked at here.
 
 mod disk;
+mod idle;
 mod lost;
 mod measure;
 
@@ -16,6 +17,7 @@ use ashlar_api::{NamespacedName, Object};
 use ashlar_engine::declare;
 use ashlar_engine::{Engine, EngineError, EngineEvent, EventSink, Goal, RunSummary, Scope, Settings};
 
+pub use idle::Idle;
 pub use lost::{Loss, Steady};
 pub use measure::{Measured, Spent, peak_mib, processor_s, thread_processor_s};
 

@@ -7,6 +7,7 @@ mod facts;
 mod fleet;
 mod get;
 mod host;
+mod idle;
 mod image;
 mod lab;
 mod peers;
@@ -33,6 +34,8 @@ pub(crate) enum Bench {
     Get(get::Options),
     /// One host with real libvirt: a plan with nothing to do, machines made and deleted, beside virsh (P3, P4)
     Host(host::Options),
+    /// The daemon while nothing is to be done, over 1 000 machines: simulated ones of 100 clusters, and domains of a real libvirt (P8)
+    Idle(idle::Options),
     /// A node image's way to each of three empty hosts: bytes over the link, and seconds until a machine starts there
     Image(image::Options),
     /// Packing of real traces and placements a second, beside first fit, best fit, OpenStack placement and Ganeti's hspace
@@ -50,6 +53,7 @@ pub(crate) fn run(bench: &Bench) -> Result<()> {
         Bench::Fleet(options) => fleet::run(options),
         Bench::Get(options) => get::run(options),
         Bench::Host(options) => host::run(options),
+        Bench::Idle(options) => idle::run(options),
         Bench::Image(options) => image::run(options),
         Bench::Placement(options) => placement::placement(options),
         Bench::Scale(options) => scale::run(options),

@@ -72,15 +72,14 @@ impl Fleet {
 
     /// Asks for so many workers, and waits for nothing.
     pub(super) fn scale(&mut self, replicas: usize) -> Result<()> {
-        let name = self.context.name.clone();
-        let stored = self.context.json(&["get", "cluster", &name])?;
-        let mut cluster = json!({
-            "apiVersion": stored["apiVersion"], "kind": "Cluster", "metadata": {"name": name}, "spec": stored["spec"],
+        let name = format!("{}-wkr", self.context.name);
+        let stored = self.context.json(&["get", "workergroup", &name])?;
+        let mut group = json!({
+            "apiVersion": stored["apiVersion"], "kind": "WorkerGroup", "metadata": {"name": name}, "spec": stored["spec"],
         });
-        let group = cluster.pointer_mut("/spec/workers/0").context("the cluster has no worker group")?;
-        group["replicas"] = json!(replicas);
+        group["spec"]["replicas"] = json!(replicas);
         let manifest = std::env::temp_dir().join(format!("ashlar-test-day-two-{name}-{replicas}.yaml"));
-        fs::write(&manifest, cluster.to_string())?;
+        fs::write(&manifest, group.to_string())?;
         let manifest = manifest.to_string_lossy().into_owned();
         self.context.ok(self.context.command(&["apply", "--no-wait", "-f", &manifest])).map(drop)
     }

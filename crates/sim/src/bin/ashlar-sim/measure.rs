@@ -2,6 +2,7 @@
 //! of the workspace makes a table of it.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use ashlar_sim::adversary::{Options, Size, run_seed};
@@ -17,6 +18,8 @@ pub(crate) enum Measure {
     Up(Up),
     /// A fleet that is up: a pass with nothing to do, and hosts that are lost
     Steady(Steady),
+    /// A fleet that is up: the daemon while nothing happens
+    Idle(Idle),
     /// Seeds of the adversary, on one core
     Seeds(Seeds),
 }
@@ -50,6 +53,22 @@ pub(crate) struct Steady {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct Idle {
+    #[arg(long, default_value_t = 20)]
+    hosts: usize,
+    #[arg(long, default_value_t = 100)]
+    clusters: usize,
+    #[arg(long, default_value_t = 9)]
+    workers: usize,
+    /// Virtual time
+    #[arg(long, default_value_t = 3600)]
+    seconds: u32,
+    /// Where the store is made, on the disk that is to be measured
+    #[arg(long)]
+    directory: PathBuf,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct Seeds {
     #[arg(long, default_value_t = 1)]
     first: u64,
@@ -63,6 +82,7 @@ pub(crate) fn measure(measure: &Measure) -> anyhow::Result<()> {
     match measure {
         Measure::Up(up) => bring_up(up),
         Measure::Steady(steady) => stay(steady),
+        Measure::Idle(idle) => rest(idle),
         Measure::Seeds(seeds) => tell(seeds),
     }
 }
@@ -118,7 +138,26 @@ fn stay(steady: &Steady) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn ms(time: std::time::Duration) -> f64 {
+fn rest(idle: &Idle) -> anyhow::Result<()> {
+    let size = FleetSize { hosts: idle.hosts, clusters: idle.clusters, workers: idle.workers };
+    let fleet = Fleet::new(size, &idle.directory.join("fleet.db"))?;
+    fleet.bring_up(&fleet.engine())?;
+    fleet.look_at_end()?;
+    let found = fleet.idle(Duration::from_secs(idle.seconds.into()))?;
+    println!(
+        "{}",
+        json!({
+            "what": "idle", "hosts": idle.hosts, "clusters": idle.clusters,
+            "machines": idle.clusters * (1 + idle.workers), "virtual_s": idle.seconds,
+            "passes": found.passes, "commits": found.commits, "processor_s": found.took.processor_s,
+            "processor_percent": 100.0 * found.took.processor_s / f64::from(idle.seconds),
+            "daemon_mib": found.daemon_bytes.map(|bytes| bytes as f64 / 1_048_576.0),
+        })
+    );
+    Ok(())
+}
+
+fn ms(time: Duration) -> f64 {
     time.as_secs_f64() * 1000.0
 }
 
