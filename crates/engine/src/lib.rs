@@ -15,6 +15,7 @@ pub mod contract;
 pub mod declare;
 pub mod effects;
 pub mod enrol;
+pub mod etcd_copy;
 pub mod pki;
 pub mod seed;
 pub mod vault;

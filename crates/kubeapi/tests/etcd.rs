@@ -12,11 +12,17 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ashlar_api::NamespacedName;
-use ashlar_engine::effects::{Dial, DialTarget, EffectError, EffectErrorKind, EtcdApi, EtcdTarget, Stream};
+use ashlar_engine::effects::{
+    Dial, DialTarget, EffectError, EffectErrorKind, Entropy, EtcdApi, EtcdCopy, EtcdCopyParts,
+    EtcdCopyWriter, EtcdTarget, Stream,
+};
+use ashlar_engine::etcd_copy::{CopyFacts, CopyWriter, Manifest, OpenCopy};
 use ashlar_engine::pki::{self, Identity, names};
+use ashlar_engine::vault::Vault;
 use ashlar_kubeapi::EtcdClients;
 use async_trait::async_trait;
 use rcgen::{CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, SanType};
+use zeroize::Zeroizing;
 
 /// Set in the process that runs inside the namespace.
 const INSIDE: &str = "ASHLAR_TEST_INSIDE";
@@ -346,8 +352,7 @@ async fn room_comes_back(scene: &Scene<'_>) {
 /// etcd's own tool takes the copy for what it is, and a member that starts from it has what was written.
 async fn a_copy_can_be_put_back(scene: &Scene<'_>) {
     let copy = scene.path("copy.db");
-    let mut file = std::fs::File::create(&copy).unwrap();
-    scene.api.snapshot(&scene.target(2), &mut file).await.expect("a copy");
+    sealed_copy(scene, &copy).await;
     let restored = Command::new(scene.binaries.join("etcdutl"))
         .args(["snapshot", "restore"])
         .arg(&copy)
@@ -374,4 +379,65 @@ async fn a_copy_can_be_put_back(scene: &Scene<'_>) {
     })
     .await;
     assert_eq!(kept.trim(), "this");
+}
+
+/// Takes a copy as a daemon does, sealed, and gets the snapshot out of it again.
+async fn sealed_copy(scene: &Scene<'_>, to: &Path) {
+    let vault = Vault::from_key(Zeroizing::new([7; 32]));
+    let facts = CopyFacts {
+        installation: uuid::Uuid::from_u128(1),
+        namespace: "default".to_owned(),
+        cluster: "demo".to_owned(),
+        taken_at: jiff::Timestamp::now(),
+        node: "n2".to_owned(),
+        etcd_version: "3.6".to_owned(),
+        kubernetes_version: "v1.37.2".to_owned(),
+    };
+    let file = std::fs::File::create(scene.path("copy.sealed")).unwrap();
+    let place = Box::new(Kept { file, dir: scene.dir.path().to_owned() });
+    let mut writer = CopyWriter::new(facts, place, &Random).unwrap();
+    scene.api.snapshot(&scene.target(2), &mut writer).await.expect("a copy");
+    writer.finish(Vec::new(), &vault, &Random).await.expect("a whole copy");
+    let read = |name: &str| std::fs::read(scene.path(name)).unwrap();
+    let manifest = Manifest::parse(&read("copy.json")).unwrap();
+    let open = OpenCopy::new(&manifest, &vault).unwrap();
+    let contents = open.contents(&read("copy.contents")[..]).unwrap();
+    let mut file = std::fs::File::create(to).unwrap();
+    open.database(&read("copy.sealed")[..], &contents, &mut file).unwrap();
+    let shows = |name: &str| read(name).windows(5).any(|window| window == b"/kept");
+    assert!(shows("copy.db") && !shows("copy.sealed") && !shows("copy.contents") && !shows("copy.json"));
+}
+
+struct Random;
+
+impl Entropy for Random {
+    fn fill(&self, buffer: &mut [u8]) {
+        use std::io::Read as _;
+        std::fs::File::open("/dev/urandom").unwrap().read_exact(buffer).unwrap();
+    }
+}
+
+/// Files of a copy.
+struct Kept {
+    file: std::fs::File,
+    dir: PathBuf,
+}
+
+impl std::io::Write for Kept {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.file.write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.file.flush()
+    }
+}
+
+#[async_trait]
+impl EtcdCopyWriter for Kept {
+    async fn finish(self: Box<Self>, parts: EtcdCopyParts) -> Result<EtcdCopy, EffectError> {
+        std::fs::write(self.dir.join("copy.contents"), &parts.contents).unwrap();
+        std::fs::write(self.dir.join("copy.json"), &parts.manifest).unwrap();
+        Ok(EtcdCopy { taken_at: jiff::Timestamp::now(), size_bytes: parts.database_bytes })
+    }
 }

@@ -451,6 +451,9 @@ impl EtcdApi for SimWorld {
                 Ok(objects.into_iter().flatten().collect::<Vec<String>>().join("\n"))
             })
             .await?;
+        // In whole pages, as etcd's own.
+        let length = database.len().next_multiple_of(512).max(512);
+        let database = format!("{database:length$}");
         let digest = Sha256::digest(database.as_bytes());
         let whole = [database.as_bytes(), &digest].concat();
         let damaged = self.state().clusters.get(&target.cluster).is_some_and(|world| world.etcd.cuts_copies);

@@ -5,7 +5,9 @@ use std::io::Write;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ashlar_api::NamespacedName;
-use ashlar_engine::effects::{EffectError, EffectErrorKind, EtcdCopies, EtcdCopy, EtcdCopyWriter};
+use ashlar_engine::effects::{
+    EffectError, EffectErrorKind, EtcdCopies, EtcdCopy, EtcdCopyParts, EtcdCopyWriter,
+};
 use ashlar_engine::{Chore, EngineError, Upkeep};
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -14,8 +16,6 @@ use sha2::{Digest as _, Sha256};
 use crate::executor::{self, Ended};
 use crate::fault::Process;
 use crate::{Simulation, SimulationError};
-
-const DIGEST: usize = 32;
 
 impl Simulation {
     /// One round of a new engine; none if it was killed in it.
@@ -42,8 +42,8 @@ impl Simulation {
 #[derive(Clone, Default)]
 pub struct SimCopies(Arc<Mutex<Kept>>);
 
-/// Database, and what is beside it, by cluster and time.
-type Kept = BTreeMap<(NamespacedName, Timestamp), (Vec<u8>, String)>;
+/// The sealed database, and what is beside it, by cluster and time.
+type Kept = BTreeMap<(NamespacedName, Timestamp), (Vec<u8>, EtcdCopyParts)>;
 
 impl SimCopies {
     /// What is kept.
@@ -70,13 +70,12 @@ impl Write for Unfinished {
 
 #[async_trait]
 impl EtcdCopyWriter for Unfinished {
-    async fn finish(mut self: Box<Self>, beside: &str) -> Result<EtcdCopy, EffectError> {
-        let digest = self.bytes.split_off(self.bytes.len().saturating_sub(DIGEST));
-        if digest != *Sha256::digest(&self.bytes) {
-            return Err(EffectError::new(EffectErrorKind::Corrupt, "the copy of etcd is not whole"));
+    async fn finish(self: Box<Self>, parts: EtcdCopyParts) -> Result<EtcdCopy, EffectError> {
+        if parts.database.sha256 != *Sha256::digest(&self.bytes) {
+            return Err(EffectError::new(EffectErrorKind::Corrupt, "it is not what was written"));
         }
-        let copy = EtcdCopy { taken_at: self.place.1, size_bytes: self.bytes.len() as u64 };
-        self.copies.kept().insert(self.place, (self.bytes, beside.to_owned()));
+        let copy = EtcdCopy { taken_at: self.place.1, size_bytes: parts.database_bytes };
+        self.copies.kept().insert(self.place, (self.bytes, parts));
         Ok(copy)
     }
 }
@@ -87,7 +86,7 @@ impl EtcdCopies for SimCopies {
         let kept = self.kept();
         let own = kept.iter().filter(|((name, _), _)| name == cluster);
         Ok(own
-            .map(|((_, at), (bytes, _))| EtcdCopy { taken_at: *at, size_bytes: bytes.len() as u64 })
+            .map(|((_, at), (_, parts))| EtcdCopy { taken_at: *at, size_bytes: parts.database_bytes })
             .collect())
     }
 

@@ -3,6 +3,7 @@
 mod audit;
 mod cluster;
 mod demo;
+mod etcd_snapshot;
 mod global;
 mod host;
 mod image;
@@ -19,6 +20,7 @@ mod support;
 pub(crate) use audit::*;
 pub(crate) use cluster::*;
 pub(crate) use demo::*;
+pub(crate) use etcd_snapshot::*;
 pub(crate) use global::*;
 pub(crate) use host::*;
 pub(crate) use image::*;
@@ -112,6 +114,9 @@ pub(crate) enum Command {
     /// Copy the store, and put a copy in its place
     #[command(subcommand)]
     Store(StoreCommand),
+    /// List the copies of clusters' etcd, prove that they are good, and get them out
+    #[command(subcommand)]
+    EtcdSnapshot(EtcdSnapshotCommand),
     /// Show networks, and who holds what of them
     #[command(subcommand)]
     Network(NetworkCommand),

@@ -6,6 +6,7 @@ mod cluster;
 mod delete;
 mod demo;
 mod describe;
+mod etcd_snapshot;
 mod explain;
 mod get;
 mod host;
@@ -98,6 +99,7 @@ fn command(settings: &Settings, command: Command) -> Result {
         Command::SupportBundle(args) => support_bundle::support_bundle(settings, &args),
         Command::Secrets(command) => secrets::secrets(settings, &command),
         Command::Audit(command) => audit::audit(settings, &command),
+        Command::EtcdSnapshot(command) => etcd_snapshot::etcd_snapshot(settings, &command),
         Command::Network(command) => network::network(settings, command),
         Command::Lab(command) => lab::lab(settings, command),
         Command::Image(command) => image::image(settings, command),

@@ -116,6 +116,11 @@ impl EtcdSnapshots {
         let keep_for = Some(self.keep_for).filter(|limit| !limit.is_zero());
         CopyPolicy { every: self.every, keep: self.keep, keep_for }
     }
+
+    /// Where copies lie that are in no bucket.
+    pub(super) fn directory(&self, state_dir: &Path) -> PathBuf {
+        self.directory.clone().unwrap_or_else(|| state_dir.join("etcd-snapshots"))
+    }
 }
 
 /// Where half of the hosts are silent nobody knows which half is cut off.

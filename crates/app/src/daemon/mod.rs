@@ -22,5 +22,6 @@ mod telling;
 mod upkeep;
 
 pub(crate) use client::Client;
+pub(crate) use copies::{KeptCopy, Part, Shelf};
 pub(crate) use protocol::{Done, ErrorReport};
 pub(crate) use run::serve;

@@ -286,10 +286,7 @@ impl Daemon<'_> {
         let copies = &config.etcd_snapshots;
         let place: Arc<dyn EtcdCopies> = match &copies.s3 {
             Some(bucket) => Arc::new(CopiesBucket::new(bucket, &settings.state_dir)?),
-            None => {
-                let default = || settings.state_dir.join("etcd-snapshots");
-                Arc::new(CopiesDirectory::new(copies.directory.clone().unwrap_or_else(default)))
-            }
+            None => Arc::new(CopiesDirectory::new(copies.directory(&settings.state_dir))),
         };
         let upkeep = Upkeep::new(copies.policy(), place);
         Ok(Current {

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
-use ashlar_engine::vault::{KeyProvider, Prepared, Vault, VaultError};
+use ashlar_engine::vault::{KeyProvider, Prepared, Vault, VaultError, VaultState};
 use zeroize::Zeroizing;
 
 use super::world::OsEntropy;
@@ -49,6 +49,30 @@ fn open(settings: &Settings) -> Result<Vault> {
     })
 }
 
+/// The vault that a copy was sealed by, whatever the installation's key is by now. Where the default key file was changed
+/// since, that is the one that `secrets rotate` kept. No key is made here.
+pub(crate) fn open_vault_as(settings: &Settings, state: &VaultState) -> Result<Vault> {
+    let provider = match &settings.key {
+        Some(text) => named(settings, text, "--key")?,
+        None => {
+            let default = DefaultKey::find()?;
+            let kept = default.kept(&state.key_id).filter(|path| path.exists());
+            KeyProvider::File(kept.unwrap_or(default.path))
+        }
+    };
+    Vault::open_as(&provider, state, &settings.state_dir).map_err(|error| {
+        let is_wrong = matches!(error, VaultError::WrongKey { .. });
+        let failure = Failure::from(error);
+        if is_wrong {
+            failure.hint(
+                "--key names the right one: where `ashlar secrets rotate` changed it since, the one of then",
+            )
+        } else {
+            failure
+        }
+    })
+}
+
 /// Where the present key comes from, for people.
 pub(crate) fn key_origin(settings: &Settings) -> Result<String> {
     match settings.key.as_deref() {
@@ -70,6 +94,12 @@ impl DefaultKey {
         Ok(DefaultKey { new: path.with_extension("new"), path })
     }
 
+    /// Where the key of that id is kept, once another one took its place. None: that is no id of a key.
+    fn kept(&self, key_id: &str) -> Option<PathBuf> {
+        let is_id = !key_id.is_empty() && key_id.bytes().all(|byte| byte.is_ascii_hexdigit());
+        is_id.then(|| self.path.with_extension(format!("was-{key_id}")))
+    }
+
     /// Whether there is a new one.
     pub(crate) fn is_due(&self) -> bool {
         self.new.exists()
@@ -82,7 +112,9 @@ impl DefaultKey {
         }
         let doing = || format!("cannot put {} in the place of {}", self.new.display(), self.path.display());
         let old = Prepared::new(&KeyProvider::File(self.path.clone()), &settings.state_dir, &OsEntropy)?;
-        let kept = self.path.with_extension(format!("was-{}", old.vault.key_id()));
+        let kept = self
+            .kept(old.vault.key_id())
+            .ok_or_else(|| Failure::internal("the id of a key is no number in hex"))?;
         // A second name first: between the two steps there is a key in its place, and the old one is not lost.
         match fs::hard_link(&self.path, &kept) {
             // By a command that was cut off then.

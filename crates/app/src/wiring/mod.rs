@@ -13,7 +13,9 @@ mod world;
 pub(crate) use audit::{Opened, audit_path, open_audit, person, record_wish};
 pub(crate) use hosts::{Reach, real_world};
 pub(crate) use installation::{FILE as INSTALLATION_FILE, installation};
-pub(crate) use keys::{DefaultKey, key_origin, new_provider, node_login_key, open_vault, use_vault};
+pub(crate) use keys::{
+    DefaultKey, key_origin, new_provider, node_login_key, open_vault, open_vault_as, use_vault,
+};
 pub(crate) use place::open_store;
 pub(crate) use session::{Session, engine_settings, own_command};
 pub(crate) use turn::{lock_alone, lock_as_daemon, lock_now};

@@ -6,6 +6,7 @@ mod audit;
 mod clusters;
 mod errors;
 mod etcd;
+mod etcd_snapshots;
 mod fence;
 mod harness;
 mod help;

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use ashlar_api::{Cluster, EventType, Kind, Machine, NamespacedName, Object, ObjectRef, Secret, SecretSpec};
+use ashlar_api::{Cluster, EventType, Kind, Machine, NamespacedName, ObjectRef, SecretSpec};
 use ashlar_plan::{EtcdStatus, Snapshot, names};
 use futures::{StreamExt, stream};
 use jiff::Timestamp;
@@ -21,6 +21,7 @@ use crate::{
     audit::Deed,
     deadline::within,
     effects::{EffectError, EtcdCopies, EtcdCopy, EtcdTarget},
+    etcd_copy::{CopyFacts, CopyWriter, gather},
     history::Told,
     objects,
 };
@@ -220,14 +221,26 @@ impl Engine {
             return Err("no member answers that knows a leader".to_owned());
         };
         let told = |error: EffectError| error.message;
-        let beside =
-            self.beside(snapshot, cluster, from).await.map_err(|error| crate::error::chain(&error))?;
+        let chain = |error: EngineError| crate::error::chain(&error);
+        let objects = gather(self.store.as_ref(), snapshot, cluster).await.map_err(chain)?;
         let key = cluster.key();
-        let mut writer = upkeep.copies.begin(&key, self.world.clock.now()).await.map_err(told)?;
+        let now = self.world.clock.now();
+        let facts = CopyFacts {
+            installation: snapshot.installation,
+            namespace: key.namespace.clone(),
+            cluster: key.name.clone(),
+            taken_at: Timestamp::from_second(now.as_second()).unwrap_or(now),
+            node: from.node(),
+            etcd_version: from.status.version.clone(),
+            kubernetes_version: from.machine.spec.image.kubernetes_version.clone(),
+        };
+        let entropy = self.world.entropy.as_ref();
+        let place = upkeep.copies.begin(&key, facts.taken_at).await.map_err(told)?;
+        let mut writer = CopyWriter::new(facts, place, entropy).map_err(told)?;
         let what = format!("copying the etcd of {}", from.target.node);
-        let call = self.world.etcd.snapshot(&from.target, &mut *writer);
+        let call = self.world.etcd.snapshot(&from.target, &mut writer);
         within(self.world.clock.as_ref(), COPY_LIMIT, &what, call).await.map_err(told)?;
-        let copy = writer.finish(&beside).await.map_err(told)?;
+        let copy = writer.finish(objects, &self.vault, entropy).await.map_err(told)?;
         Ok(ChoreDeed::Copied { node: from.node(), copy })
     }
 
@@ -269,45 +282,6 @@ impl Engine {
         self.audit.record(self.world.clock.now(), &ended).map_err(|error| chain(&error))?;
         outcome.map_err(|error| error.message)?;
         Ok(ChoreDeed::Defragmented { node: answer.node(), before_bytes: answer.status.db_size_bytes })
-    }
-
-    /// What a restore needs besides the database: the objects, and the secrets as they are in the store, sealed.
-    async fn beside(
-        &self,
-        snapshot: &Snapshot,
-        cluster: &Cluster,
-        from: &Answer,
-    ) -> Result<String, EngineError> {
-        let key = cluster.key();
-        let mut all: Vec<Object> = vec![cluster.clone().into()];
-        let groups = snapshot
-            .groups
-            .values()
-            .filter(|group| group.metadata.namespace == key.namespace && group.spec.cluster == key.name);
-        all.extend(groups.cloned().map(Object::from));
-        let machines: Vec<&Machine> = snapshot
-            .machines
-            .values()
-            .filter(|machine| machine.metadata.namespace == key.namespace && machine.spec.cluster == key.name)
-            .collect();
-        all.extend(machines.iter().map(|machine| Object::from((*machine).clone())));
-        let mut secrets = vec![names::pki_secret(&key)];
-        secrets.extend(machines.iter().map(|machine| names::ssh_secret(&machine.key())));
-        for name in secrets {
-            let name = ObjectRef::new(Kind::Secret, &name.namespace, &name.name);
-            let secret: Option<Secret> = objects::read::<SecretSpec>(self.store.as_ref(), &name).await?;
-            all.extend(secret.map(Object::from));
-        }
-        let stored: Vec<serde_json::Value> =
-            all.into_iter().map(objects::to_stored).collect::<Result<_, _>>()?;
-        let text = serde_json::json!({
-            "cluster": key.to_string(),
-            "node": from.node(),
-            "etcdVersion": from.status.version,
-            "kubernetesVersion": from.machine.spec.image.kubernetes_version,
-            "objects": stored,
-        });
-        Ok(format!("{text:#}\n"))
     }
 
     async fn prune(&self, upkeep: &Upkeep, cluster: &NamespacedName) -> Vec<Chore> {

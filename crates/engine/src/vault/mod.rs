@@ -9,8 +9,10 @@ mod error;
 mod provider;
 mod rotate;
 mod seal;
+mod stream;
 
 pub use error::VaultError;
 pub use provider::KeyProvider;
 pub use rotate::{Standing, renew_data_keys, seal_only, seal_too, standing};
-pub use seal::{Prepared, STATE_FILE, SecretValues, Vault, follow_state, key_id_of_state};
+pub use seal::{Prepared, STATE_FILE, SecretValues, Vault, VaultState, follow_state, key_id_of_state};
+pub use stream::{Opening, Sealed, Sealing, plain_length};

@@ -120,7 +120,8 @@ fn refuse_beside_store(path: &Path, state_dir: &Path) -> Result<(), VaultError> 
     let resolve = |path: &Path| path.canonicalize().or_else(|_| std::path::absolute(path));
     let file_error = |source| VaultError::File { doing: "cannot resolve", path: path.to_owned(), source };
     // The file itself may not exist yet; its directory does.
-    let directory = resolve(path.parent().unwrap_or(Path::new("/"))).map_err(file_error)?;
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    let directory = resolve(parent.unwrap_or(Path::new("."))).map_err(file_error)?;
     let target = resolve(path).map_err(file_error)?;
     let state = resolve(state_dir).map_err(file_error)?;
     if directory.starts_with(&state) || target.starts_with(&state) {

@@ -32,6 +32,8 @@ pub type SecretValues = BTreeMap<String, Zeroizing<Vec<u8>>>;
 pub struct Vault {
     key: Zeroizing<[u8; KEY_BYTES]>,
     key_id: String,
+    /// Of the installation, in base64; only a passphrase's key comes of it.
+    salt: String,
 }
 
 impl std::fmt::Debug for Vault {
@@ -40,11 +42,14 @@ impl std::fmt::Debug for Vault {
     }
 }
 
-#[derive(Serialize, Deserialize)]
+/// What [`STATE_FILE`] says: what the vault needs besides its key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct StateFile {
-    key_id: String,
-    salt: String,
+pub struct VaultState {
+    /// Id of the key.
+    pub key_id: String,
+    /// A passphrase's salt, in base64.
+    pub salt: String,
 }
 
 impl Vault {
@@ -57,11 +62,7 @@ impl Vault {
         let path = state_dir.join(STATE_FILE);
         let known = read_state(&path)?;
         let salt = match &known {
-            Some(state) => BASE64.decode(&state.salt).map_err(|error| VaultError::File {
-                doing: "cannot understand",
-                path: path.clone(),
-                source: std::io::Error::other(error),
-            })?,
+            Some(state) => salt_of(state, &path)?,
             None => {
                 let mut salt = vec![0; SALT_BYTES];
                 entropy.fill(&mut salt);
@@ -78,22 +79,43 @@ impl Vault {
             }),
             Some(_) => Ok(vault),
             None => {
-                let state = StateFile { key_id: vault.key_id.clone(), salt: BASE64.encode(&salt) };
-                write_state(&path, &state)?;
+                write_state(&path, &vault.state())?;
                 // Another process may have been first: what is on disk counts.
                 match read_state(&path)? {
-                    Some(state) if state.key_id == vault.key_id => Ok(vault),
+                    Some(state) if state == vault.state() => Ok(vault),
                     _ => Vault::open(provider, state_dir, entropy),
                 }
             }
         }
     }
 
+    /// Gets the key from its provider, for what was sealed by a vault that said this of itself: no state directory has to be
+    /// there, and nothing is written. The key may not lie in `beside`.
+    ///
+    /// # Errors
+    /// The provider gives no key, or another one.
+    pub fn open_as(provider: &KeyProvider, state: &VaultState, beside: &Path) -> Result<Self, VaultError> {
+        let vault = of_material(provider, &provider.material(beside)?, &salt_of(state, beside)?)?;
+        if vault.key_id != state.key_id {
+            return Err(VaultError::WrongKey {
+                expected: state.key_id.clone(),
+                given: vault.key_id,
+                origin: provider.origin(),
+            });
+        }
+        Ok(vault)
+    }
+
     /// A vault with the given key, for tests and the simulation.
     pub fn from_key(key: Zeroizing<[u8; KEY_BYTES]>) -> Self {
         let digest = Sha256::new().chain_update(b"ashlar key id v1\0").chain_update(key.as_ref()).finalize();
         let key_id = digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
-        Vault { key, key_id }
+        Vault { key, key_id, salt: String::new() }
+    }
+
+    /// What it needs besides its key.
+    pub fn state(&self) -> VaultState {
+        VaultState { key_id: self.key_id.clone(), salt: self.salt.clone() }
     }
 
     /// Id of the key: a digest of it, which tells nothing about it.
@@ -213,7 +235,7 @@ impl Vault {
 pub struct Prepared {
     /// The vault of it.
     pub vault: Arc<Vault>,
-    state: StateFile,
+    state: VaultState,
 }
 
 impl Prepared {
@@ -225,8 +247,7 @@ impl Prepared {
         let mut salt = vec![0; SALT_BYTES];
         entropy.fill(&mut salt);
         let vault = Arc::new(of_material(provider, &provider.material(state_dir)?, &salt)?);
-        let state = StateFile { key_id: vault.key_id.clone(), salt: BASE64.encode(&salt) };
-        Ok(Prepared { vault, state })
+        Ok(Prepared { state: vault.state(), vault })
     }
 
     /// What [`STATE_FILE`] says then. Nothing in it is secret.
@@ -261,7 +282,7 @@ pub fn follow_state(state_dir: &Path, text: &str) -> Result<bool, VaultError> {
         let path = path.clone();
         move |source| VaultError::File { doing, path, source }
     };
-    let state: StateFile = serde_json::from_str(text)
+    let state: VaultState = serde_json::from_str(text)
         .map_err(|error| failed("cannot understand what is to become")(error.into()))?;
     let there = read_state(&path)?;
     if there.is_some_and(|there| there.key_id == state.key_id && there.salt == state.salt) {
@@ -281,13 +302,22 @@ pub fn follow_state(state_dir: &Path, text: &str) -> Result<bool, VaultError> {
 
 /// Id of the key that a text says which is meant for [`STATE_FILE`].
 pub fn key_id_of_state(text: &str) -> Option<String> {
-    serde_json::from_str::<StateFile>(text).ok().map(|state| state.key_id)
+    serde_json::from_str::<VaultState>(text).ok().map(|state| state.key_id)
 }
 
 fn of_material(provider: &KeyProvider, material: &[u8], salt: &[u8]) -> Result<Vault, VaultError> {
-    Ok(match provider {
+    let vault = match provider {
         KeyProvider::Passphrase(_) => Vault::from_key(stretch(material, salt)?),
         _ => Vault::from_key(condense(material)),
+    };
+    Ok(Vault { salt: BASE64.encode(salt), ..vault })
+}
+
+fn salt_of(state: &VaultState, path: &Path) -> Result<Vec<u8>, VaultError> {
+    BASE64.decode(&state.salt).map_err(|error| VaultError::File {
+        doing: "cannot understand the salt in",
+        path: path.to_owned(),
+        source: std::io::Error::other(error),
     })
 }
 
@@ -337,7 +367,7 @@ fn stretch(passphrase: &[u8], salt: &[u8]) -> Result<Zeroizing<[u8; KEY_BYTES]>,
     Ok(key)
 }
 
-fn read_state(path: &Path) -> Result<Option<StateFile>, VaultError> {
+fn read_state(path: &Path) -> Result<Option<VaultState>, VaultError> {
     let file_error = |source| VaultError::File { doing: "cannot read", path: path.to_owned(), source };
     match std::fs::read(path) {
         Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(|error| file_error(error.into())),
@@ -347,7 +377,7 @@ fn read_state(path: &Path) -> Result<Option<StateFile>, VaultError> {
 }
 
 /// Writes the file unless there is one: the first writer wins, and a crash leaves all of it or nothing.
-fn write_state(path: &Path, state: &StateFile) -> Result<(), VaultError> {
+fn write_state(path: &Path, state: &VaultState) -> Result<(), VaultError> {
     let write = || -> std::io::Result<()> {
         let fresh = path.with_extension(format!("json.new-{}", std::process::id()));
         let mut file = std::fs::File::create(&fresh)?;

@@ -139,3 +139,20 @@ fn a_passphrase_is_stretched_with_the_stored_salt() {
     assert!(matches!(wrong, VaultError::WrongKey { .. }));
     assert!(!format!("{:?}", passphrase("correct horse")).contains("horse"));
 }
+
+#[test]
+fn what_a_vault_says_of_itself_and_the_key_open_it_again_elsewhere() {
+    let state = tempfile::tempdir().unwrap();
+    let nowhere = tempfile::tempdir().unwrap().path().join("gone");
+    let passphrase = |text: &str| KeyProvider::Passphrase(Zeroizing::new(text.to_owned()));
+    let first = Vault::open(&passphrase("correct horse"), state.path(), &entropy()).unwrap();
+    let secret = secret(&first, "demo-pki", &[("a", b"one")]);
+    let again = Vault::open_as(&passphrase("correct horse"), &first.state(), &nowhere).unwrap();
+    assert_eq!(again.open_secret(&secret).unwrap()["a"].as_slice(), b"one");
+    assert_eq!(again.state(), first.state());
+    let wrong = Vault::open_as(&passphrase("wrong horse"), &first.state(), &nowhere).unwrap_err();
+    assert!(matches!(&wrong, VaultError::WrongKey { expected, .. } if expected == first.key_id()), "{wrong}");
+    let other = VaultState { salt: "AAAA".to_owned(), ..first.state() };
+    assert!(Vault::open_as(&passphrase("correct horse"), &other, &nowhere).is_err());
+    assert!(!nowhere.exists(), "nothing is written");
+}

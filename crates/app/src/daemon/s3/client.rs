@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ashlar_engine::effects::{EffectError, EffectErrorKind};
+use ashlar_engine::vault::Sealed;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use rusty_s3::actions::ListObjectsV2;
@@ -51,22 +52,21 @@ pub(super) struct Content {
 
 enum Source {
     File(File),
-    Text(String),
+    Bytes(Vec<u8>),
 }
 
 impl Content {
-    /// All of a file.
-    pub(super) fn of_file(mut file: File) -> std::io::Result<Content> {
+    /// All of a file, whose digest is known.
+    pub(super) fn of_file(mut file: File, sealed: Sealed) -> std::io::Result<Content> {
         file.rewind()?;
-        let mut hash = Sha256::new();
-        let length = std::io::copy(&mut file, &mut hash)?;
-        Ok(Content { bytes: Source::File(file), length, sha256: STANDARD.encode(hash.finalize()) })
+        let sha256 = STANDARD.encode(sealed.sha256);
+        Ok(Content { bytes: Source::File(file), length: sealed.bytes, sha256 })
     }
 
-    /// A text.
-    pub(super) fn of_text(text: &str) -> Content {
-        let sha256 = STANDARD.encode(Sha256::digest(text));
-        Content { bytes: Source::Text(text.to_owned()), length: text.len() as u64, sha256 }
+    /// Few bytes.
+    pub(super) fn of_bytes(bytes: &[u8]) -> Content {
+        let sha256 = STANDARD.encode(Sha256::digest(bytes));
+        Content { bytes: Source::Bytes(bytes.to_vec()), length: bytes.len() as u64, sha256 }
     }
 }
 
@@ -113,6 +113,10 @@ impl Client {
         Ok(Client { agent: agent.into(), bucket, name, credentials_file: settings.credentials_file.clone() })
     }
 
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
     /// Puts an object, and makes sure that it is what was meant.
     pub(super) fn put(&self, key: &str, content: &Content) -> Result<(), EffectError> {
         let doing = format!("cannot write {key} to {}", self.name);
@@ -133,7 +137,7 @@ impl Client {
             .header(SHA256, sha256)
             .header("content-length", length.to_string());
         let answer = match bytes {
-            Source::Text(text) => request.send(text),
+            Source::Bytes(bytes) => request.send(bytes.as_slice()),
             Source::File(file) => {
                 let mut reader = file;
                 reader.rewind().map_err(|error| {
@@ -166,16 +170,8 @@ impl Client {
         if let Some(there) = said(SHA256) {
             return if there == content.sha256 { Ok(()) } else { damaged() };
         }
-        let action = self.bucket.get_object(Some(&credentials), key);
-        let request = self
-            .agent
-            .get(action.sign(SIGNED_FOR).as_str())
-            .config()
-            .timeout_global(Some(LIMIT + Duration::from_secs(content.length / BYTES_PER_S)))
-            .build();
-        let answer = good(&doing, request.call())?;
         let mut hash = Sha256::new();
-        let mut reader = answer.into_body().into_reader().take(content.length + 1);
+        let mut reader = self.get(key, content.length)?.take(content.length + 1);
         let read = std::io::copy(&mut reader, &mut hash)
             .map_err(|error| EffectError::new(EffectErrorKind::Unreachable, format!("{doing}: {error}")))?;
         if read == content.length && STANDARD.encode(hash.finalize()) == content.sha256 {
@@ -183,6 +179,20 @@ impl Client {
         } else {
             damaged()
         }
+    }
+
+    /// Reads an object of so many bytes.
+    pub(super) fn get(&self, key: &str, length: u64) -> Result<Box<dyn Read>, EffectError> {
+        let doing = format!("cannot read {key} in {}", self.name);
+        let credentials = credentials::read(&self.credentials_file)?;
+        let action = self.bucket.get_object(Some(&credentials), key);
+        let request = self
+            .agent
+            .get(action.sign(SIGNED_FOR).as_str())
+            .config()
+            .timeout_global(Some(LIMIT + Duration::from_secs(length / BYTES_PER_S)))
+            .build();
+        Ok(Box::new(good(&doing, request.call())?.into_body().into_reader()))
     }
 
     /// Deletes an object; fine if there is none.

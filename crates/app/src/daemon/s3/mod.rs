@@ -1,8 +1,7 @@
-//! Copies of the clusters' etcd in a bucket: `PREFIX/NAMESPACE/CLUSTER/TIME.db`, and then `TIME.json`, with which it counts.
+//! Copies of the clusters' etcd in a bucket: each file an object, `PREFIX/NAMESPACE/CLUSTER/TIME.…`, the manifest last.
 //!
 //! An object is there whole or not at all, so that nothing unfinished is ever seen. What is uploaded is compared with its
-//! digest, by the service where it can, else by reading it back. A database holds the cluster's Secrets as they are: the
-//! bucket has to be as well kept as the hosts.
+//! digest, by the service where it can, else by reading it back.
 
 mod client;
 mod credentials;
@@ -11,68 +10,81 @@ mod tests;
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ashlar_api::NamespacedName;
-use ashlar_engine::effects::{EffectError, EffectErrorKind, EtcdCopies, EtcdCopy, EtcdCopyWriter};
+use ashlar_engine::effects::{
+    EffectError, EffectErrorKind, EtcdCopies, EtcdCopy, EtcdCopyParts, EtcdCopyWriter,
+};
 use async_trait::async_trait;
 use jiff::Timestamp;
 
 use self::client::{Client, Content};
 use super::config::S3Bucket;
-use super::copies::{DIGEST, not_whole, stamp, taken_at, whole};
+use super::copies::{Part, Parts, digest, not_written, stamp};
 use crate::failure::Result;
 
 /// The bucket.
-pub(super) struct CopiesBucket {
+pub(crate) struct CopiesBucket {
     client: Arc<Client>,
     prefix: String,
     /// Where a copy is put together before it is uploaded.
     spool: PathBuf,
 }
 
-/// What there is of one copy.
-#[derive(Default)]
-struct Parts {
-    database: Option<u64>,
-    has_text: bool,
-}
-
 impl CopiesBucket {
     /// Nothing is asked yet.
     pub(super) fn new(bucket: &S3Bucket, spool: &Path) -> Result<Self> {
-        let prefix = bucket.prefix.trim_matches('/').to_owned();
+        let prefix = match bucket.prefix.trim_matches('/') {
+            "" => String::new(),
+            prefix => format!("{prefix}/"),
+        };
         Ok(CopiesBucket { client: Arc::new(Client::new(bucket)?), prefix, spool: spool.to_owned() })
     }
 
     fn directory(&self, cluster: &NamespacedName) -> String {
-        let prefix = if self.prefix.is_empty() { String::new() } else { format!("{}/", self.prefix) };
-        format!("{prefix}{}/{}/", cluster.namespace, cluster.name)
+        format!("{}{}/{}/", self.prefix, cluster.namespace, cluster.name)
     }
 
-    fn key(&self, cluster: &NamespacedName, taken_at: Timestamp, ending: &str) -> String {
-        format!("{}{}.{ending}", self.directory(cluster), stamp(taken_at))
+    fn key(&self, cluster: &NamespacedName, taken_at: Timestamp, part: Part) -> String {
+        format!("{}{}.{}", self.directory(cluster), stamp(taken_at), part.ending())
     }
 
     /// All that there is of a cluster's copies, by time.
     async fn parts(&self, cluster: &NamespacedName) -> Result<BTreeMap<Timestamp, Parts>, EffectError> {
         let (client, directory) = (Arc::clone(&self.client), self.directory(cluster));
-        let objects = blocking(move || client.list(&directory)).await?;
-        let mut parts: BTreeMap<Timestamp, Parts> = BTreeMap::new();
-        for (key, size) in objects {
-            let path = Path::new(&key);
-            let ending = path.extension().and_then(|ending| ending.to_str());
-            let Some(taken_at) = taken_at(&path.with_extension("db")) else { continue };
-            match ending {
-                Some("db") => parts.entry(taken_at).or_default().database = Some(size),
-                Some("json") => parts.entry(taken_at).or_default().has_text = true,
-                _ => {}
-            }
-        }
-        Ok(parts)
+        let objects = blocking({
+            let directory = directory.clone();
+            move || client.list(&directory)
+        })
+        .await?;
+        let names = objects.iter().filter_map(|(key, size)| Some((key.strip_prefix(&directory)?, *size)));
+        Ok(Parts::by_time(names))
     }
+
+    /// For people.
+    pub(super) fn describe(&self) -> String {
+        self.client.name().to_owned()
+    }
+
+    /// All that lies there: names below the prefix, and lengths.
+    pub(super) fn files(&self) -> Result<Vec<(String, u64)>, EffectError> {
+        let all = self.client.list(&self.prefix)?;
+        let below = |(key, size): (String, u64)| Some((key.strip_prefix(&self.prefix)?.to_owned(), size));
+        Ok(all.into_iter().filter_map(below).collect())
+    }
+
+    /// Reads one of them.
+    pub(super) fn read(&self, name: &str, length: u64) -> Result<Box<dyn Read>, EffectError> {
+        self.client.get(&format!("{}{name}", self.prefix), length)
+    }
+}
+
+/// Bytes of the database, if all of the copy is there. One in the clear counts with its objects only.
+fn whole(parts: &Parts) -> Option<u64> {
+    parts.database_bytes().filter(|_| parts.has(Part::Manifest))
 }
 
 /// Waits for the network on a thread of its own.
@@ -86,11 +98,9 @@ async fn blocking<T: Send + 'static>(
 #[async_trait]
 impl EtcdCopies for CopiesBucket {
     async fn list(&self, cluster: &NamespacedName) -> Result<Vec<EtcdCopy>, EffectError> {
-        let whole = |(taken_at, parts): (Timestamp, Parts)| {
-            let size = parts.database.filter(|_| parts.has_text)?;
-            Some(EtcdCopy { taken_at, size_bytes: size.saturating_sub(DIGEST) })
-        };
-        Ok(self.parts(cluster).await?.into_iter().filter_map(whole).collect())
+        let copy =
+            |(taken_at, parts): (Timestamp, Parts)| Some(EtcdCopy { taken_at, size_bytes: whole(&parts)? });
+        Ok(self.parts(cluster).await?.into_iter().filter_map(copy).collect())
     }
 
     async fn begin(
@@ -99,7 +109,7 @@ impl EtcdCopies for CopiesBucket {
         taken_at: Timestamp,
     ) -> Result<Box<dyn EtcdCopyWriter>, EffectError> {
         for (old, parts) in self.parts(cluster).await? {
-            if parts.database.is_none() || !parts.has_text {
+            if whole(&parts).is_none() {
                 self.remove(cluster, old).await?;
             }
         }
@@ -108,14 +118,13 @@ impl EtcdCopies for CopiesBucket {
             let message = format!("cannot write to {}: {error}", self.spool.display());
             EffectError::new(EffectErrorKind::Exhausted, message)
         })?;
-        let keys = ["db", "json"].map(|ending| self.key(cluster, taken_at, ending));
+        let keys = Part::SEALED.map(|part| self.key(cluster, taken_at, part));
         Ok(Box::new(Unfinished { file, client: Arc::clone(&self.client), keys, taken_at }))
     }
 
     async fn remove(&self, cluster: &NamespacedName, taken_at: Timestamp) -> Result<(), EffectError> {
         let client = Arc::clone(&self.client);
-        // In this order: without its text a database counts for nothing.
-        let keys = ["json", "db"].map(|ending| self.key(cluster, taken_at, ending));
+        let keys = Part::ALL.map(|part| self.key(cluster, taken_at, part));
         blocking(move || keys.iter().try_for_each(|key| client.delete(key))).await
     }
 }
@@ -123,8 +132,8 @@ impl EtcdCopies for CopiesBucket {
 struct Unfinished {
     file: File,
     client: Arc<Client>,
-    /// Of the database and of the text.
-    keys: [String; 2],
+    /// Of [`Part::SEALED`].
+    keys: [String; 3],
     taken_at: Timestamp,
 }
 
@@ -140,33 +149,33 @@ impl Write for Unfinished {
 
 #[async_trait]
 impl EtcdCopyWriter for Unfinished {
-    async fn finish(self: Box<Self>, beside: &str) -> Result<EtcdCopy, EffectError> {
-        let beside = beside.to_owned();
-        blocking(move || self.upload(&beside)).await
+    async fn finish(self: Box<Self>, parts: EtcdCopyParts) -> Result<EtcdCopy, EffectError> {
+        blocking(move || self.upload(&parts)).await
     }
 }
 
 impl Unfinished {
-    fn upload(mut self, beside: &str) -> Result<EtcdCopy, EffectError> {
+    fn upload(mut self, parts: &EtcdCopyParts) -> Result<EtcdCopy, EffectError> {
         let read = |error: std::io::Error| {
             EffectError::new(EffectErrorKind::Exhausted, format!("cannot read the copy of etcd: {error}"))
         };
-        let size_bytes = whole(&mut self.file).map_err(read)?.ok_or_else(not_whole)?;
-        let [database, text] = &self.keys;
-        let content = Content::of_file(self.file.try_clone().map_err(read)?).map_err(read)?;
-        let uploaded = self
-            .client
-            .put(database, &content)
-            .and_then(|()| self.client.put(text, &Content::of_text(beside)));
+        if digest(&mut self.file).map_err(read)? != parts.database.sha256 {
+            return Err(not_written());
+        }
+        let database = Content::of_file(self.file, parts.database).map_err(read)?;
+        let contents = Content::of_bytes(&parts.contents);
+        let manifest = Content::of_bytes(parts.manifest.as_bytes());
+        let mut uploads = self.keys.iter().zip([&database, &contents, &manifest]);
+        let uploaded = uploads.try_for_each(|(key, content)| self.client.put(key, content));
         if let Err(error) = uploaded {
             // What cannot be deleted now goes before the next copy.
-            for key in [text, database] {
+            for key in self.keys.iter().rev() {
                 if let Err(error) = self.client.delete(key) {
                     tracing::debug!(error = error.message, "what is left of a copy was not deleted");
                 }
             }
             return Err(error);
         }
-        Ok(EtcdCopy { taken_at: self.taken_at, size_bytes })
+        Ok(EtcdCopy { taken_at: self.taken_at, size_bytes: parts.database_bytes })
     }
 }

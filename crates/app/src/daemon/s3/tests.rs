@@ -8,6 +8,8 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt as _;
 use std::sync::Mutex;
 
+use ashlar_engine::etcd_copy::{CopyFacts, CopyWriter, Manifest, OpenCopy};
+use ashlar_engine::vault::{Sealed, Vault};
 use hyper::server::conn::http1::Builder as Connection;
 use hyper_util::rt::TokioIo;
 use s3s::auth::SimpleAuth;
@@ -16,6 +18,8 @@ use s3s_fs::FileSystem;
 use sha2::{Digest as _, Sha256};
 
 use super::*;
+use crate::daemon::copies::Shelf;
+use crate::wiring::OsEntropy;
 
 const KEY: &str = "AKIATEST";
 const SECRET: &str = "not-to-be-seen-anywhere";
@@ -161,11 +165,9 @@ fn at(second: i64) -> Timestamp {
     Timestamp::from_second(1_767_225_600 + second).unwrap()
 }
 
-/// As etcd sends it: the database, and its digest.
+/// As long as what seals a database of 300 KiB, and the digest at its end.
 fn database() -> Vec<u8> {
-    let database = vec![7; 300 * 1024];
-    let digest = Sha256::digest(&database);
-    [&database[..], &digest].concat()
+    vec![7; 35 + 300 * 1024 + 32 + 5 * 16]
 }
 
 fn run<T>(work: impl Future<Output = T>) -> T {
@@ -176,7 +178,14 @@ fn put(copies: &CopiesBucket, second: i64, bytes: &[u8]) -> Result<EtcdCopy, Eff
     run(async {
         let mut writer = copies.begin(&cluster(), at(second)).await?;
         writer.write_all(bytes).unwrap();
-        writer.finish("{\"cluster\": \"demo\"}\n").await
+        let sealed = Sealed { bytes: bytes.len() as u64, sha256: Sha256::digest(database()).into() };
+        let parts = EtcdCopyParts {
+            database: sealed,
+            database_bytes: 300 * 1024,
+            contents: b"sealed".to_vec(),
+            manifest: "{\"format\": 1}\n".to_owned(),
+        };
+        writer.finish(parts).await
     })
 }
 
@@ -194,17 +203,32 @@ fn whole_copies_are_put_listed_and_deleted() {
     put(&copies, 5, &database()).unwrap();
     assert_eq!(list(&copies).iter().map(|copy| copy.taken_at).collect::<Vec<_>>(), [at(0), at(5)]);
     let of = service.dir.path().join("served/copies/ashlar/default/demo");
-    assert_eq!(std::fs::read(of.join("20260101T000000Z.db")).unwrap(), database());
-    assert_eq!(
-        std::fs::read_to_string(of.join("20260101T000000Z.json")).unwrap(),
-        "{\"cluster\": \"demo\"}\n"
-    );
+    for (ending, bytes) in [
+        ("db.sealed", &database()[..]),
+        ("contents.sealed", &b"sealed"[..]),
+        ("json", &b"{\"format\": 1}\n"[..]),
+    ] {
+        let name = format!("default/demo/20260101T000000Z.{ending}");
+        assert!(std::fs::read(of.join(format!("20260101T000000Z.{ending}"))).unwrap() == bytes, "{ending}");
+        assert!(copies.files().unwrap().contains(&(name.clone(), bytes.len() as u64)), "{ending}");
+        let mut read = Vec::new();
+        copies.read(&name, bytes.len() as u64).unwrap().read_to_end(&mut read).unwrap();
+        assert!(read == bytes, "{ending}");
+    }
     // Another cluster, whose name begins like this one's, has its own.
     assert_eq!(run(copies.list(&NamespacedName::new("default", "dem"))).unwrap(), []);
     run(copies.remove(&cluster(), at(0))).unwrap();
     run(copies.remove(&cluster(), at(0))).unwrap();
     assert_eq!(list(&copies).len(), 1);
-    assert_eq!(service.names(), ["20260101T000005Z.db", "20260101T000005Z.json"]);
+    let left = ["contents.sealed", "db.sealed", "json"].map(|ending| format!("20260101T000005Z.{ending}"));
+    assert_eq!(service.names(), left);
+    // One in the clear, as they were before, is listed and deleted as ever.
+    std::fs::write(of.join("20250101T000000Z.db"), [0; 544]).unwrap();
+    std::fs::write(of.join("20250101T000000Z.json"), "{}").unwrap();
+    let old = EtcdCopy { taken_at: "2025-01-01T00:00:00Z".parse().unwrap(), size_bytes: 512 };
+    assert_eq!(list(&copies).first(), Some(&old));
+    run(copies.remove(&cluster(), old.taken_at)).unwrap();
+    assert_eq!(service.names(), left);
     // What is not whole is not even sent.
     let error = put(&copies, 9, &database()[1..]).unwrap_err();
     assert_eq!(error.kind, EffectErrorKind::Corrupt, "{error}");
@@ -218,9 +242,10 @@ fn what_breaks_on_the_way_leaves_no_copy_and_the_next_one_goes_through() {
     put(&copies, 0, &database()).unwrap();
     let kept = list(&copies);
     for (second, text, way, kind) in [
-        (1, ".db?", Way::Cut, EffectErrorKind::Unreachable),
-        (2, ".db?", Way::Fails, EffectErrorKind::Unreachable),
-        (3, ".db?", Way::Damages, EffectErrorKind::Corrupt),
+        (1, ".db.sealed?", Way::Cut, EffectErrorKind::Unreachable),
+        (2, ".db.sealed?", Way::Fails, EffectErrorKind::Unreachable),
+        (3, ".db.sealed?", Way::Damages, EffectErrorKind::Corrupt),
+        (8, ".contents.sealed?", Way::Fails, EffectErrorKind::Unreachable),
         (4, ".json?", Way::Cut, EffectErrorKind::Unreachable),
         (5, ".json?", Way::Fails, EffectErrorKind::Unreachable),
         (6, "HEAD", Way::Fails, EffectErrorKind::Unreachable),
@@ -238,7 +263,53 @@ fn what_breaks_on_the_way_leaves_no_copy_and_the_next_one_goes_through() {
     // What could not be deleted either goes now.
     put(&copies, 10, &database()).unwrap();
     assert_eq!(list(&copies).len(), 2);
-    assert_eq!(service.names().len(), 4, "{:?}", service.names());
+    assert_eq!(service.names().len(), 6, "{:?}", service.names());
+}
+
+#[test]
+fn a_sealed_copy_comes_out_of_the_bucket_as_it_went_in() {
+    let service = Service::start();
+    let copies = service.copies_with(SECRET);
+    let vault = Vault::from_key(zeroize::Zeroizing::new([7; 32]));
+    let facts = CopyFacts {
+        installation: uuid::Uuid::from_u128(1),
+        namespace: "default".to_owned(),
+        cluster: "demo".to_owned(),
+        taken_at: at(0),
+        node: "demo-ctrl-1".to_owned(),
+        etcd_version: "3.6.8".to_owned(),
+        kubernetes_version: "v1.37.2".to_owned(),
+    };
+    let database = b"CANARY-pod-data-".repeat(20_000);
+    let snapshot = [&database[..], &Sha256::digest(&database)].concat();
+    let copy = run(async {
+        let place = copies.begin(&cluster(), at(0)).await.unwrap();
+        let mut writer = CopyWriter::new(facts, place, &OsEntropy).unwrap();
+        writer.write_all(&snapshot).unwrap();
+        writer.finish(Vec::new(), &vault, &OsEntropy).await.unwrap()
+    });
+    assert_eq!(copy, EtcdCopy { taken_at: at(0), size_bytes: 320_000 });
+    assert_eq!(list(&copies), [copy]);
+    let shelf = Shelf::Bucket(Box::new(copies));
+    let kept = shelf.list().unwrap();
+    assert_eq!(kept.iter().map(|it| it.name.as_str()).collect::<Vec<_>>(), ["default/demo/20260101T000000Z"]);
+    let read = |part| {
+        let mut bytes = Vec::new();
+        shelf.open(&kept[0], part).unwrap().read_to_end(&mut bytes).unwrap();
+        assert!(!bytes.windows(6).any(|window| window == b"CANARY"), "{part:?}");
+        bytes
+    };
+    let manifest = Manifest::parse(&read(Part::Manifest)).unwrap();
+    let open = OpenCopy::new(&manifest, &vault).unwrap();
+    let contents = open.contents(&read(Part::Contents)[..]).unwrap();
+    let mut back = Vec::new();
+    open.database(&read(Part::Database)[..], &contents, &mut back).unwrap();
+    assert!(back == snapshot);
+    // A download that is cut is told.
+    service.set(".db.sealed?", Way::Cut);
+    let mut none = Vec::new();
+    let cut = shelf.open(&kept[0], Part::Database).and_then(|mut from| Ok(from.read_to_end(&mut none)?));
+    assert!(cut.is_err());
 }
 
 #[test]
