@@ -13,6 +13,7 @@ use base64::Engine as _;
 use memchr::memmem::Finder;
 
 use super::context::{Context, file_names};
+use super::needles::{self, forms};
 
 /// Reads the command line and environment of every process, again and again.
 pub(crate) struct Sampler {
@@ -95,64 +96,21 @@ impl Context {
     }
 }
 
-/// One secret in all the forms in which it could leak.
-fn forms(secret: &[u8]) -> Vec<Vec<u8>> {
-    let hex: String = secret.iter().map(|byte| format!("{byte:02x}")).collect();
-    let standard = base64::engine::general_purpose::STANDARD.encode(secret);
-    let url = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(secret);
-    vec![
-        secret.to_vec(),
-        hex.to_uppercase().into_bytes(),
-        hex.into_bytes(),
-        standard.into_bytes(),
-        url.into_bytes(),
-    ]
-}
-
-/// The secret part of a PEM key: its private scalar stands in the middle of the DER, so a run of bytes from there is
-/// searched for as well, in every form: a key in another wrapping has the same middle.
-fn forms_of_pem(pem: &str) -> Vec<Vec<u8>> {
-    let body: String = pem.lines().filter(|line| !line.starts_with("-----")).collect();
-    let mut found = vec![body.clone().into_bytes()];
-    found.extend(
-        pem.lines()
-            .filter(|line| line.len() >= 48 && !line.starts_with("-----"))
-            .map(|l| l.as_bytes().to_vec()),
-    );
-    if let Ok(der) = base64::engine::general_purpose::STANDARD.decode(&body) {
-        found.extend(forms(&der));
-        // EC keys: the octet string of 32 bytes (0x04 0x20) is the scalar.
-        if let Some(at) = der.windows(2).position(|pair| pair == [0x04, 0x20])
-            && let Some(scalar) = der.get(at + 2..at + 34)
-        {
-            found.extend(forms(scalar));
-        }
-    }
-    found
-}
-
 /// Searches everything.
 pub(crate) fn search(context: &mut Context) -> Result<()> {
     let name = context.name.clone();
-    let mut needles: Vec<Vec<u8>> = Vec::new();
-    for file in ["ca.key", "front-proxy-ca.key", "etcd/ca.key", "sa.key", "apiserver.key"] {
-        let path = format!("/etc/kubernetes/pki/{file}");
-        let node = format!("{name}-ctrl-1");
-        // Not through `output`: what is printed here is secret.
-        let output = context.command(&["ssh", &node, "--", "cat", &path]).output()?;
-        let pem = String::from_utf8_lossy(&output.stdout).into_owned();
-        ensure!(
-            pem.contains("PRIVATE KEY"),
-            "{path} of {node} could not be read: {}",
-            String::from_utf8_lossy(&output.stderr)
-        );
-        needles.extend(forms_of_pem(&pem));
-    }
+    let secrets = needles::gather(context)?;
+    let mut needles: Vec<Vec<u8>> = secrets.iter().flat_map(|(_, forms)| forms.clone()).collect();
     let key_count = needles.len();
     for token in &context.tokens {
         needles.extend(forms(token.as_bytes()));
     }
-    println!("e2e canary: {} forms of 5 keys and {} tokens", needles.len(), context.tokens.len());
+    println!(
+        "e2e canary: {} forms of {} secrets and {} tokens",
+        needles.len(),
+        secrets.len(),
+        context.tokens.len()
+    );
     ensure!(
         needles.len() > key_count,
         "no join token was seen while the worker joined: the search would prove nothing"
@@ -189,7 +147,9 @@ pub(crate) fn search(context: &mut Context) -> Result<()> {
     println!("e2e canary: {} places, {} KiB", places.len(), bytes / 1024);
     let leaks = leaks(&places, &needles);
     if !leaks.is_empty() {
-        bail!("secrets found in: {}", leaks.join(", "));
+        let found = secrets.iter().filter(|(_, forms)| !self::leaks(&places, forms).is_empty());
+        let found: Vec<&str> = found.map(|(name, _)| name.as_str()).collect();
+        bail!("secrets found in: {} ({})", leaks.join(", "), found.join(", "));
     }
     // A search that finds nothing proves nothing unless it finds what was put there.
     places.push(("planted".to_owned(), [b"x".as_slice(), &needles[needles.len() - 1], b"y"].concat()));
@@ -197,7 +157,7 @@ pub(crate) fn search(context: &mut Context) -> Result<()> {
     Ok(())
 }
 
-fn leaks(places: &[(String, Vec<u8>)], needles: &[Vec<u8>]) -> Vec<String> {
+pub(crate) fn leaks(places: &[(String, Vec<u8>)], needles: &[Vec<u8>]) -> Vec<String> {
     // A shorter needle would be found by chance.
     let needles: Vec<Finder<'_>> =
         needles.iter().filter(|needle| needle.len() >= 12).map(Finder::new).collect();
@@ -231,7 +191,7 @@ mod tests {
             "-----BEGIN EC PRIVATE KEY-----\n{}\n-----END EC PRIVATE KEY-----\n",
             base64::engine::general_purpose::STANDARD.encode(&der)
         );
-        let needles = forms_of_pem(&pem);
+        let needles = needles::forms_of_pem(&pem);
         let hex: String = scalar.iter().map(|byte| format!("{byte:02x}")).collect();
         for leak in [pem.into_bytes(), der, scalar, hex.into_bytes()] {
             let place = vec![("here".to_owned(), [b"before ".as_slice(), &leak, b" after"].concat())];

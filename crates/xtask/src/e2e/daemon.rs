@@ -9,8 +9,10 @@ use anyhow::{Context as _, Result, ensure};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use super::canary::leaks;
 use super::context::{Context, file_names, wait_for};
 use super::identity::{boot_ids, identity};
+use super::needles::{forms, random_word};
 
 /// A boot under software emulation, with everything around it.
 const HEAL_DEADLINE: Duration = Duration::from_secs(10 * 60);
@@ -52,10 +54,14 @@ impl Drop for Daemon {
 
 pub(crate) fn heals(context: &mut Context) -> Result<()> {
     let log = std::env::temp_dir().join(format!("ashlar-e2e-{}-serve.log", std::process::id()));
+    // Before the daemon, which copies etcd as soon as it has begun.
+    let word = random_word()?;
+    let name = format!("e2e-canary-{}", &word[..6]);
+    context.kubectl(&["create", "configmap", &name, &format!("--from-literal=word={word}")])?;
     let daemon = Daemon::start(context, &log)?;
     let evidence = || std::fs::read_to_string(&log).unwrap_or_default();
     undefined_is_defined(context).with_context(evidence)?;
-    etcd_is_copied(context).with_context(evidence)?;
+    etcd_is_copied(context, &word).with_context(evidence)?;
     let daemon = cold_reboot(context, daemon, &log).with_context(evidence)?;
     let took = daemon.stop()?;
     println!("e2e daemon: ended {:.1} s after SIGTERM", took.as_secs_f64());
@@ -63,23 +69,38 @@ pub(crate) fn heals(context: &mut Context) -> Result<()> {
     Ok(())
 }
 
-/// With the keys and versions that belong to it, and for its owner alone.
-fn etcd_is_copied(context: &mut Context) -> Result<()> {
+/// Sealed, with all that a restore needs; what is in the cluster shows in no file of it, and comes out with the key.
+fn etcd_is_copied(context: &mut Context, word: &str) -> Result<()> {
     let directory = context.state_dir()?.join("etcd-snapshots/default").join(&context.name);
     let copies = || -> Vec<String> {
         let names = file_names(&directory).unwrap_or_default();
-        names.into_iter().filter(|name| name.ends_with(".db")).collect()
+        names.into_iter().filter(|name| name.ends_with(".json")).collect()
     };
     wait_for("a copy of etcd", Duration::from_secs(180), || Ok(!copies().is_empty()))?;
-    let copy = directory.join(&copies()[0]);
-    let about = std::fs::metadata(&copy)?;
-    ensure!(about.len() > 1 << 20, "the copy of etcd has {} bytes", about.len());
-    ensure!(about.permissions().mode() & 0o077 == 0, "others may read the copy of etcd");
-    let beside: serde_json::Value = serde_json::from_slice(&std::fs::read(copy.with_extension("json"))?)?;
-    let objects = beside["objects"].as_array().map_or(0, Vec::len);
-    // Cluster, group, two machines; the cluster's certificates and two host keys, sealed.
-    ensure!(objects == 7, "{objects} objects are beside the copy of etcd");
-    println!("e2e daemon: etcd was copied, {} MiB", about.len() >> 20);
+    let mut places = Vec::new();
+    for name in file_names(&directory)? {
+        let path = directory.join(&name);
+        let mode = std::fs::metadata(&path)?.permissions().mode();
+        ensure!(mode & 0o077 == 0, "others may read {name}, of a copy of etcd");
+        places.push((name, std::fs::read(&path)?));
+    }
+    let needles = forms(word.as_bytes());
+    let shown = leaks(&places, &needles);
+    ensure!(shown.is_empty(), "what is in the cluster shows in {}", shown.join(", "));
+    let told = context.ok(context.command(&["etcd-snapshot", "verify"]))?;
+    ensure!(told.contains(": good: "), "etcd-snapshot verify: {told}");
+    let out = tempfile::tempdir()?;
+    let to = out.path().join("copy");
+    let file = directory.join(&copies()[0]).display().to_string();
+    context.ok(context.command(&["etcd-snapshot", "extract", &file, "--to", &to.display().to_string()]))?;
+    let database = std::fs::read(to.join("etcd.db"))?;
+    ensure!(database.len() > 1 << 20, "the copy of etcd has {} bytes", database.len());
+    println!("e2e daemon: etcd was copied, {} MiB", database.len() >> 20);
+    let extracted = [("etcd.db".to_owned(), database)];
+    ensure!(
+        leaks(&extracted, &needles) == ["etcd.db"],
+        "what is in the cluster is not in the copy of its etcd"
+    );
     Ok(())
 }
 

@@ -8,6 +8,7 @@ pub(crate) mod daemon;
 mod failure;
 mod identity;
 mod kills;
+mod needles;
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -68,7 +69,7 @@ const CHECKS: &[Check] = &[
         checks::fixpoint,
     ),
     ("seed", "no seed and no join token is left after the join", checks::no_seed_left),
-    ("canary", "keys and tokens are found nowhere, and a planted one is", canary::search),
+    ("canary", "keys, tokens and passwords are found nowhere, and a planted one is", canary::search),
     (
         "daemon",
         "`ashlar serve` brings back a worker that virsh undefined; killed in the middle of a cold reboot, it goes on: same addresses, machine ids and host keys",
