@@ -5,6 +5,12 @@ use crate::validate::parse_version;
 /// kubelets may be so many minors older than API servers.
 const KUBELET_SKEW: u32 = 3;
 
+/// The release of a version (`v1.38.0`) or as Kubernetes itself writes it (`1.38`): major and minor; none if it is neither.
+pub fn release_of(text: &str) -> Option<(u32, u32)> {
+    let (major, minor, _) = parse_version(text).or_else(|| parse_version(&format!("v{text}.0")))?;
+    Some((major, minor))
+}
+
 /// Why a cluster whose nodes run these versions cannot go to another one; none if it can.
 pub fn upgrade_problem<'v>(
     control_planes: impl IntoIterator<Item = &'v str>,
@@ -45,7 +51,7 @@ pub fn upgrade_problem<'v>(
 
 #[cfg(test)]
 mod tests {
-    use super::upgrade_problem;
+    use super::{release_of, upgrade_problem};
 
     fn problem(control_planes: &[&str], workers: &[&str], to: &str) -> Option<String> {
         upgrade_problem(control_planes.iter().copied(), workers.iter().copied(), to)
@@ -57,6 +63,15 @@ mod tests {
         assert_eq!(problem(&["v1.36.3"], &["v1.36.3"], "v1.36.4"), None);
         assert_eq!(problem(&["v1.36.3", "v1.37.2"], &["v1.36.3"], "v1.37.2"), None, "in the middle of it");
         assert_eq!(problem(&[], &[], "v1.37.2"), None, "no machine yet");
+    }
+
+    #[test]
+    fn releases_are_read_however_they_are_written() {
+        assert_eq!(release_of("v1.38.0"), Some((1, 38)));
+        assert_eq!(release_of("1.38"), Some((1, 38)));
+        for none in ["", "1", "v1.38", "1.x", "1.-8", ".", "1.38.0"] {
+            assert_eq!(release_of(none), None, "{none}");
+        }
     }
 
     #[test]

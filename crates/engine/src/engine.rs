@@ -117,8 +117,10 @@ impl Engine {
         objects: Vec<Object>,
         scope: &Scope,
     ) -> Result<(Snapshot, Plan), EngineError> {
-        let mut snapshot = self.snapshot(scope).await?;
+        let StoreView { mut snapshot, secrets, .. } = self.view(scope, None).await?;
         crate::declare::lay_over(&mut snapshot, objects, self.world.entropy.as_ref());
+        // An upgrade may be wished only now.
+        self.observe_api_use(&mut snapshot, &secrets, scope).await;
         let plan = self.plan_with_free_addresses(&mut snapshot, scope).await?;
         Ok((snapshot, plan))
     }

@@ -74,6 +74,12 @@ impl Clients {
         Ok(client)
     }
 
+    /// A client that is not kept, for one server of several.
+    pub(crate) fn client_for_once(&self, target: &KubeTarget) -> Result<Client, EffectError> {
+        connect(&self.dial, target, Peer::default())
+            .map_err(|error| refused(target, &format!("make a client: {error}")))
+    }
+
     /// Runs one request with the deadline, and says which cluster and what.
     pub(crate) async fn bounded<T>(
         &self,

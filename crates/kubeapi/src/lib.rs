@@ -7,19 +7,20 @@
 
 mod client;
 mod connector;
+mod deprecated;
 mod etcd;
 mod observe;
 mod peer;
 mod pods;
 mod serving;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ashlar_api::NamespacedName;
 use ashlar_engine::effects::{
     EffectError, KubeApi, KubeTarget, NodeNow, NodePatch, ServingDecision, ServingRequestNow,
 };
-use ashlar_plan::ClusterWorld;
+use ashlar_plan::{ClusterWorld, DeprecatedApi};
 use async_trait::async_trait;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Node, Pod, Secret};
@@ -83,6 +84,12 @@ impl KubeApi for Clients {
             self.forget(&target.cluster);
         }
         world
+    }
+
+    async fn deprecated_apis(&self, target: &KubeTarget) -> Result<BTreeSet<DeprecatedApi>, EffectError> {
+        // A connection of its own: the kept one goes to whichever API server answers.
+        let client = self.client_for_once(target)?;
+        self.bounded(target, "read the figures of the API server", deprecated::read(client)).await
     }
 
     async fn put_bootstrap_token(

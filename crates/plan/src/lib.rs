@@ -13,6 +13,7 @@
 pub mod action;
 pub mod addons;
 mod address;
+mod api_use;
 pub mod bootstrap;
 pub mod certificates;
 pub mod check;
@@ -47,6 +48,7 @@ pub mod status;
 mod wanted_addons;
 
 pub use action::Action;
+pub use api_use::{ApiUseSeen, DeprecatedApi, api_use_matters};
 pub use distrust::{
     DOMAINS_LOST_ANNOTATION, FILES_LOST_ANNOTATION, distrust_emptied_hosts, distrust_emptied_pools,
 };

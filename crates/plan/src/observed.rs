@@ -21,6 +21,9 @@ pub struct Observed {
     /// etcd of clusters. A cluster that is not in here was not asked.
     #[serde(default, with = "crate::pairs")]
     pub etcd: BTreeMap<NamespacedName, EtcdSeen>,
+    /// Deprecated APIs in use, of clusters whose upgrade is wished. A cluster that is not in here was not asked.
+    #[serde(default, with = "crate::pairs")]
+    pub api_use: BTreeMap<NamespacedName, crate::ApiUseSeen>,
     /// Consoles of machines that have not joined yet.
     #[serde(with = "crate::pairs")]
     pub consoles: BTreeMap<NamespacedName, ConsoleSeen>,

@@ -139,6 +139,50 @@ fn what_holds_an_upgrade_up_is_said() {
     insta::assert_snapshot!("held_up", all);
 }
 
+fn api(of: &str, resource: &str, removed: &str) -> DeprecatedApi {
+    let (group, version) = of.split_once('/').unwrap_or(("", of));
+    let [group, version, resource, removed_release] = [group, version, resource, removed].map(str::to_owned);
+    DeprecatedApi { group, version, resource, removed_release, ..DeprecatedApi::default() }
+}
+
+#[test]
+fn deprecated_apis_in_use_are_told_and_removed_ones_hold_it_up_until_somebody_says_that_they_may_go() {
+    let mut world = living();
+    wish(&mut world, NEXT);
+    let mut all = String::new();
+    let mut case = |what: &str, world: &mut World, used: Option<ApiUseSeen>, accepted: Option<&str>| {
+        cluster(&mut world.snapshot).spec.accept_removed_apis = accepted.map(str::to_owned);
+        world.snapshot.observed.api_use.clear();
+        world.snapshot.observed.api_use.extend(used.map(|used| (key("prod"), used)));
+        let text = text(world);
+        let told: Vec<&str> = text
+            .lines()
+            .filter(|line| ["BLOCKED", "waits:", "Apis)", "in all"].iter().any(|it| line.contains(it)))
+            .collect();
+        all.push_str(&format!("== {what}\n{}\n\n", told.join("\n")));
+    };
+    let seen = |apis: &[DeprecatedApi]| Some(ApiUseSeen::Seen(apis.iter().cloned().collect()));
+    let kept = [api("v1", "componentstatuses", ""), api("example.io/v1beta1", "widgets", "1.39")];
+    let gone = [
+        api("flowcontrol.apiserver.k8s.io/v1beta3", "flowschemas", "1.38"),
+        api("storage.k8s.io/v1alpha1", "volumeattributesclasses", "1.36"),
+    ];
+    let both = [&kept[..], &gone[..]].concat();
+    case("nothing", &mut world, seen(&[]), None);
+    case("deprecated, and still served", &mut world, seen(&kept), None);
+    case("removed", &mut world, seen(&both), None);
+    case("said to be of no use, for another release", &mut world, seen(&gone), Some("1.37"));
+    case("said to be of no use", &mut world, seen(&both), Some("1.38"));
+    let reason = "no answer within 30 s".to_owned();
+    case("not told", &mut world, Some(ApiUseSeen::Unknown { reason }), Some("1.38"));
+    case("not asked", &mut world, None, None);
+    // A patch of the same minor takes nothing away, and nobody is asked.
+    add_image(&mut world.snapshot, "v1.37.9");
+    wish(&mut world, "v1.37.9");
+    case("a patch", &mut world, None, None);
+    insta::assert_snapshot!("deprecated_apis", all);
+}
+
 #[test]
 fn a_worker_whose_pods_may_not_go_holds_the_rollout_up() {
     let mut world = living();

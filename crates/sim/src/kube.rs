@@ -1,9 +1,11 @@
 //! Simulated API servers.
 
+use std::collections::BTreeSet;
+
 use ashlar_api::NamespacedName;
 use ashlar_engine::effects::{EffectError, EffectErrorKind, KubeApi, KubeTarget, NodeNow, NodePatch};
 use ashlar_engine::effects::{ServingDecision, ServingRequestNow};
-use ashlar_plan::{ClusterWorld, NodeSeen, names};
+use ashlar_plan::{ClusterWorld, DeprecatedApi, NodeSeen, names};
 use async_trait::async_trait;
 use jiff::Timestamp;
 use zeroize::Zeroizing;
@@ -96,6 +98,19 @@ impl KubeApi for SimWorld {
                 system_pods_ready: 1,
                 system_pods: 1,
             })
+        })
+        .await
+    }
+
+    async fn deprecated_apis(&self, target: &KubeTarget) -> Result<BTreeSet<DeprecatedApi>, EffectError> {
+        self.look_at_api(|state| {
+            let asked = api(state, target)?.deprecated.clone();
+            let is_it = |node: &str| {
+                guest::any_serving(state, &target.cluster, |machine| {
+                    machine.spec.node.name == node && machine.spec.node_address() == Some(target.dial.address)
+                })
+            };
+            Ok(asked.into_iter().filter(|(node, _)| is_it(node)).flat_map(|(_, apis)| apis).collect())
         })
         .await
     }

@@ -7,6 +7,7 @@
 //! The world keeps its own truth (which file exists, which domain runs with which disk, which token an API server
 
 pub mod adversary;
+mod api_use;
 mod bmc;
 mod canonical;
 mod clock;

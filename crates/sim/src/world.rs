@@ -109,6 +109,8 @@ pub struct SimCluster {
     pub pods: BTreeMap<String, crate::pods::SimPod>,
     /// Requests for certificates that kubelets serve with, by name.
     pub csrs: BTreeMap<String, crate::SimCsr>,
+    /// Deprecated APIs that the API servers were asked for, by node.
+    pub deprecated: BTreeMap<String, BTreeSet<ashlar_plan::DeprecatedApi>>,
     /// Its etcd.
     pub etcd: crate::SimEtcd,
     /// The machine (its uid) on which `kubeadm init` ran.

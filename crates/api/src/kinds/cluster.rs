@@ -61,6 +61,10 @@ pub struct ClusterSpec {
     /// While true no machine is replaced by one of another version or class. What has begun is finished.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub paused: bool,
+    /// Kubernetes release (`1.38`) whose removed APIs nobody needs any more: an upgrade to it begins although clients were
+    /// seen asking for them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub accept_removed_apis: Option<String>,
     /// How long a machine that goes may take to give up its pods, in seconds; after that it goes with those that are
     /// left. Absent: as long as PodDisruptionBudgets want; who blocks is named.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -58,6 +58,13 @@ pub(super) fn check(report: &mut Report<'_>, cluster: &Cluster) {
         report
             .add("spec.nodeStartupTimeoutS", format!("{timeout_s} is outside of {least} to {most} seconds"));
     }
+    if let Some(release) = &spec.accept_removed_apis
+        && (crate::upgrade::release_of(release).is_none() || release.starts_with('v'))
+    {
+        let message =
+            format!("{} is not a Kubernetes release: write major and minor, as \"1.38\"", quoted(release));
+        report.add("spec.acceptRemovedApis", message);
+    }
     check_health(report, &spec.health);
     let mut seen = BTreeSet::new();
     for (index, group) in spec.workers.iter().enumerate() {

@@ -1,9 +1,9 @@
 //! The clusters' API servers.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ashlar_api::NamespacedName;
-use ashlar_plan::{ClusterWorld, ServingRequest};
+use ashlar_plan::{ClusterWorld, DeprecatedApi, ServingRequest};
 use async_trait::async_trait;
 use jiff::Timestamp;
 use zeroize::Zeroizing;
@@ -103,6 +103,8 @@ pub trait KubeApi: Send + Sync {
         addons: &[(String, String, String, String, String)],
         drained: &[String],
     ) -> Result<ClusterWorld, EffectError>;
+    /// Deprecated APIs that the API server was asked for since it started. Each answers for itself: the target names one.
+    async fn deprecated_apis(&self, target: &KubeTarget) -> Result<BTreeSet<DeprecatedApi>, EffectError>;
     /// Creates or renews a bootstrap token Secret in kube-system.
     async fn put_bootstrap_token(
         &self,

@@ -187,7 +187,7 @@ fn is_initializing(snapshot: &Snapshot, machine: &Machine) -> bool {
 }
 
 /// Control planes whose domains were seen running.
-fn running_control_planes<'a>(
+pub(super) fn running_control_planes<'a>(
     snapshot: &'a Snapshot,
     cluster: &'a NamespacedName,
 ) -> impl Iterator<Item = &'a Machine> {

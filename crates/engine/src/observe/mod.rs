@@ -1,6 +1,7 @@
 //! Looking at the world: hosts first, then the consoles of what boots there, then the APIs that these show to be worth
 //! asking.
 
+mod api_use;
 mod clusters;
 mod consoles;
 mod etcd;
@@ -39,6 +40,7 @@ impl Engine {
         .await;
         view.snapshot.observed.clusters = clusters;
         view.snapshot.observed.etcd = etcd;
+        self.observe_api_use(&mut view.snapshot, &view.secrets, scope).await;
     }
 }
 

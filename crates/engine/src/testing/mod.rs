@@ -13,8 +13,8 @@ use std::{
 use ashlar_api::{Accelerator, DomainIdentity, NamespacedName};
 use ashlar_plan::network::HostNetwork;
 use ashlar_plan::{
-    ClusterWorld, DomainSeen, DomainSpec, DomainState, EtcdMember, EtcdStatus, HostWorld, NetworkSeen,
-    NetworksSeen, PoolSeen, VolumeSeen,
+    ClusterWorld, DeprecatedApi, DomainSeen, DomainSpec, DomainState, EtcdMember, EtcdStatus, HostWorld,
+    NetworkSeen, NetworksSeen, PoolSeen, VolumeSeen,
 };
 use ashlar_store::{MemoryStore, Store};
 use async_trait::async_trait;
@@ -343,6 +343,9 @@ impl KubeApi for Fake {
         _: &[(String, String, String, String, String)],
         _: &[String],
     ) -> Result<ClusterWorld, EffectError> {
+        absent(&target.cluster)
+    }
+    async fn deprecated_apis(&self, target: &KubeTarget) -> Result<BTreeSet<DeprecatedApi>, EffectError> {
         absent(&target.cluster)
     }
     async fn put_bootstrap_token(

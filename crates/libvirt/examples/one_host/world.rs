@@ -1,6 +1,6 @@
 //! What the engine works with: real hosts, this machine's clock, and an API server that answers and knows no nodes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,7 @@ use ashlar_engine::effects::{
 };
 use ashlar_engine::{EngineEvent, EventSink};
 use ashlar_libvirt::{Hosts, PowerControl};
-use ashlar_plan::{ClusterWorld, EtcdMember, EtcdStatus};
+use ashlar_plan::{ClusterWorld, DeprecatedApi, EtcdMember, EtcdStatus};
 use async_trait::async_trait;
 use jiff::Timestamp;
 use rand::TryRngCore;
@@ -69,6 +69,10 @@ impl KubeApi for Nobody {
     ) -> Result<ClusterWorld, EffectError> {
         let bootstrap_tokens = self.tokens.lock().unwrap().clone();
         Ok(ClusterWorld { bootstrap_tokens, ..ClusterWorld::default() })
+    }
+
+    async fn deprecated_apis(&self, _: &KubeTarget) -> Result<BTreeSet<DeprecatedApi>, EffectError> {
+        Ok(BTreeSet::new())
     }
 
     async fn put_bootstrap_token(

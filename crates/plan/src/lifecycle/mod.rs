@@ -1,6 +1,7 @@
 //! The pool tier: from clusters and groups to machines and volumes that leave no choice open.
 
 mod ailments;
+mod api_use;
 mod cluster;
 mod control_plane;
 mod create;

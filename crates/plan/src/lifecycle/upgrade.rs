@@ -3,7 +3,7 @@
 use ashlar_api::*;
 
 use super::control_plane;
-use super::{PoolTier, cluster::Parts, replicas};
+use super::{PoolTier, api_use, cluster::Parts, replicas};
 use crate::draft::Draft;
 use crate::draft::Unit;
 use crate::etcd::{Etcd, is_living};
@@ -34,6 +34,7 @@ pub(super) fn begin<'s>(
     let verdict = versions(draft, cluster)
         .and_then(|()| wanted.map_err(|message| block("NoImage", message)))
         .and_then(|image| health(draft, cluster).map(|()| image))
+        .and_then(|image| api_use::judge(draft, cluster).map(|()| image))
         .and_then(|image| surge(draft, tier, cluster, Parts { image, network }).map(|()| image));
     let image = match verdict {
         Ok(image) => image,

@@ -1,6 +1,6 @@
 //! A perfect world: commits with compare-and-set, and steps that succeed at once.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ashlar_api::*;
 use ashlar_plan::{names, *};
@@ -464,6 +464,8 @@ impl World {
                 }
                 continue;
             }
+            let nothing = ApiUseSeen::Seen(BTreeSet::new());
+            self.snapshot.observed.api_use.entry(cluster.clone()).or_insert(nothing);
             let mut world = match self.snapshot.observed.clusters.remove(&cluster) {
                 Some(ClusterSeen::Seen(world)) => world,
                 _ => self.asleep.remove(&cluster).unwrap_or_default(),

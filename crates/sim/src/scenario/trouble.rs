@@ -6,6 +6,7 @@ use jiff::SignedDuration;
 
 use super::Hand;
 use super::command::{Command, duration};
+use crate::api_use::ApiAsked;
 use crate::fault::CallFault;
 use crate::serving::Asking;
 use crate::{BmcMood, SimBmc, State};
@@ -57,6 +58,7 @@ pub(crate) enum Trouble {
         machine: String,
         asking: Asking,
     },
+    ApiAsked(ApiAsked),
     /// A call of the next run goes wrong.
     Call {
         number: u64,
@@ -155,6 +157,9 @@ pub(super) fn parse(words: &[&str]) -> Option<Result<Command, String>> {
         ["kubelets", "ask", "for", "certificates"] => Ok(Trouble::KubeletsAsk),
         ["kubelet", "of", machine, "asks", how @ ..] => {
             Asking::parse(how).map(|asking| Trouble::KubeletAsks { machine: (*machine).to_owned(), asking })
+        }
+        ["api", "of", node, "was", "asked", "for", api @ ..] => {
+            ApiAsked::parse(node, api).map(Trouble::ApiAsked)
         }
         ["call", number, fault @ ..] => call(number, fault),
         ["sleep", "at", "effect", number, "for", time] => super::command::count(number)
@@ -299,6 +304,7 @@ impl Trouble {
                 state.kubelet_asks(machine, *asking);
                 Ok(())
             }
+            Trouble::ApiAsked(asked) => asked.happen(state),
             Trouble::Call { number, fault } => {
                 state.processes[0].faults.insert(*number, *fault);
                 Ok(())
