@@ -7,7 +7,7 @@ use std::{
 };
 
 use ashlar_api::{EventType, Kind, ObjectRef};
-use ashlar_plan::{NoteKind, Plan, StepState};
+use ashlar_plan::{Drift, NoteKind, Plan, StepState};
 use jiff::Timestamp;
 
 use crate::{Engine, EngineEvent, Goal, belongs::Belongings, lanes::RunMemory, read::StoreView};
@@ -83,6 +83,15 @@ impl Engine {
         }
         if let Err(error) = self.prune_events(&view.events).await {
             tracing::debug!(%error, "old events could not be removed");
+        }
+    }
+
+    /// Records what people changed behind Ashlar's back.
+    pub(crate) async fn tell_drift(&self, memory: &RunMemory, news: &[Drift]) {
+        for drift in news {
+            let object = ObjectRef::new(Kind::Machine, &drift.machine.namespace, &drift.machine.name);
+            let reason = drift.kind.reason();
+            self.record_event(&memory.told, &object, EventType::Warning, reason, &drift.message).await;
         }
     }
 

@@ -16,9 +16,11 @@ mod address;
 pub mod bootstrap;
 pub mod certificates;
 pub mod check;
+pub mod definition;
 mod distrust;
 pub mod domain;
 mod draft;
+pub mod drift;
 mod etcd;
 pub mod explain;
 mod fence;
@@ -47,11 +49,13 @@ pub mod status;
 mod wanted_addons;
 
 pub use action::Action;
+pub use definition::Definition;
 pub use distrust::{
     DOMAINS_LOST_ANNOTATION, FILES_LOST_ANNOTATION, distrust_emptied_hosts, distrust_emptied_pools,
 };
 pub use domain::{DomainBinding, DomainSpec};
 pub use draft::MAX_COMMIT_WRITES;
+pub use drift::{Drift, DriftKind};
 pub use fence::proof as proof_of_host_off;
 pub use fencing::too_many_silent;
 pub use guard::Guard;

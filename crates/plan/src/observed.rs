@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::Definition;
 use crate::network::HostNetwork;
 
 /// The observed world.
@@ -120,6 +121,12 @@ pub struct DomainSeen {
     /// It is paused because it is arriving from another host, or has left for one (libvirt's reason of the pause).
     #[serde(default)]
     pub paused_by_migration: bool,
+    /// What is defined; none where it is not told: of what is not Ashlar's.
+    #[serde(default)]
+    pub definition: Option<Arc<Definition>>,
+    /// What runs, where that is not what is defined.
+    #[serde(default)]
+    pub running: Option<Arc<Definition>>,
 }
 
 fn yes() -> bool {

@@ -180,6 +180,8 @@ impl Hypervisor for Fake {
             medium_path: spec.seed_path.clone(),
             persistent: true,
             paused_by_migration: false,
+            definition: None,
+            running: None,
         };
         self.state().domains.insert(spec.uuid, seen);
         Ok(())
