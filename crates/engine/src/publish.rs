@@ -7,7 +7,7 @@ use std::{
 };
 
 use ashlar_api::{EventType, Kind, ObjectRef};
-use ashlar_plan::{Drift, NoteKind, Plan, StepState};
+use ashlar_plan::{Note, NoteKind, Plan, StepState};
 use jiff::Timestamp;
 
 use crate::{Engine, EngineEvent, Goal, belongs::Belongings, lanes::RunMemory, read::StoreView};
@@ -86,12 +86,10 @@ impl Engine {
         }
     }
 
-    /// Records what people changed behind Ashlar's back.
-    pub(crate) async fn tell_drift(&self, memory: &RunMemory, news: &[Drift]) {
-        for drift in news {
-            let object = ObjectRef::new(Kind::Machine, &drift.machine.namespace, &drift.machine.name);
-            let reason = drift.kind.reason();
-            self.record_event(&memory.told, &object, EventType::Warning, reason, &drift.message).await;
+    /// Records what others than Ashlar changed.
+    pub(crate) async fn record_news(&self, memory: &RunMemory, news: &[Note]) {
+        for Note { object, reason, message, .. } in news {
+            self.record_event(&memory.told, object, EventType::Warning, reason, message).await;
         }
     }
 

@@ -149,7 +149,8 @@ fn of_domain(
     add(DriftKind::Running, compared(&domain.running), "runs otherwise than declared", then);
 }
 
-const HEALED: &str = "it is defined again as declared, what runs goes on as it is and takes that up at its next start";
+const HEALED: &str =
+    "it is defined again as declared, what runs goes on as it is and takes that up at its next start";
 const REPORTED: &str = "it is left so, and that counts from its next start on (spec.drift.policy: report)";
 
 /// Labels and taints that the machine says, and its node has not. Those of others are not looked at.
@@ -169,9 +170,10 @@ fn of_node(key: &NamespacedName, machine: &Machine, node: &NodeSeen, heals: bool
     }
     for taint in &config.taints {
         if !node.taints.contains(taint) {
-            let other = node.taints.iter().find(|there| (&there.key, there.effect) == (&taint.key, taint.effect));
-            let found = other.map_or_else(|| NONE.to_owned(), taint_text);
-            changes.push(Change { field: format!("taint {}", taint.key), declared: taint_text(taint), found });
+            let other =
+                node.taints.iter().find(|there| (&there.key, there.effect) == (&taint.key, taint.effect));
+            let found = other.map_or_else(|| NONE.to_owned(), effect);
+            changes.push(Change { field: format!("taint {}", taint.key), declared: effect(taint), found });
         }
     }
     if changes.is_empty() {
@@ -190,6 +192,12 @@ fn of_node(key: &NamespacedName, machine: &Machine, node: &NodeSeen, heals: bool
     Some(Drift { machine: key.clone(), kind: DriftKind::Node, changes, heals, message })
 }
 
+/// What there is of a taint beside its key.
+fn effect(taint: &Taint) -> String {
+    let value = if taint.value.is_empty() { String::new() } else { format!("{}:", taint.value) };
+    format!("{value}{:?}", taint.effect)
+}
+
 pub(crate) fn taint_text(taint: &Taint) -> String {
     let value = if taint.value.is_empty() { String::new() } else { format!("={}", taint.value) };
     format!("{}{value}:{:?}", taint.key, taint.effect)
@@ -205,16 +213,25 @@ pub(crate) fn notes(drifts: &[Drift]) -> impl Iterator<Item = Note> {
     })
 }
 
-/// Drift that no status tells yet: what is worth an event.
-pub fn news<'p>(snapshot: &'p Snapshot, plan: &'p crate::Plan) -> impl Iterator<Item = &'p Drift> {
-    plan.report.drifts.iter().filter(|drift| {
-        let told = snapshot.machines.get(&drift.machine).is_some_and(|machine| {
-            machine.status.conditions.iter().any(|condition| {
-                condition.kind == drift.kind.condition()
-                    && condition.reason == drift.kind.reason()
-                    && condition.message == drift.message
-            })
-        });
-        !told
-    })
+/// What no status tells yet, and is worth an event: drift, and what answers in the place of a cluster's API.
+pub fn news(snapshot: &Snapshot, plan: &crate::Plan) -> Vec<Note> {
+    let is_told = |conditions: &[Condition], note: &Note| {
+        conditions
+            .iter()
+            .any(|condition| condition.reason == note.reason && condition.message == note.message)
+    };
+    let mut news: Vec<Note> = notes(&plan.report.drifts).collect();
+    news.retain(|note| {
+        let machine = snapshot.machines.get(&note.object.key());
+        !machine.is_some_and(|machine| is_told(&machine.status.conditions, note))
+    });
+    for cluster in snapshot.clusters.values() {
+        let Some(lost) = crate::lost::of_api(snapshot, cluster) else { continue };
+        let (object, reason) = (cluster.object_ref(), lost.reason.to_owned());
+        let note = Note { object, kind: NoteKind::Warning, reason, message: lost.message };
+        if !is_told(&cluster.status.conditions, &note) {
+            news.push(note);
+        }
+    }
+    news
 }

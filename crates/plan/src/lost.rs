@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use ashlar_api::*;
 use uuid::Uuid;
 
-use crate::{DomainSeen, HostSeen, Note, NoteKind, Snapshot};
+use crate::{ClusterSeen, DomainSeen, HostSeen, Note, NoteKind, Snapshot};
 
 /// What an object lacks, or has too much of.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -122,6 +122,29 @@ pub(crate) fn of_cluster(snapshot: &Snapshot, cluster: &Cluster) -> Option<Lost>
     }
 }
 
+/// Something else answers at the address of a cluster's API. Once its own holds the address again all goes on by itself.
+pub(crate) fn api_of_another(cluster: &Cluster, why: &str) -> Lost {
+    let endpoint = cluster.record.endpoint.as_ref();
+    let address = endpoint.map_or_else(String::new, |endpoint| format!(" {}:{}", endpoint.address, endpoint.port));
+    Lost {
+        reason: "ApiOfAnother",
+        message: format!(
+            "what answers at the API's address{address} is not the API of cluster {}: {why}. Nothing that it says is \
+             believed, and no key or token goes there; find out who has that address (`arping`, the network's leases) and \
+             take it away from them",
+            cluster.key()
+        ),
+    }
+}
+
+/// What answers in the place of a cluster's API.
+pub(crate) fn of_api(snapshot: &Snapshot, cluster: &Cluster) -> Option<Lost> {
+    match snapshot.observed.clusters.get(&cluster.key())? {
+        ClusterSeen::NotOurs { reason } => Some(api_of_another(cluster, reason)),
+        ClusterSeen::Unreachable { .. } | ClusterSeen::Seen(_) => None,
+    }
+}
+
 /// Domains' UUIDs that the store knows.
 pub(crate) fn recorded_domains(snapshot: &Snapshot) -> BTreeSet<Uuid> {
     snapshot.machines.values().map(|machine| machine.spec.domain.uuid).collect()
@@ -193,6 +216,7 @@ pub(crate) fn notes(snapshot: &Snapshot) -> Vec<Note> {
     }
     for cluster in snapshot.clusters.values() {
         warn(cluster.object_ref(), of_cluster(snapshot, cluster));
+        warn(cluster.object_ref(), of_api(snapshot, cluster));
     }
     for group in snapshot.groups.values() {
         warn(group.object_ref(), of_group(snapshot, group));

@@ -217,6 +217,11 @@ pub enum ClusterSeen {
         /// Why, for people.
         reason: String,
     },
+    /// Something answers at its address and does not prove to be this cluster's API: nothing that it says is believed.
+    NotOurs {
+        /// Why, for people.
+        reason: String,
+    },
     /// It answered.
     Seen(ClusterWorld),
 }

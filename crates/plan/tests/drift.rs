@@ -53,9 +53,8 @@ fn told(world: &World, plan: &Plan, name: &str) -> Vec<String> {
         _ => None,
     });
     let conditions = status.map_or(&[][..], |status| &status.conditions);
-    let is_drift = |condition: &&Condition| {
-        ["DefinitionCurrent", "NodeAsDeclared"].contains(&condition.kind.as_str())
-    };
+    let is_drift =
+        |condition: &&Condition| ["DefinitionCurrent", "NodeAsDeclared"].contains(&condition.kind.as_str());
     conditions
         .iter()
         .filter(is_drift)
@@ -73,19 +72,23 @@ fn actions(plan: &Plan) -> Vec<&Action> {
 fn what_was_just_defined_is_as_declared() {
     let world = living();
     for machine in world.snapshot.machines.values() {
-        let spec =
-            domain::domain_spec(world.snapshot.installation, machine, &world.snapshot.volumes, false).unwrap();
+        let spec = domain::domain_spec(world.snapshot.installation, machine, &world.snapshot.volumes, false)
+            .unwrap();
         assert_eq!(differences(machine, &world.snapshot.volumes, &Definition::of(&spec)), []);
     }
 }
+
+/// What a person does to a definition.
+type Edit = fn(&mut Definition);
 
 /// Each field by itself: who edits it reads what it was and what it is.
 #[test]
 fn every_field_is_compared() {
     let world = living();
     let machine = &world.snapshot.machines[&key("prod-ctrl-1")];
-    let spec = domain::domain_spec(world.snapshot.installation, machine, &world.snapshot.volumes, false).unwrap();
-    let edits: [(&str, fn(&mut Definition)); 24] = [
+    let spec =
+        domain::domain_spec(world.snapshot.installation, machine, &world.snapshot.volumes, false).unwrap();
+    let edits: [(&str, Edit); 24] = [
         ("type", |it| it.kind = "xen".to_owned()),
         ("machine type", |it| it.machine_type = "pc-i440fx-7.2".to_owned()),
         ("memory", |it| (it.memory_kib, it.current_memory_kib) = (1024 * 1024, 1024 * 1024)),
@@ -138,7 +141,7 @@ fn an_edited_definition_is_put_right_and_nothing_is_restarted() {
     let plan = world.plan();
     assert_eq!(actions(&plan), [&Action::RedefineDomain { machine: key("prod-wkr-1") }]);
     insta::assert_snapshot!(told(&world, &plan, "prod-wkr-1").join("\n"));
-    assert_eq!(drift::news(&world.snapshot, &plan).count(), 1);
+    assert_eq!(drift::news(&world.snapshot, &plan).len(), 1);
     assert!(in_place::not_in_place(&plan).is_empty(), "a guest that runs is not touched");
     assert!(world.settle().is_empty());
     assert_eq!(world.log.len(), 1, "{:#?}", world.log);
@@ -162,7 +165,9 @@ fn where_it_is_only_told_nothing_is_done() {
     let mut world = living();
     report_only(&mut world);
     edit(&mut world, "prod-wkr-1", |it| it.vcpus = 1);
-    node(&mut world, "prod-wkr-1").labels.insert("node.kubernetes.io/instance-type".to_owned(), "huge".to_owned());
+    node(&mut world, "prod-wkr-1")
+        .labels
+        .insert("node.kubernetes.io/instance-type".to_owned(), "huge".to_owned());
     let plan = world.plan();
     assert!(plan.is_empty(), "{plan:#?}");
     insta::assert_snapshot!(told(&world, &plan, "prod-wkr-1").join("\n"));
@@ -234,7 +239,14 @@ fn labels_and_taints_of_ours_are_put_back_and_those_of_others_stay() {
 fn declared_labels_reach_nodes_where_drift_is_only_told() {
     let mut world = living();
     report_only(&mut world);
-    world.snapshot.groups.get_mut(&key("prod-wkr")).unwrap().spec.labels.insert("tier".to_owned(), "web".to_owned());
+    world
+        .snapshot
+        .groups
+        .get_mut(&key("prod-wkr"))
+        .unwrap()
+        .spec
+        .labels
+        .insert("tier".to_owned(), "web".to_owned());
     world.snapshot.clusters.get_mut(&key("prod")).unwrap().spec.workers[0]
         .labels
         .insert("tier".to_owned(), "web".to_owned());

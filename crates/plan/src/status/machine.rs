@@ -157,6 +157,12 @@ fn node_ready(snapshot: &Snapshot, machine: &Machine, node: Option<&NodeSeen>) -
             "ApiNotAnswering",
             format!("the API does not answer: {reason}"),
         ),
+        (ClusterSeen::NotOurs { reason }, _) => Judgement::new(
+            kind,
+            ConditionStatus::Unknown,
+            "ApiOfAnother",
+            format!("what answers at the API's address is not this cluster's: {reason}"),
+        ),
         (ClusterSeen::Seen(world), None) if world.nodes.contains_key(&machine.spec.node.name) => {
             Judgement::new(kind, ConditionStatus::False, "NodeOfAnother", node_of_another(machine, world))
         }
@@ -254,7 +260,7 @@ fn phase(
             })
         }
         (Some(ClusterSeen::Seen(_)), _) => phase("NotReady"),
-        (Some(ClusterSeen::Unreachable { .. }), _) => phase("Unknown"),
+        (Some(ClusterSeen::Unreachable { .. } | ClusterSeen::NotOurs { .. }), _) => phase("Unknown"),
         (None, _) => None,
     }
 }
