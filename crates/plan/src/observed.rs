@@ -97,6 +97,9 @@ pub struct NetworkSeen {
     pub applied: Option<Box<HostNetwork>>,
     /// Whether everything is still as it was then.
     pub intact: bool,
+    /// Whether the bridge that people made, and that its taps are ports of, is not there any more.
+    #[serde(default)]
+    pub bridge_gone: bool,
 }
 
 /// A domain.

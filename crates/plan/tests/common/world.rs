@@ -226,7 +226,8 @@ impl World {
             }
             Action::EnsureNetwork { network, host } => {
                 let wanted = ashlar_plan::network::desired(&self.snapshot, network, host).unwrap();
-                let seen = NetworkSeen { applied: Some(Box::new(wanted.clone())), intact: true };
+                let seen =
+                    NetworkSeen { applied: Some(Box::new(wanted.clone())), intact: true, bridge_gone: false };
                 self.networks(host).insert(wanted.uid, seen);
             }
             Action::RemoveNetwork { network, host } => {
