@@ -45,6 +45,7 @@ fn every_command_has_help() {
         &["secrets", "rotate"],
         &["secrets", "status"],
         &["machine", "replace"],
+        &["adopt"],
         &["lab", "up"],
         &["lab", "exec"],
         &["image", "build"],
