@@ -218,6 +218,7 @@ fn done_reason(step: &Step) -> String {
         Some(Action::FillVolume { .. }) => "FilledVolume",
         Some(Action::VerifyVolume { .. }) => "VerifiedVolume",
         Some(Action::DefineDomain { .. }) => "DefinedDomain",
+        Some(Action::RedefineDomain { .. }) => "RedefinedDomain",
         Some(Action::StartDomain { .. }) => "StartedDomain",
         Some(Action::ShutdownDomain { .. }) => "AskedToShutDown",
         Some(Action::DestroyDomain { .. }) => "StoppedDomain",

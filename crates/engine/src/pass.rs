@@ -127,6 +127,9 @@ impl<'a> Worker<'a> {
         }
         if !has_decided {
             let lanes = &mut self.lanes;
+            // Before the statuses say it: an event says it once.
+            let news = ashlar_plan::drift::news(&view.snapshot, &plan);
+            lanes.alongside(engine.record_news(memory, &news)).await?;
             lanes.alongside(engine.write_statuses(&mut view.snapshot, &plan)).await??;
             let belongings = Belongings::new(&view.snapshot, scope);
             lanes.alongside(engine.publish(memory, &view, &plan, &belongings)).await?;

@@ -7,7 +7,7 @@ use std::{
 };
 
 use ashlar_api::{EventType, Kind, ObjectRef};
-use ashlar_plan::{NoteKind, Plan, StepState};
+use ashlar_plan::{Note, NoteKind, Plan, StepState};
 use jiff::Timestamp;
 
 use crate::{Engine, EngineEvent, Goal, belongs::Belongings, lanes::RunMemory, read::StoreView};
@@ -83,6 +83,13 @@ impl Engine {
         }
         if let Err(error) = self.prune_events(&view.events).await {
             tracing::debug!(%error, "old events could not be removed");
+        }
+    }
+
+    /// Records what others than Ashlar changed.
+    pub(crate) async fn record_news(&self, memory: &RunMemory, news: &[Note]) {
+        for Note { object, reason, message, .. } in news {
+            self.record_event(&memory.told, object, EventType::Warning, reason, message).await;
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::future::Future;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -78,6 +79,29 @@ impl Clients {
     pub(crate) fn client_for_once(&self, target: &KubeTarget) -> Result<Client, EffectError> {
         connect(&self.dial, target, Peer::default())
             .map_err(|error| refused(target, &format!("make a client: {error}")))
+    }
+
+    /// A request that only looks: it also says where something answers that is not the cluster's API. Others do not, since
+    /// they are tried again as after any failure.
+    pub(crate) async fn asked<T>(
+        &self,
+        target: &KubeTarget,
+        what: &str,
+        request: impl Future<Output = Result<T, kube::Error>>,
+    ) -> Result<T, EffectError> {
+        let is_stranger = AtomicBool::new(false);
+        let request = async {
+            let answer = request.await;
+            let strange = answer.as_ref().err().is_some_and(crate::stranger::answered);
+            is_stranger.store(strange, Ordering::Relaxed);
+            answer
+        };
+        let answer = self.bounded(target, what, request).await;
+        answer.map_err(|error| {
+            let kind =
+                if is_stranger.load(Ordering::Relaxed) { EffectErrorKind::NotOurs } else { error.kind };
+            EffectError { kind, ..error }
+        })
     }
 
     /// Runs one request with the deadline, and says which cluster and what.

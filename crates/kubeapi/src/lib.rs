@@ -13,6 +13,7 @@ mod observe;
 mod peer;
 mod pods;
 mod serving;
+mod stranger;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -76,7 +77,7 @@ impl KubeApi for Clients {
         drained: &[String],
     ) -> Result<ClusterWorld, EffectError> {
         let client = self.client(target)?;
-        let mut world = self.bounded(target, "observe", observe::observe(client, addons, drained)).await;
+        let mut world = self.asked(target, "observe", observe::observe(client, addons, drained)).await;
         if let Ok(world) = &mut world {
             world.api_certificate = self.peer(&target.cluster);
         } else {

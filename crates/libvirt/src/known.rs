@@ -128,6 +128,8 @@ mod tests {
             mark: None,
             disk_paths: BTreeSet::new(),
             medium_path: None,
+            definition: None,
+            running: None,
         }
     }
 

@@ -224,3 +224,52 @@ proptest! {
         let _ = xml::pool_seen(&format!("<pool>{tail}"));
     }
 }
+
+/// What is written is told back as it was meant, so that nothing of it shows as edited.
+#[test]
+fn a_definition_is_read_as_it_was_written() {
+    let mut bound = control_plane();
+    let cell = |host_node, cpus: &str| NumaCell {
+        host_node,
+        vcpus: 2,
+        memory: Mebibytes::from_gib(4),
+        cpus: cpus.parse().unwrap(),
+    };
+    bound.binding.numa = vec![cell(0, "4-5"), cell(1, "12,14")];
+    bound.binding.hugepages = Some(HugepageSize::Gib1);
+    bound.binding.shared_cpus = "0-3,8-11".parse().unwrap();
+    let mut one_node = control_plane();
+    one_node.binding.numa = vec![cell(1, "")];
+    for spec in [control_plane(), worker(), bound, one_node] {
+        let seen = xml::domain_seen(&xml::domain(&spec).unwrap()).unwrap();
+        assert_eq!(seen.definition.as_deref(), Some(&ashlar_plan::Definition::of(&spec)));
+    }
+}
+
+/// In libvirt's own words: KiB, vCPUs and memory that are there and not given, devices that came along.
+#[test]
+fn an_edited_definition_is_read_in_libvirts_own_words() {
+    let text = xml::domain(&control_plane()).unwrap();
+    let edited = text
+        .replace(
+            "<memory unit=\"MiB\">8192</memory>",
+            "<memory unit='KiB'>8388608</memory><currentMemory unit='KiB'>4194304</currentMemory>",
+        )
+        .replace("placement=\"static\"", "placement='static' current='2'")
+        .replace(
+            "<devices>",
+            "<devices><hostdev mode='subsystem' type='pci' managed='yes'/><input type='mouse' bus='ps2'/>",
+        );
+    assert_ne!(edited, text);
+    let seen = xml::domain_seen(&edited).unwrap().definition.unwrap();
+    let declared = ashlar_plan::Definition::of(&control_plane());
+    assert_eq!(
+        *seen,
+        ashlar_plan::Definition {
+            current_memory_kib: 4_194_304,
+            current_vcpus: 2,
+            devices: vec!["hostdev (pci)".to_owned()],
+            ..declared
+        }
+    );
+}

@@ -26,6 +26,8 @@ pub enum Action {
     VerifyVolume { volume: NamespacedName },
     /// Defines the domain.
     DefineDomain { machine: NamespacedName },
+    /// Defines a domain again as declared that somebody edited; what runs goes on as it is.
+    RedefineDomain { machine: NamespacedName },
     /// Starts the domain.
     StartDomain { machine: NamespacedName },
     /// Asks the guest to shut down (ACPI).
@@ -90,6 +92,7 @@ impl Action {
             A::CreateVolume { .. }
             | A::FillVolume { .. }
             | A::DefineDomain { .. }
+            | A::RedefineDomain { .. }
             | A::StartDomain { .. }
             | A::ShutdownDomain { .. }
             | A::DestroyDomain { .. }

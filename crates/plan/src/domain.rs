@@ -88,6 +88,26 @@ pub struct DomainNic {
     pub vlan: Option<NicVlan>,
 }
 
+/// Name of libvirt's filter on every node's tap.
+pub const TAP_FILTER: &str = "ashlar-mac";
+
+/// How a host caches the disks. Never `unsafe`: both pass the guest's flushes on. Emulated guests share a machine with their
+/// host's page cache, and their pool may lie where O_DIRECT is impossible.
+pub fn disk_cache(accelerator: Accelerator) -> &'static str {
+    match accelerator {
+        Accelerator::Kvm => "none",
+        Accelerator::Emulated => "writeback",
+    }
+}
+
+/// libvirt's name of a format. A seed is plain bytes to libvirt.
+pub fn format_name(format: VolumeFormat) -> &'static str {
+    match format {
+        VolumeFormat::Qcow2 => "qcow2",
+        VolumeFormat::Raw | VolumeFormat::Iso => "raw",
+    }
+}
+
 /// A machine refers to a volume that is not in the store.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("machine {machine} refers to volume {volume}, which is not in the store")]

@@ -36,6 +36,8 @@ pub fn not_in_place(plan: &Plan) -> Vec<String> {
             step.action,
             Some(
                 Action::ConfigureNode { .. }
+                    // What runs goes on as it is.
+                    | Action::RedefineDomain { .. }
                     | Action::ApplyAddon { .. }
                     | Action::RevokeStrayToken { .. }
                     | Action::ApproveServingCsr { .. }

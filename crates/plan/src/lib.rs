@@ -17,9 +17,11 @@ mod api_use;
 pub mod bootstrap;
 pub mod certificates;
 pub mod check;
+pub mod definition;
 mod distrust;
 pub mod domain;
 mod draft;
+pub mod drift;
 mod etcd;
 pub mod explain;
 mod fence;
@@ -49,11 +51,13 @@ mod wanted_addons;
 
 pub use action::Action;
 pub use api_use::{ApiUseSeen, DeprecatedApi, api_use_matters};
+pub use definition::Definition;
 pub use distrust::{
     DOMAINS_LOST_ANNOTATION, FILES_LOST_ANNOTATION, distrust_emptied_hosts, distrust_emptied_pools,
 };
 pub use domain::{DomainBinding, DomainSpec};
 pub use draft::MAX_COMMIT_WRITES;
+pub use drift::{Drift, DriftKind};
 pub use fence::proof as proof_of_host_off;
 pub use fencing::too_many_silent;
 pub use guard::Guard;

@@ -8,7 +8,8 @@ use std::collections::BTreeSet;
 use ashlar_api::*;
 use uuid::Uuid;
 
-use crate::{DomainSeen, HostSeen, Note, NoteKind, Snapshot};
+use crate::network::HostNetwork;
+use crate::{ClusterSeen, DomainSeen, HostSeen, HostWorld, NetworksSeen, Note, NoteKind, Snapshot};
 
 /// What an object lacks, or has too much of.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -122,6 +123,60 @@ pub(crate) fn of_cluster(snapshot: &Snapshot, cluster: &Cluster) -> Option<Lost>
     }
 }
 
+/// Something else answers at the address of a cluster's API. Once its own holds the address again all goes on by itself.
+pub(crate) fn api_of_another(cluster: &Cluster, why: &str) -> Lost {
+    let endpoint = cluster.record.endpoint.as_ref();
+    let address =
+        endpoint.map_or_else(String::new, |endpoint| format!(" {}:{}", endpoint.address, endpoint.port));
+    Lost {
+        reason: "ApiOfAnother",
+        message: format!(
+            "what answers at the API's address{address} is not the API of cluster {}: {why}. Nothing that it says is \
+             believed, and no key or token goes there; find out who has that address (`arping`, the network's leases) and \
+             take it away from them",
+            cluster.key()
+        ),
+    }
+}
+
+/// What answers in the place of a cluster's API.
+pub(crate) fn of_api(snapshot: &Snapshot, cluster: &Cluster) -> Option<Lost> {
+    match snapshot.observed.clusters.get(&cluster.key())? {
+        ClusterSeen::NotOurs { reason } => Some(api_of_another(cluster, reason)),
+        ClusterSeen::Unreachable { .. } | ClusterSeen::Seen(_) => None,
+    }
+}
+
+/// A bridge that people made, and removed under the machines that are attached to it. Ashlar makes no bridge in its place: it
+/// does not know what else it was a bridge of.
+pub(crate) fn bridge(network: &Network, host: &str, wanted: &HostNetwork) -> Lost {
+    let (name, bridge) = (&network.metadata.name, &wanted.bridge);
+    let machines: Vec<&str> = wanted.taps.values().map(|tap| tap.machine.as_str()).take(SHOWN).collect();
+    let more = wanted.taps.len().saturating_sub(SHOWN);
+    let more = if more == 0 { String::new() } else { format!(" and {more} more") };
+    Lost {
+        reason: "BridgeGone",
+        message: format!(
+            "bridge {bridge} of network {name} is gone from host {host}: machines {}{more} are attached to nothing there. It is \
+             yours, so make it again as it was; then bring the taps of those that run back (`ip link set TAP master {bridge}`, \
+             `virsh domiflist` names them), or restart them",
+            machines.join(", ")
+        ),
+    }
+}
+
+/// Bridges of people's that are gone from a host, with the networks that they were of.
+pub(crate) fn bridges(snapshot: &Snapshot, host: &str) -> Option<Lost> {
+    let Some(HostSeen::Seen(HostWorld { networks: NetworksSeen::Seen { networks, .. }, .. })) =
+        snapshot.observed.hosts.get(host)
+    else {
+        return None;
+    };
+    let gone = networks.values().find(|network| network.bridge_gone)?;
+    let applied = gone.applied.as_deref()?;
+    Some(bridge(snapshot.networks.get(&applied.name)?, host, applied))
+}
+
 /// Domains' UUIDs that the store knows.
 pub(crate) fn recorded_domains(snapshot: &Snapshot) -> BTreeSet<Uuid> {
     snapshot.machines.values().map(|machine| machine.spec.domain.uuid).collect()
@@ -193,6 +248,7 @@ pub(crate) fn notes(snapshot: &Snapshot) -> Vec<Note> {
     }
     for cluster in snapshot.clusters.values() {
         warn(cluster.object_ref(), of_cluster(snapshot, cluster));
+        warn(cluster.object_ref(), of_api(snapshot, cluster));
     }
     for group in snapshot.groups.values() {
         warn(group.object_ref(), of_group(snapshot, group));

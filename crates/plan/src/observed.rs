@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::Definition;
 use crate::network::HostNetwork;
 
 /// The observed world.
@@ -99,6 +100,9 @@ pub struct NetworkSeen {
     pub applied: Option<Box<HostNetwork>>,
     /// Whether everything is still as it was then.
     pub intact: bool,
+    /// Whether the bridge that people made, and that its taps are ports of, is not there any more.
+    #[serde(default)]
+    pub bridge_gone: bool,
 }
 
 /// A domain.
@@ -123,6 +127,12 @@ pub struct DomainSeen {
     /// It is paused because it is arriving from another host, or has left for one (libvirt's reason of the pause).
     #[serde(default)]
     pub paused_by_migration: bool,
+    /// What is defined; none where it is not told: of what is not Ashlar's.
+    #[serde(default)]
+    pub definition: Option<Arc<Definition>>,
+    /// What runs, where that is not what is defined.
+    #[serde(default)]
+    pub running: Option<Arc<Definition>>,
 }
 
 fn yes() -> bool {
@@ -210,6 +220,11 @@ pub struct VolumeSeen {
 pub enum ClusterSeen {
     /// The API did not answer (yet).
     Unreachable {
+        /// Why, for people.
+        reason: String,
+    },
+    /// Something answers at its address and does not prove to be this cluster's API: nothing that it says is believed.
+    NotOurs {
         /// Why, for people.
         reason: String,
     },

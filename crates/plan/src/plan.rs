@@ -1,7 +1,7 @@
 //! The one function that decides.
 
 use crate::draft::Draft;
-use crate::{Ids, Plan, PlanError, Snapshot, fencing, lifecycle, lost, machine, network};
+use crate::{Ids, Plan, PlanError, Snapshot, drift, fencing, lifecycle, lost, machine, network};
 
 /// Plans: what to write, what to do next, what is waited for and why.
 ///
@@ -12,11 +12,13 @@ use crate::{Ids, Plan, PlanError, Snapshot, fencing, lifecycle, lost, machine, n
 /// waiting or blocked [`Step`](crate::Step).
 pub fn plan(snapshot: &Snapshot, ids: &mut dyn Ids) -> Result<Plan, PlanError> {
     let mut draft = Draft::new(snapshot);
+    draft.report.drifts = drift::found(snapshot);
     lifecycle::decide(&mut draft, ids)?;
     let mut steps = fencing::steps(&draft);
     steps.extend(network::steps(&draft));
     steps.extend(machine::steps(&draft));
     let (decisions, mut report) = draft.finish();
+    report.notes.extend(drift::notes(&report.drifts));
     report.notes.extend(machine::notes(&steps));
     report.notes.extend(lost::notes(snapshot));
     Ok(Plan { decisions, steps, report })

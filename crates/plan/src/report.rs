@@ -3,12 +3,17 @@
 use ashlar_api::ObjectRef;
 use serde::{Deserialize, Serialize};
 
+use crate::drift::Drift;
+
 /// Everything worth telling about a plan.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[must_use = "an unread report is not actionable"]
 pub struct Report {
     /// In the order of planning.
     pub notes: Vec<Note>,
+    /// What is not as it was declared, machine by machine.
+    #[serde(default)]
+    pub drifts: Vec<Drift>,
     /// For each machine placed in this plan: every host, chosen or refused.
     pub placements: Vec<Placement>,
 }

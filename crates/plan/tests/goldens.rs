@@ -79,6 +79,8 @@ fn a_foreign_domain_has_our_name() {
         medium_path: None,
         persistent: true,
         paused_by_migration: false,
+        definition: None,
+        running: None,
     };
     host(&mut snapshot, "lab-1").domains.insert(foreign.uuid, foreign.clone());
     insta::assert_snapshot!("a_foreign_domain_before_placement", text(&snapshot));

@@ -30,7 +30,7 @@ fn group(world: &mut World) -> &mut InlineWorkerGroup {
 fn node(world: &World, name: &str) -> NodeSeen {
     match &world.snapshot.observed.clusters[&key("prod")] {
         ClusterSeen::Seen(api) => api.nodes[name].clone(),
-        ClusterSeen::Unreachable { reason } => panic!("{reason}"),
+        ClusterSeen::Unreachable { reason } | ClusterSeen::NotOurs { reason } => panic!("{reason}"),
     }
 }
 

@@ -97,7 +97,7 @@ fn an_overlay_settles_heals_and_goes() {
     // A rule that somebody deleted, and a host that was switched off and on.
     for (what, damage) in [
         ("a rule was deleted", NetworkSeen { intact: false, ..seen(&mut world, "host-b", uid) }),
-        ("it is half made", NetworkSeen { applied: None, intact: false }),
+        ("it is half made", NetworkSeen::default()),
     ] {
         let NetworksSeen::Seen { networks, .. } = networks(&mut world, "host-b") else { panic!() };
         networks.insert(uid, damage);

@@ -77,6 +77,8 @@ fn build(hosts: &[RandomHost], clusters: &[RandomCluster], range_last: u8) -> Sn
                     medium_path: None,
                     persistent: true,
                     paused_by_migration: false,
+                    definition: None,
+                    running: None,
                 };
                 world.domains.insert(foreign.uuid, foreign);
             }

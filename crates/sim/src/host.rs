@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use ashlar_api::{HostCapacity, Machine, VolumeFormat};
 use ashlar_plan::{
-    DomainMark, DomainSeen, DomainSpec, DomainState, HostWorld, NetworkSeen, PoolSeen, VolumeSeen,
+    Definition, DomainMark, DomainSeen, DomainSpec, DomainState, HostWorld, NetworkSeen, PoolSeen, VolumeSeen,
 };
 use jiff::Timestamp;
 use uuid::Uuid;
@@ -139,6 +139,10 @@ pub struct SimDomain {
     pub name: String,
     /// The persistent definition; none for domains that are not Ashlar's.
     pub spec: Option<DomainSpec>,
+    /// What of it is told; people edit it.
+    pub(crate) definition: Option<Arc<Definition>>,
+    /// What it was started with.
+    pub(crate) running: Option<Arc<Definition>>,
     /// State.
     pub state: DomainState,
     /// Mark in its definition's metadata.
@@ -305,6 +309,8 @@ impl SimDomain {
         SimDomain {
             name: name.to_owned(),
             spec: None,
+            definition: None,
+            running: None,
             state: DomainState::Running,
             mark: None,
             medium_path: None,
@@ -326,6 +332,8 @@ impl SimDomain {
     pub(crate) fn defined(spec: DomainSpec) -> Self {
         SimDomain {
             name: spec.name.clone(),
+            definition: Some(Arc::new(Definition::of(&spec))),
+            running: None,
             spec: Some(spec),
             state: DomainState::ShutOff,
             mark: None,
@@ -352,6 +360,22 @@ impl SimDomain {
         self.disk_paths = spec.disks.iter().map(|disk| disk.path.clone()).collect();
     }
 
+    /// It is defined again: what runs goes on as it was started.
+    pub(crate) fn redefine(&mut self, spec: &DomainSpec) {
+        self.mark = Some(spec.mark.clone());
+        self.spec = Some(spec.clone());
+        self.definition = Some(Arc::new(Definition::of(spec)));
+        if !self.state.is_active() {
+            self.take_definition();
+        }
+    }
+
+    /// What runs, where that is not what is defined.
+    fn runs_otherwise(&self) -> Option<Arc<Definition>> {
+        let (running, definition) = (self.running.as_ref()?, self.definition.as_ref()?);
+        (!Arc::ptr_eq(running, definition) && running != definition).then(|| Arc::clone(running))
+    }
+
     /// Whether its guest does anything.
     pub(crate) fn is_alive(&self) -> bool {
         self.state.is_active() && !self.stands_still
@@ -363,6 +387,7 @@ impl SimDomain {
         (self.stands_still, self.paused_by_migration) = (false, false);
         self.started_at = None;
         self.off_at = None;
+        self.running = None;
         self.guest = crate::guest::Guest::default();
         self.take_definition();
     }
@@ -382,6 +407,8 @@ impl SimDomain {
             medium_path: self.medium_path.clone(),
             persistent: !self.arriving,
             paused_by_migration: self.paused_by_migration,
+            definition: self.definition.clone().filter(|_| self.mark.is_some()),
+            running: self.runs_otherwise().filter(|_| self.mark.is_some()),
         }
     }
 }

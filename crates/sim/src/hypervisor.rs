@@ -200,11 +200,7 @@ impl Hypervisor for SimWorld {
             }
             // A running domain goes on as it was started; the new definition counts from the next start.
             if let Some(kept) = seen.domains.get_mut(&domain.uuid) {
-                kept.mark = Some(domain.mark.clone());
-                kept.spec = Some(domain.clone());
-                if !kept.state.is_active() {
-                    kept.take_definition();
-                }
+                kept.redefine(domain);
                 return Ok(());
             }
             let mut defined = SimDomain::defined(domain.clone());
@@ -257,6 +253,7 @@ impl Hypervisor for SimWorld {
             }
             let seen = domain_of(state, host, domain)?;
             seen.state = DomainState::Running;
+            seen.running.clone_from(&seen.definition);
             seen.started_at = Some(now);
             seen.has_run = true;
             seen.guest = Guest::default();

@@ -34,9 +34,18 @@ fn api<'a>(state: &'a mut State, target: &KubeTarget) -> Result<&'a mut SimClust
     let known = state.clusters.get(&target.cluster).map(|world| &world.certificates);
     let impostor = state.clusters.get(&target.cluster).is_some_and(|world| world.impostor);
     if impostor || !ca.is_some_and(|ca| known.is_some_and(|known| known.contains(&ca))) {
-        return Err(unreachable("its certificate is signed by an unknown authority"));
+        return Err(unreachable(STRANGER));
     }
     state.clusters.get_mut(&target.cluster).ok_or_else(|| unreachable("its API does not answer"))
+}
+
+/// What a TLS client says of another cluster's API server.
+const STRANGER: &str = "its certificate is signed by an unknown authority";
+
+/// Who only looks says who it is not; other calls just do not arrive.
+fn as_stranger(error: EffectError) -> EffectError {
+    let kind = if error.message.ends_with(STRANGER) { EffectErrorKind::NotOurs } else { error.kind };
+    EffectError { kind, ..error }
 }
 
 #[async_trait]
@@ -48,7 +57,7 @@ impl KubeApi for SimWorld {
         drained: &[String],
     ) -> Result<ClusterWorld, EffectError> {
         self.look_at_api(|state| {
-            let cluster = api(state, target)?.clone();
+            let cluster = api(state, target).map_err(as_stranger)?.clone();
             let has_cni = cluster.objects.keys().any(|object| object.starts_with("DaemonSet/kube-flannel"));
             let nodes = cluster.nodes.iter().map(|(name, node)| {
                 let ready = has_cni && guest::is_node(state, &target.cluster, name);

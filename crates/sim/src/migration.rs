@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use ashlar_engine::effects::{Clock as _, EffectError, EffectErrorKind, HostTarget};
-use ashlar_plan::{DomainSpec, DomainState};
+use ashlar_plan::{Definition, DomainSpec, DomainState};
 use uuid::Uuid;
 
 use crate::host::SimDomain;
@@ -193,6 +193,20 @@ impl State {
         let target = self.host(to)?;
         let Some(there) = target.domains.get_mut(&domain) else { return Ok(()) };
         (there.arriving, there.paused_by_migration) = (false, false);
+        // The guest keeps what it was started with; what its host decides is the target's.
+        there.running = there.definition.as_ref().zip(here.running.as_ref()).map(|(there, here)| {
+            let is_alike = (there.memory_kib, there.vcpus) == (here.memory_kib, here.vcpus);
+            if is_alike {
+                return Arc::clone(there);
+            }
+            Arc::new(Definition {
+                memory_kib: here.memory_kib,
+                current_memory_kib: here.current_memory_kib,
+                vcpus: here.vcpus,
+                current_vcpus: here.current_vcpus,
+                ..Definition::clone(there)
+            })
+        });
         (there.started_at, there.has_run, there.guest) = (here.started_at, true, here.guest.clone());
         let own: Vec<(String, String)> = there
             .spec

@@ -17,8 +17,13 @@ impl HostNetworks for SimWorld {
     async fn observe_networks(&self, host: &HostTarget) -> Result<NetworksSeen, EffectError> {
         self.look(host, |state| {
             let seen = state.host_by_ssh(host)?;
+            let mut networks = seen.networks.clone();
+            for network in networks.values_mut() {
+                let applied = network.applied.as_ref().filter(|applied| applied.made.is_none());
+                network.bridge_gone = applied.is_some_and(|applied| !seen.bridges.contains(&applied.bridge));
+            }
             Ok(NetworksSeen::Seen {
-                networks: seen.networks.clone(),
+                networks,
                 foreign: seen.foreign_parts.clone(),
                 hostname: seen.hostname.clone(),
             })
@@ -48,7 +53,7 @@ impl HostNetworks for SimWorld {
                 return Err(refused(host, &format!("there is no bridge {}", network.bridge)));
             }
             // A refusal leaves the bridge behind: it is half made.
-            seen.networks.entry(network.uid).or_insert(NetworkSeen { applied: None, intact: false });
+            seen.networks.entry(network.uid).or_insert(NetworkSeen::default());
             if overlay.is_some() && !seen.vxlan {
                 return Err(refused(host, "it cannot make a VXLAN device: its kernel needs the module vxlan"));
             }
@@ -62,7 +67,7 @@ impl HostNetworks for SimWorld {
                 );
                 return Err(refused(host, &message));
             }
-            let whole = NetworkSeen { applied: Some(Box::new(network.clone())), intact: true };
+            let whole = NetworkSeen { applied: Some(Box::new(network.clone())), intact: true, bridge_gone: false };
             seen.networks.insert(network.uid, whole);
             Ok(())
         })

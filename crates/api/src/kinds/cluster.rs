@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 
-use crate::{Condition, HealthPolicy, Incident, Kind, Resource, Spec, WorkerGroupSpec};
+use crate::{Condition, DriftRule, HealthPolicy, Incident, Kind, Resource, Spec, WorkerGroupSpec};
 
 /// One Kubernetes cluster.
 pub type Cluster = Resource<ClusterSpec>;
@@ -72,6 +72,9 @@ pub struct ClusterSpec {
     /// When machines that are not well are replaced by others.
     #[serde(default, skip_serializing_if = "HealthPolicy::is_default")]
     pub health: HealthPolicy,
+    /// What is done where people changed something behind Ashlar's back.
+    #[serde(default, skip_serializing_if = "DriftRule::is_default")]
+    pub drift: DriftRule,
     /// For tests under emulation: guests' clocks count instructions (needs one vCPU a machine).
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub virtual_time: bool,

@@ -271,6 +271,9 @@ pub struct MachineRecord {
     /// The same of taints.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub removed_taints: Vec<Taint>,
+    /// Labels or taints of its node were declared anew, and the node was not seen with them yet.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub node_outdated: bool,
     /// First boot failed; the machine is kept as it is for whoever looks, and goes with its cluster.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<MachineFailure>,
@@ -289,6 +292,13 @@ pub struct MachineRecord {
     /// That was tried, and failed; forgotten when its host is not being emptied any more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub not_migrated: Option<Box<NotMigrated>>,
+}
+
+impl MachineRecord {
+    /// Whether labels or taints that were declared, or taken away, are still on their way to its node.
+    pub fn awaits_node(&self) -> bool {
+        self.node_outdated || !self.removed_labels.is_empty() || !self.removed_taints.is_empty()
+    }
 }
 
 /// Why first boot failed.

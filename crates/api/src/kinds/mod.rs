@@ -2,6 +2,7 @@
 
 mod class;
 mod cluster;
+mod drift;
 mod event;
 mod fencing;
 mod health;
@@ -17,6 +18,7 @@ mod worker_group;
 
 pub use class::*;
 pub use cluster::*;
+pub use drift::*;
 pub use event::*;
 pub use fencing::*;
 pub use health::*;

@@ -1,5 +1,6 @@
 //! The command line, as clap sees it: names, types and help. Nothing is decided here; `settings` resolves it.
 
+mod adopt;
 mod audit;
 mod cluster;
 mod demo;
@@ -17,6 +18,7 @@ mod serve;
 mod store;
 mod support;
 
+pub(crate) use adopt::*;
 pub(crate) use audit::*;
 pub(crate) use cluster::*;
 pub(crate) use demo::*;
@@ -89,6 +91,8 @@ pub(crate) enum Command {
     /// Put another machine in a machine's place
     #[command(subcommand)]
     Machine(MachineCommand),
+    /// Say what to do about clusters that Ashlar did not make: it can adopt nothing yet
+    Adopt(AdoptArgs),
     /// Print the administrator's kubeconfig of a cluster, or merge it into yours
     Kubeconfig(KubeconfigArgs),
     /// Run kubectl against a cluster, through the tunnel

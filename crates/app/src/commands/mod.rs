@@ -1,5 +1,6 @@
 //! One module per noun: settings and arguments in, an exit code out.
 
+mod adopt;
 mod apply;
 mod audit;
 mod cluster;
@@ -82,6 +83,7 @@ fn command(settings: &Settings, command: Command) -> Result {
         Command::Delete(args) => delete::delete(settings, &args),
         Command::Cluster(command) => cluster::cluster(settings, command),
         Command::Machine(command) => machine::machine(settings, command),
+        Command::Adopt(args) => adopt::adopt(&args),
         Command::Kubeconfig(args) => reach::kubeconfig(settings, &args),
         Command::Kubectl(args) => reach::kubectl(settings, &args),
         Command::Proxy(args) => reach::proxy(settings, &args),

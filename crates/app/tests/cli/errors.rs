@@ -22,6 +22,8 @@ fn words_that_are_not_known() {
         place.run(&["--lab", "Bad_Name", "get", "hosts"]),
         place.run(&["image", "inspect", "none"]),
         place.run(&["kubeconfig", "demo"]),
+        place.run(&["adopt"]),
+        place.run(&["adopt", "cluster", "old"]),
     ];
     insta::assert_snapshot!(all.join("\n"));
 }

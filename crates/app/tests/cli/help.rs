@@ -48,6 +48,7 @@ fn every_command_has_help() {
         &["etcd-snapshot", "verify"],
         &["etcd-snapshot", "extract"],
         &["machine", "replace"],
+        &["adopt"],
         &["lab", "up"],
         &["lab", "exec"],
         &["image", "build"],

@@ -37,6 +37,16 @@ pub(super) async fn define(job: Job<'_>, name: &NamespacedName) -> Outcome {
     outcome
 }
 
+/// Puts an edited definition right. One that went away meanwhile, or that moves, is not made here.
+pub(super) async fn redefine(job: Job<'_>, name: &NamespacedName) -> Outcome {
+    let machine = job.machine(name)?;
+    let host = job.leased(&machine.spec.host)?;
+    match owned::domain(job, &host, machine).await? {
+        Some(domain) if !domain.paused_by_migration => define(job, name).await,
+        _ => Err(Failure::NotNow(format!("the domain of machine {name} is not there, or moves"))),
+    }
+}
+
 pub(super) async fn start(job: Job<'_>, name: &NamespacedName) -> Outcome {
     let machine = job.machine(name)?;
     let host = job.leased(&machine.spec.host)?;

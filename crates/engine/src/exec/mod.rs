@@ -106,6 +106,7 @@ impl<'a> Job<'a> {
             Action::WipeVolume { volume } => volume::wipe(self, volume).await,
             Action::DeleteVolume { volume } => volume::delete(self, volume).await,
             Action::DefineDomain { machine } => domain::define(self, machine).await,
+            Action::RedefineDomain { machine } => domain::redefine(self, machine).await,
             Action::StartDomain { machine } => domain::start(self, machine).await,
             Action::ShutdownDomain { machine } => domain::shutdown(self, machine).await,
             Action::DestroyDomain { machine } => domain::destroy(self, machine).await,

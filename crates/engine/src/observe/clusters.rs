@@ -13,7 +13,7 @@ use jiff::SignedDuration;
 use crate::{
     Engine, EngineError, Scope, addon,
     deadline::within,
-    effects::KubeTarget,
+    effects::{EffectError, EffectErrorKind, KubeTarget},
     pki::{self, ClientIdentity, Identity},
 };
 
@@ -79,6 +79,9 @@ impl Engine {
         let call = self.world.kube.observe(&target, &references, drained);
         match within(self.world.clock.as_ref(), self.settings.observe_deadline, &what, call).await {
             Ok(world) => Some((key, ClusterSeen::Seen(world))),
+            Err(EffectError { kind: EffectErrorKind::NotOurs, message }) => {
+                Some((key, ClusterSeen::NotOurs { reason: message }))
+            }
             Err(error) => unreachable(error.message),
         }
     }

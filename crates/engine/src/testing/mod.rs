@@ -180,6 +180,8 @@ impl Hypervisor for Fake {
             medium_path: spec.seed_path.clone(),
             persistent: true,
             paused_by_migration: false,
+            definition: None,
+            running: None,
         };
         self.state().domains.insert(spec.uuid, seen);
         Ok(())
@@ -281,7 +283,7 @@ impl HostNetworks for Fake {
         Ok(NetworksSeen::Seen { networks, foreign: Default::default(), hostname: String::new() })
     }
     async fn apply_network(&self, _: &HostTarget, network: &HostNetwork) -> Result<(), EffectError> {
-        let seen = NetworkSeen { applied: Some(Box::new(network.clone())), intact: true };
+        let seen = NetworkSeen { applied: Some(Box::new(network.clone())), intact: true, bridge_gone: false };
         self.state().networks.insert(network.uid, seen);
         Ok(())
     }

@@ -1,8 +1,9 @@
 //! What is on a host. Nothing here changes anything, a pool's own list of volumes included.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use ashlar_plan::{DomainSeen, DomainState, HostWorld, PoolSeen, VolumeSeen};
+use ashlar_plan::{Definition, DomainSeen, DomainState, HostWorld, PoolSeen, VolumeSeen};
 use uuid::Uuid;
 
 use crate::counters::{Counters, READ};
@@ -61,12 +62,16 @@ fn definition(domain: &Domain, is_active: bool) -> Result<Option<DomainDescripti
         let live = xml::domain_seen(&live)?;
         description.disk_paths.extend(live.disk_paths);
         description.medium_path = live.medium_path.or(description.medium_path);
+        // What the guest gave back of its memory for now is no definition.
+        let running = live.definition.as_deref().cloned();
+        let running = running.map(|it| Definition { current_memory_kib: it.memory_kib, ..it });
+        description.running = running.map(Arc::new).filter(|it| description.definition.as_ref() != Some(it));
     }
     Ok(Some(description))
 }
 
 fn domain_seen(description: DomainDescription, standing: Standing, persistent: bool) -> DomainSeen {
-    let DomainDescription { uuid, name, mark, disk_paths, medium_path } = description;
+    let DomainDescription { uuid, name, mark, disk_paths, medium_path, definition, running } = description;
     // Nodes are defined before they start. One that starts and is not defined comes from another host.
     let arrives = standing.starts && !persistent && mark.is_some();
     DomainSeen {
@@ -78,6 +83,8 @@ fn domain_seen(description: DomainDescription, standing: Standing, persistent: b
         medium_path,
         persistent,
         paused_by_migration: standing.by_migration || arrives,
+        definition,
+        running,
     }
 }
 

@@ -8,7 +8,11 @@ for path in "$run"/$digits; do
     id=${path##*/}
     echo "file $id $(cat "$path")"
     [ -f "$path.json" ] || continue
-    echo "applied $id $(cat "$path.json")"
+    json=$(cat "$path.json")
+    echo "applied $id $json"
+    bridge=${json#*\"bridge\":\"}
+    bridge=${bridge%%\"*}
+    [ -e "/sys/class/net/$bridge" ] || echo "bridgeless $id"
     [ "$(show_state "$id" | sha256sum)" = "$(cat "$path.state" 2>/dev/null)" ] && echo "intact $id"
 done
 for path in /sys/class/net/asbr-* /sys/class/net/asvx-* /sys/class/net/asgw-* /sys/class/net/asup-*; do

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use ashlar_plan::network::HostNetwork;
 use ashlar_plan::{NetworkSeen, NetworksSeen};
 use uuid::Uuid;
 
@@ -20,6 +21,7 @@ pub(super) fn read(text: &str, installation: Uuid) -> NetworksSeen {
     let mut marks: BTreeMap<&str, (Uuid, Uuid)> = BTreeMap::new();
     let mut applied: BTreeMap<&str, &str> = BTreeMap::new();
     let mut intact: BTreeSet<&str> = BTreeSet::new();
+    let mut bridgeless: BTreeSet<&str> = BTreeSet::new();
     // Part → its own mark, if it can carry one and does.
     let mut parts: BTreeMap<&str, Option<(Uuid, Uuid)>> = BTreeMap::new();
     let mut hostname = String::new();
@@ -35,6 +37,7 @@ pub(super) fn read(text: &str, installation: Uuid) -> NetworksSeen {
             }
             "applied" => _ = applied.insert(name, rest),
             "intact" => _ = intact.insert(name),
+            "bridgeless" => _ = bridgeless.insert(name),
             "link" => {
                 _ = parts.insert(name, parse_mark(rest).or((!rest.trim().is_empty()).then_some(FOREIGN)))
             }
@@ -50,7 +53,11 @@ pub(super) fn read(text: &str, installation: Uuid) -> NetworksSeen {
     let mut networks = BTreeMap::new();
     for (id, (_, network)) in marks.iter().filter(|(_, (owner, _))| *owner == installation) {
         let applied = applied.get(id).and_then(|json| serde_json::from_str(json).ok()).map(Box::new);
-        networks.insert(*network, NetworkSeen { applied, intact: intact.contains(id) });
+        let applied: Option<Box<HostNetwork>> = applied;
+        // One that Ashlar makes is not intact without its bridge, and is made anew.
+        let is_theirs = applied.as_ref().is_some_and(|applied| applied.made.is_none());
+        let bridge_gone = is_theirs && bridgeless.contains(id);
+        networks.insert(*network, NetworkSeen { applied, intact: intact.contains(id), bridge_gone });
     }
     let is_foreign = |name: &str, own: &Option<(Uuid, Uuid)>| match (own, marks.get(id_of(name))) {
         (_, None) => true,
@@ -91,7 +98,7 @@ mod tests {
              link asbr-aaaaaaaaaa \nlink asbr-bbbbbbbbbb somebody's\ntable ashlar_cccccccccc\n"
         );
         let (networks, foreign) = read_parts(&text);
-        assert_eq!(networks, BTreeMap::from([(NETWORK, NetworkSeen { applied: None, intact: false })]));
+        assert_eq!(networks, BTreeMap::from([(NETWORK, NetworkSeen::default())]));
         assert_eq!(foreign, ["asbr-aaaaaaaaaa", "asbr-bbbbbbbbbb", "ashlar_cccccccccc"]);
     }
 

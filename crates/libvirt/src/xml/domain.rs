@@ -3,10 +3,9 @@
 use ashlar_api::{Accelerator, DomainIdentity, NumaCell, VolumeFormat};
 use ashlar_engine::effects::probe_name;
 use ashlar_plan::DomainSpec;
-use ashlar_plan::domain::{DomainDisk, DomainNic};
+use ashlar_plan::domain::{DomainDisk, DomainNic, disk_cache, format_name};
 use uuid::Uuid;
 
-use super::volume::format_name;
 use super::write::Document;
 use super::{FILTER_NAME, MARK_NAMESPACE, XmlError};
 
@@ -235,12 +234,11 @@ fn write_disk(
     disk: &DomainDisk,
     accelerator: Accelerator,
 ) -> Result<(), XmlError> {
-    // Never `unsafe`: both pass the guest's flushes on. Emulated guests share a machine with their host's page cache,
-    // and their pool may lie where O_DIRECT is impossible.
-    let (cache, io) = match accelerator {
-        Accelerator::Kvm => ("none", "native"),
-        Accelerator::Emulated => ("writeback", "threads"),
+    let io = match accelerator {
+        Accelerator::Kvm => "native",
+        Accelerator::Emulated => "threads",
     };
+    let cache = disk_cache(accelerator);
     let format = format_name(disk.format);
     let target = target(index);
     devices.nest("disk", &[("type", "file"), ("device", "disk")], |it| {

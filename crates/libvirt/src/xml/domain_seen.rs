@@ -1,11 +1,12 @@
 //! What a domain's XML says.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
-use ashlar_plan::DomainMark;
+use ashlar_plan::{Definition, DomainMark};
 use uuid::Uuid;
 
-use super::{Element, MARK_NAMESPACE, XmlError};
+use super::{Element, MARK_NAMESPACE, XmlError, definition};
 
 const KIND: &str = "domain";
 
@@ -22,6 +23,10 @@ pub struct DomainDescription {
     pub disk_paths: BTreeSet<String>,
     /// Medium in a CD-ROM drive.
     pub medium_path: Option<String>,
+    /// What of a definition of ours may have been edited; none of what does not carry our mark.
+    pub definition: Option<Arc<Definition>>,
+    /// What runs, where somebody looked and that is another.
+    pub running: Option<Arc<Definition>>,
 }
 
 /// Reads a domain's XML, ours or anybody's.
@@ -48,7 +53,10 @@ pub fn domain_seen(xml: &str) -> Result<DomainDescription, XmlError> {
             }
         }
     }
-    Ok(DomainDescription { uuid, name: text("name")?, mark: mark(&root), disk_paths, medium_path })
+    let mark = mark(&root);
+    let definition = mark.is_some().then(|| Arc::new(definition::read(&root)));
+    let name = text("name")?;
+    Ok(DomainDescription { uuid, name, mark, disk_paths, medium_path, definition, running: None })
 }
 
 /// A mark whose identity cannot be read is none: the domain then counts as foreign, and is left alone. A machine that

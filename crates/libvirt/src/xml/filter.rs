@@ -6,7 +6,7 @@ use super::XmlError;
 use super::write::Document;
 
 /// Its name on a host.
-pub const FILTER_NAME: &str = "ashlar-mac";
+pub const FILTER_NAME: &str = ashlar_plan::domain::TAP_FILTER;
 /// Its UUID on every host: a filter of the name with another UUID is somebody else's.
 pub const FILTER_UUID: Uuid = uuid!("6b9c1a52-5d0e-4c53-9c0f-a5b1a2000001");
 

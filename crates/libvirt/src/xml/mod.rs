@@ -3,6 +3,7 @@
 mod arriving;
 mod binding;
 mod capabilities;
+mod definition;
 mod domain;
 mod domain_seen;
 mod filter;

@@ -2,6 +2,7 @@
 
 use ashlar_api::VolumeFormat;
 use ashlar_engine::effects::VolumeCreate;
+use ashlar_plan::domain::format_name;
 
 use super::XmlError;
 use super::write::Document;
@@ -32,12 +33,4 @@ pub fn volume(volume: &VolumeCreate) -> Result<String, XmlError> {
         }
     })?;
     Ok(document.finish())
-}
-
-/// libvirt's name of a format. A seed is plain bytes to libvirt.
-pub(crate) fn format_name(format: VolumeFormat) -> &'static str {
-    match format {
-        VolumeFormat::Qcow2 => "qcow2",
-        VolumeFormat::Raw | VolumeFormat::Iso => "raw",
-    }
 }

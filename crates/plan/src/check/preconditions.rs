@@ -52,6 +52,21 @@ pub(super) fn check(snapshot: &Snapshot, plan: &Plan, projected: &Projected<'_>,
                     }
                 }
             }
+            Action::RedefineDomain { machine } => {
+                let is_ours = projected.machines.get(machine).is_some_and(|machine| {
+                    let Some(HostSeen::Seen(world)) = snapshot.observed.hosts.get(&machine.spec.host) else {
+                        return false;
+                    };
+                    let domain = world.domains.get(&machine.spec.domain.uuid);
+                    domain.and_then(|domain| domain.mark.as_ref()).is_some_and(|mark| {
+                        mark.installation == snapshot.installation
+                            && Some(mark.machine_uid) == machine.metadata.uid
+                    })
+                });
+                if !is_ours {
+                    findings.add("Identity", &step.object, "a domain is defined again that is not its own");
+                }
+            }
             Action::StartDomain { machine } => {
                 if let Some(machine) = projected.machines.get(machine) {
                     let image = &machine.spec.image;

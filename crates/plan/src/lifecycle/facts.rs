@@ -166,7 +166,7 @@ fn record_initialized(draft: &mut Draft<'_>) {
 fn world<'s>(draft: &Draft<'s>, cluster: &NamespacedName) -> Option<&'s ClusterWorld> {
     match draft.snapshot.observed.clusters.get(cluster) {
         Some(ClusterSeen::Seen(world)) => Some(world),
-        Some(ClusterSeen::Unreachable { .. }) | None => None,
+        Some(ClusterSeen::Unreachable { .. } | ClusterSeen::NotOurs { .. }) | None => None,
     }
 }
 

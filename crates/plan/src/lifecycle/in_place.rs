@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use ashlar_api::*;
 
-use crate::ClusterSeen;
 use crate::draft::{Draft, Unit};
+use crate::{ClusterSeen, NodeSeen};
 
 /// Labels that come from where a machine is and what it is made of, and not from its group.
 fn is_of_machine(key: &str) -> bool {
@@ -42,6 +42,9 @@ pub(super) fn nodes(draft: &mut Draft<'_>, group: &NamespacedName, cluster: &Nam
         changed.record.removed_labels.extend(gone.cloned());
         let gone = machine.spec.node.taints.iter().filter(|taint| !group.spec.taints.contains(taint));
         changed.record.removed_taints.extend(gone.cloned());
+        if config.labels != labels || config.taints != group.spec.taints {
+            changed.record.node_outdated = true;
+        }
         config.labels = labels;
         config.taints = group.spec.taints.clone();
         forget(draft, &mut changed);
@@ -64,11 +67,18 @@ fn is_settled(machine: &Machine, group: &WorkerGroup) -> bool {
     let has = |(key, value): (&String, &String)| {
         node.labels.get(key).is_some_and(|found| found == value || is_of_machine(key))
     };
-    record.removed_labels.is_empty()
+    !record.node_outdated
+        && record.removed_labels.is_empty()
         && record.removed_taints.is_empty()
         && node.taints == group.spec.taints
         && group.spec.labels.iter().all(has)
         && node.labels.keys().all(|key| is_of_machine(key) || group.spec.labels.contains_key(key))
+}
+
+/// Whether the node has what its machine says, whatever else it has.
+fn has_all(config: &NodeConfig, node: &NodeSeen) -> bool {
+    config.labels.iter().all(|(key, value)| node.labels.get(key) == Some(value))
+        && config.taints.iter().all(|taint| node.taints.contains(taint))
 }
 
 /// What is wanted again, or was seen to be gone, need not be remembered. A node that never was has nothing to lose.
@@ -80,6 +90,9 @@ fn forget(draft: &Draft<'_>, machine: &mut Machine) {
     };
     let never_was = machine.record.first_started_at.is_none();
     let config = &machine.spec.node;
+    if never_was || node.is_some_and(|node| has_all(config, node)) {
+        machine.record.node_outdated = false;
+    }
     machine.record.removed_labels.retain(|key| {
         !config.labels.contains_key(key)
             && !never_was

@@ -203,7 +203,7 @@ fn token_is_gone(draft: &Draft<'_>, machine: &Machine) -> bool {
         Some(ClusterSeen::Seen(world)) => {
             facts.token_id.as_ref().is_none_or(|id| !world.bootstrap_tokens.contains_key(id))
         }
-        Some(ClusterSeen::Unreachable { .. }) | None => false,
+        Some(ClusterSeen::Unreachable { .. } | ClusterSeen::NotOurs { .. }) | None => false,
     }
 }
 
@@ -221,7 +221,7 @@ pub(crate) fn node_may_be_left(draft: &Draft<'_>, machine: &Machine) -> bool {
             .nodes
             .get(&machine.spec.node.name)
             .is_some_and(|node| node.provider_id == machine.spec.node.provider_id),
-        Some(ClusterSeen::Unreachable { .. }) | None => true,
+        Some(ClusterSeen::Unreachable { .. } | ClusterSeen::NotOurs { .. }) | None => true,
     }
 }
 

@@ -9,7 +9,7 @@ use crate::draft::Unit;
 use crate::etcd::{Etcd, is_living};
 use crate::machine::{block, wait};
 use crate::place::{self, Request};
-use crate::{ClusterSeen, NoteKind, StepState, fence};
+use crate::{ClusterSeen, NoteKind, StepState, fence, lost};
 
 /// The image for new machines: the wanted one once the upgrade has begun, until then the recorded one.
 pub(super) fn begin<'s>(
@@ -93,6 +93,10 @@ fn health(draft: &Draft<'_>, cluster: &Cluster) -> Result<(), StepState> {
         Some(ClusterSeen::Seen(world)) => world,
         Some(ClusterSeen::Unreachable { reason }) => {
             return Err(wait("ApiNotAnswering", format!("its API does not answer: {reason}")));
+        }
+        Some(ClusterSeen::NotOurs { reason }) => {
+            let lost = lost::api_of_another(cluster, reason);
+            return Err(wait(lost.reason, lost.message));
         }
         None => return Err(wait("ApiNotAnswering", "its API was not asked yet")),
     };

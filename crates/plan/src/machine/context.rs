@@ -6,7 +6,7 @@ use ashlar_api::*;
 
 use super::chain::wait;
 use crate::draft::Draft;
-use crate::{ClusterSeen, ClusterWorld, HostSeen, StepState, WantedAddon, names, wanted_addons};
+use crate::{ClusterSeen, ClusterWorld, HostSeen, StepState, WantedAddon, lost, names, wanted_addons};
 
 /// One cluster with its machines.
 pub(super) struct ClusterContext<'d> {
@@ -31,7 +31,7 @@ impl<'d> ClusterContext<'d> {
     pub(super) fn heard(&self) -> Option<&'d ClusterWorld> {
         match self.seen {
             Some(ClusterSeen::Seen(world)) => Some(world),
-            Some(ClusterSeen::Unreachable { .. }) | None => None,
+            Some(ClusterSeen::Unreachable { .. } | ClusterSeen::NotOurs { .. }) | None => None,
         }
     }
 
@@ -46,6 +46,10 @@ impl<'d> ClusterContext<'d> {
         match self.seen {
             Some(ClusterSeen::Seen(world)) => Ok(world),
             Some(ClusterSeen::Unreachable { reason }) => Err(silent(&format!(": {reason}"))),
+            Some(ClusterSeen::NotOurs { reason }) => {
+                let lost = lost::api_of_another(self.cluster, reason);
+                Err(wait(lost.reason, lost.message))
+            }
             None => Err(silent(" yet")),
         }
     }

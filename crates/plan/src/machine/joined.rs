@@ -6,7 +6,7 @@ use super::boot::{File, image_files, look, lost, missing_object, other_size, pau
 use super::chain::{Chain, wait};
 use super::context::ClusterContext;
 use super::host_view::{DomainView, HostViews};
-use crate::{Action, DomainState, StepState, names, network};
+use crate::{Action, DomainState, DriftKind, StepState, drift, names, network};
 
 /// Steps of a machine that joined.
 pub(super) fn steps(
@@ -27,6 +27,7 @@ pub(super) fn steps(
                     power(context, machine, chain, None);
                 }
                 Ok(DomainView::Ours(domain)) => {
+                    definition(context, machine, chain);
                     disks(context, view, machine, chain);
                     power(context, machine, chain, Some(domain.state));
                 }
@@ -57,6 +58,21 @@ pub(super) fn redefine(
         Action::DefineDomain { machine: machine.key() },
         format!("define domain {} again: it is gone from {}", machine.spec.domain.name, machine.spec.host),
     );
+}
+
+/// Somebody edited the definition: it is put right before anything starts from it.
+fn definition(context: &ClusterContext<'_>, machine: &Machine, chain: &mut Chain) {
+    let drifts = &context.draft.report.drifts;
+    if let Some(drift) = drift::of(drifts, machine, DriftKind::Definition).filter(|drift| drift.heals) {
+        chain.push(
+            Action::RedefineDomain { machine: machine.key() },
+            format!(
+                "define domain {} again as declared (declared → found): {}",
+                machine.spec.domain.name,
+                drift.diff()
+            ),
+        );
+    }
 }
 
 /// A guest may run on without its disk's file: QEMU has it open. It will not come back from a restart.

@@ -4,12 +4,23 @@ use ashlar_api::*;
 
 use super::chain::Chain;
 use super::context::ClusterContext;
+use crate::drift::{self, DriftKind, taint_text};
 use crate::{Action, NodeSeen};
 
-/// A step if the node has not what its machine says. What others gave it is not looked at. Control planes have
-/// nothing of the kind that could change.
+/// A step if the node has not what its machine says: since that was declared anew, or since somebody changed it. What
+/// others gave it is not looked at.
 pub(super) fn configure(context: &ClusterContext<'_>, machine: &Machine, chain: &mut Chain) {
-    if machine.spec.role != MachineRole::Worker || context.is_stopped() {
+    if context.is_stopped() {
+        return;
+    }
+    if !machine.record.awaits_node() {
+        let drifts = &context.draft.report.drifts;
+        if let Some(drift) = drift::of(drifts, machine, DriftKind::Node).filter(|drift| drift.heals) {
+            chain.push_elsewhere(
+                Action::ConfigureNode { machine: machine.key() },
+                format!("put back labels and taints of its node (declared → found): {}", drift.diff()),
+            );
+        }
         return;
     }
     let Ok(world) = context.api() else { return };
@@ -52,9 +63,4 @@ fn changes(machine: &Machine, node: &NodeSeen) -> Vec<String> {
         }
     }
     changes
-}
-
-fn taint_text(taint: &Taint) -> String {
-    let value = if taint.value.is_empty() { String::new() } else { format!("={}", taint.value) };
-    format!("{}{value}:{:?}", taint.key, taint.effect)
 }

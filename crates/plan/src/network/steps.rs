@@ -55,7 +55,7 @@ pub(crate) fn steps(draft: &Draft<'_>) -> Vec<crate::Step> {
 /// What was seen of one network on one host.
 enum Found<'s> {
     Nothing,
-    Something { applied: Option<&'s HostNetwork>, intact: bool },
+    Something { applied: Option<&'s HostNetwork>, intact: bool, bridge_gone: bool },
 }
 
 fn look<'s>(snapshot: &'s Snapshot, network: &Network, host: &str) -> Result<Found<'s>, StepState> {
@@ -92,7 +92,11 @@ fn look<'s>(snapshot: &'s Snapshot, network: &Network, host: &str) -> Result<Fou
                 }
                 Ok(match networks.get(&uid) {
                     None => Found::Nothing,
-                    Some(seen) => Found::Something { applied: seen.applied.as_deref(), intact: seen.intact },
+                    Some(seen) => Found::Something {
+                        applied: seen.applied.as_deref(),
+                        intact: seen.intact,
+                        bridge_gone: seen.bridge_gone,
+                    },
                 })
             }
         },
@@ -127,7 +131,16 @@ fn ensure(
         }
     };
     let why = match look(draft.snapshot, network, host) {
-        Ok(Found::Something { applied: Some(applied), intact: true }) if *applied == desired => return,
+        // Its taps may be filtered well, and carry nothing.
+        Ok(Found::Something { bridge_gone: true, .. }) => {
+            let lost = crate::lost::bridge(network, host, &desired);
+            chain.push_wait(
+                format!("bridge {} is on {host}", desired.bridge),
+                block(lost.reason, lost.message),
+            );
+            return;
+        }
+        Ok(Found::Something { applied: Some(applied), intact: true, .. }) if *applied == desired => return,
         Ok(Found::Nothing) => first_time(&desired),
         Ok(Found::Something { applied: None, .. }) => format!("finish network {name}: it is half made"),
         Ok(Found::Something { intact: false, .. }) => {
@@ -225,7 +238,7 @@ pub(crate) fn ready(draft: &Draft<'_>, machine: &Machine) -> Result<(), StepStat
         })?;
         let tap = names::tap(&nic.mac);
         match look(draft.snapshot, network, host)? {
-            Found::Something { applied: Some(applied), intact: true }
+            Found::Something { applied: Some(applied), intact: true, bridge_gone: false }
                 if applied.taps.get(&tap).is_some_and(|filter| filter.mac == nic.mac) => {}
             _ => {
                 let message = format!("network {} is not on {host} as it should be yet", nic.network);

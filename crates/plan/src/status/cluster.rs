@@ -132,6 +132,10 @@ fn control_plane(judged: &Judged<'_>, cluster: &Cluster) -> Option<Judgement> {
             "ApiNotAnswering",
             format!("the API does not answer: {reason}"),
         )),
+        Some(ClusterSeen::NotOurs { reason }) => {
+            let lost = lost::api_of_another(cluster, reason);
+            Some(Judgement::new(kind, ConditionStatus::False, lost.reason, lost.message))
+        }
         Some(ClusterSeen::Seen(_)) => {
             let members = judged
                 .machines_of(&cluster.key())

@@ -97,6 +97,7 @@ pub(super) fn status(
     if let HostSeen::Seen(world) = seen {
         let (now, generation, conditions) = (snapshot.now, host.metadata.generation, &mut status.conditions);
         warn("DomainsRecorded", lost::of_host(snapshot, recorded, name), conditions, now, generation);
+        warn("BridgesThere", lost::bridges(snapshot, name), conditions, now, generation);
         warn("HostnameAsEnrolled", renamed(host, &world.networks), conditions, now, generation);
     }
     Some(status)

@@ -5,8 +5,8 @@ use ashlar_api::*;
 use super::{Judgement, READY, RESOLVED_REFS, hold_text, warn};
 use crate::lost::{self, Lost};
 use crate::{
-    ClusterSeen, ClusterWorld, DomainSeen, DomainState, HostSeen, NodeSeen, Snapshot, Step, StepState,
-    certificates,
+    ClusterSeen, ClusterWorld, DomainSeen, DomainState, Drift, DriftKind, HostSeen, NodeSeen, Snapshot, Step,
+    StepState, certificates, drift,
 };
 
 /// The status of a machine; of what was not asked, what was said before stays.
@@ -16,6 +16,7 @@ pub(super) fn status(
     has_steps: bool,
     hold: Option<&Step>,
     missing: Option<Lost>,
+    drifts: &[Drift],
 ) -> MachineStatus {
     let mut status = machine.status.clone();
     let generation = machine.metadata.generation;
@@ -32,6 +33,7 @@ pub(super) fn status(
     }
     ready(machine, &status.phase, hold).set(&mut status.conditions, snapshot.now, generation);
     super::health::set(snapshot, machine, &mut status.conditions);
+    drift(snapshot, machine, (domain, node), drifts, &mut status.conditions);
     warn(
         CERTIFICATES,
         certificates_run_out(snapshot, machine),
@@ -41,6 +43,27 @@ pub(super) fn status(
     );
     warn(RESOLVED_REFS, missing, &mut status.conditions, snapshot.now, generation);
     status
+}
+
+/// Says what people changed; where nobody could tell now, what was said before stays.
+fn drift(
+    snapshot: &Snapshot,
+    machine: &Machine,
+    (domain, node): (Option<&DomainSeen>, Option<&NodeSeen>),
+    drifts: &[Drift],
+    conditions: &mut Vec<Condition>,
+) {
+    let mut set = |kinds: &[DriftKind]| {
+        let found = kinds.iter().find_map(|kind| drift::of(drifts, machine, *kind));
+        let lost = found.map(|drift| Lost { reason: drift.kind.reason(), message: drift.message.clone() });
+        warn(kinds[0].condition(), lost, conditions, snapshot.now, machine.metadata.generation);
+    };
+    if domain.is_some() {
+        set(&[DriftKind::Definition, DriftKind::Running]);
+    }
+    if node.is_some() {
+        set(&[DriftKind::Node]);
+    }
 }
 
 /// There only while it is time to do something about them.
@@ -133,6 +156,12 @@ fn node_ready(snapshot: &Snapshot, machine: &Machine, node: Option<&NodeSeen>) -
             ConditionStatus::Unknown,
             "ApiNotAnswering",
             format!("the API does not answer: {reason}"),
+        ),
+        (ClusterSeen::NotOurs { reason }, _) => Judgement::new(
+            kind,
+            ConditionStatus::Unknown,
+            "ApiOfAnother",
+            format!("what answers at the API's address is not this cluster's: {reason}"),
         ),
         (ClusterSeen::Seen(world), None) if world.nodes.contains_key(&machine.spec.node.name) => {
             Judgement::new(kind, ConditionStatus::False, "NodeOfAnother", node_of_another(machine, world))
@@ -231,7 +260,7 @@ fn phase(
             })
         }
         (Some(ClusterSeen::Seen(_)), _) => phase("NotReady"),
-        (Some(ClusterSeen::Unreachable { .. }), _) => phase("Unknown"),
+        (Some(ClusterSeen::Unreachable { .. } | ClusterSeen::NotOurs { .. }), _) => phase("Unknown"),
         (None, _) => None,
     }
 }

@@ -115,7 +115,8 @@ impl<'p> Judged<'p> {
             let left = left.get(&(Kind::Machine, namespace.as_str(), name.as_str()));
             let hold = left.and_then(|left| left.hold);
             let missing = lost::of_machine(snapshot, has_all_pools, machine);
-            let status = machine::status(snapshot, machine, left.is_some(), hold, missing);
+            let status =
+                machine::status(snapshot, machine, left.is_some(), hold, missing, &plan.report.drifts);
             if status.phase == READY {
                 ready.insert((name.as_str(), namespace.as_str()));
             }

@@ -226,7 +226,8 @@ impl World {
             }
             Action::EnsureNetwork { network, host } => {
                 let wanted = ashlar_plan::network::desired(&self.snapshot, network, host).unwrap();
-                let seen = NetworkSeen { applied: Some(Box::new(wanted.clone())), intact: true };
+                let seen =
+                    NetworkSeen { applied: Some(Box::new(wanted.clone())), intact: true, bridge_gone: false };
                 self.networks(host).insert(wanted.uid, seen);
             }
             Action::RemoveNetwork { network, host } => {
@@ -239,6 +240,10 @@ impl World {
                 record.fence = Some(HostFence { at, confirmed_by: "BMC".to_owned() });
             }
             Action::DefineDomain { machine } => self.define(machine),
+            Action::RedefineDomain { machine } => {
+                let definition = Definition::of(&self.spec_of(machine));
+                self.domain(machine).definition = Some(definition.into());
+            }
             Action::StartDomain { machine } => {
                 let now = self.snapshot.now;
                 let record = &mut self.snapshot.machines.get_mut(machine).unwrap().record;
@@ -368,12 +373,16 @@ impl World {
         }
     }
 
-    fn define(&mut self, key: &NamespacedName) {
+    fn spec_of(&self, key: &NamespacedName) -> DomainSpec {
         let machine = self.machine(key);
         let with_seed = machine.record.joined_at.is_none();
-        let spec =
-            domain::domain_spec(self.snapshot.installation, &machine, &self.snapshot.volumes, with_seed)
-                .unwrap();
+        domain::domain_spec(self.snapshot.installation, &machine, &self.snapshot.volumes, with_seed).unwrap()
+    }
+
+    fn define(&mut self, key: &NamespacedName) {
+        let machine = self.machine(key);
+        let spec = self.spec_of(key);
+        let definition = Definition::of(&spec);
         let world = self.host_of(&machine.spec.host);
         assert!(
             world.domains.values().all(|domain| domain.name != spec.name),
@@ -388,6 +397,8 @@ impl World {
             medium_path: spec.seed_path,
             persistent: true,
             paused_by_migration: false,
+            definition: Some(definition.into()),
+            running: None,
         };
         world.domains.insert(spec.uuid, seen);
     }

@@ -6,6 +6,7 @@
 
 mod coverage;
 mod draining;
+mod drifting;
 mod fencing;
 mod idle;
 mod judge;

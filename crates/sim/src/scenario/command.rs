@@ -77,6 +77,8 @@ pub(crate) enum Command {
     },
     /// Something lies.
     Lie(super::lie::Lie),
+    /// People change a definition or a node.
+    ByHand(super::drift::Edit),
     /// Rows of the store are lost: all of a kind, or one.
     LoseObjects {
         kind: String,
@@ -249,6 +251,9 @@ pub(super) fn parse(text: &str, document: Option<String>) -> Result<Command, Str
     let has_document = document.is_some();
     if let Some(command) = super::trouble::parse(&words) {
         return command;
+    }
+    if !has_document && let Some(edit) = super::drift::parse(&words) {
+        return edit;
     }
     if !has_document && let Some(lie) = super::lie::parse(&words) {
         return lie;
@@ -566,7 +571,7 @@ fn cluster(name: &str, words: &[&str]) -> Result<String, String> {
     let (mut control_planes, mut workers, mut network) = ("1", "1", "lab");
     let (mut version, mut spread) = (fixtures::VERSION, "preferred");
     let (mut class, mut worker_class) = ("small", "small");
-    let (mut address, mut timeout, mut admission, mut label) = (None, None, None, None);
+    let (mut address, mut timeout, mut admission, mut label, mut drift) = (None, None, None, None, None);
     let mut words = words.iter();
     while let Some(word) = words.next() {
         let value = words.next().ok_or_else(|| format!("`{word}` takes a value"))?;
@@ -578,13 +583,14 @@ fn cluster(name: &str, words: &[&str]) -> Result<String, String> {
             "spread" => spread = value,
             "label" => label = value.split_once('='),
             "admission" => admission = Some(*value),
+            "drift" => drift = Some(*value),
             "class" => class = value,
             "worker-class" => worker_class = value,
             "address" => address = Some(*value),
             "startup-timeout" => timeout = Some(duration(value)?.as_secs()),
             other => {
                 let known = "control-planes, workers, network, version, spread, class, worker-class, address, \
-                             startup-timeout, admission, label";
+                             startup-timeout, admission, drift, label";
                 return Err(unknown("option of a cluster", other, known));
             }
         }
@@ -595,10 +601,11 @@ fn cluster(name: &str, words: &[&str]) -> Result<String, String> {
     let endpoint = address.map(|address| format!("  endpoint: {{address: {address}}}\n")).unwrap_or_default();
     let timeout = timeout.map(|seconds| format!("  nodeStartupTimeoutS: {seconds}\n")).unwrap_or_default();
     let admission = admission.map(|admission| format!("  admission: {admission}\n")).unwrap_or_default();
+    let drift = drift.map(|policy| format!("  drift: {{policy: {policy}}}\n")).unwrap_or_default();
     let label = label.map(|(key, value)| format!(", labels: {{{key}: \"{value}\"}}")).unwrap_or_default();
     Ok(format!(
         "apiVersion: ashlar.dev/v1alpha1\nkind: Cluster\nmetadata: {{name: {}, namespace: {}}}\nspec:\n  \
-         kubernetesVersion: {version}\n{network}{endpoint}{timeout}{admission}  \
+         kubernetesVersion: {version}\n{network}{endpoint}{timeout}{admission}{drift}  \
          controlPlane: {{replicas: {control_planes}, class: {class}, spread: {spread}}}\n  \
          workers: [{{name: wkr, class: {worker_class}, replicas: {workers}{label}}}]\n",
         named.name, named.namespace

@@ -47,6 +47,7 @@ pub(super) fn is_hand(command: &Command) -> bool {
             | Command::MendBoot(_)
             | Command::Trouble(_)
             | Command::Lie(_)
+            | Command::ByHand(_)
             | Command::Foreign(Foreign::Address { .. })
     )
 }
@@ -77,6 +78,7 @@ pub(crate) fn act(state: &mut State, command: &Command) -> Option<Result<(), Str
         }
         Command::Trouble(trouble) => trouble.happen(state),
         Command::Lie(lie) => lie.happen(state),
+        Command::ByHand(edit) => edit.happen(state),
         Command::Foreign(foreign @ Foreign::Address { .. }) => hands::add_foreign(state, foreign, 0),
         _ => return None,
     })

@@ -381,6 +381,11 @@ fn on_domain(state: &mut State, host: &str, name: &str, lie: &DomainLie) -> Resu
             if let Some(disk) = domain.spec.as_mut().and_then(|spec| spec.disks.first_mut()) {
                 disk.path = "/srv/other.img".to_owned();
             }
+            if let Some(definition) = &mut domain.definition
+                && let Some(disk) = std::sync::Arc::make_mut(definition).disks.first_mut()
+            {
+                disk.path = "/srv/other.img".to_owned();
+            }
             if !domain.state.is_active() {
                 domain.take_definition();
             }

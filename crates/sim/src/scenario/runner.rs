@@ -145,6 +145,7 @@ impl Runner {
             Command::Virsh { host, verb, domain } => {
                 hands::virsh(&mut simulation.world.state(), host, *verb, domain)?;
             }
+            Command::ByHand(edit) => edit.happen(&mut simulation.world.state())?,
             Command::Lie(lie) => lie.happen(&mut simulation.world.state())?,
             Command::LoseObjects { kind, name } => {
                 let kind = kind_named(kind)?;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use ashlar_api::condition::find_condition;
 use ashlar_api::{Cluster, ConditionStatus, Kind, Machine, MachineRole, Object};
+use ashlar_plan::DriftKind;
 use jiff::Timestamp;
 
 use crate::cli::{ClusterStatusArgs, OutputFormat};
@@ -143,7 +144,16 @@ fn leaf(machine: &Machine, now: Timestamp) -> Tree {
     ));
     if let Some(failure) = &machine.record.failure {
         leaf.children.push(Tree::new(format!("{}: {}", failure.phase, failure.message.replace('\n', " "))));
-    } else if phase(machine) != "Ready" {
+    } else if phase(machine) == "Ready" {
+        // It is well, and not as it was declared.
+        let drifted = machine.status.conditions.iter().filter(|condition| {
+            condition.status != ConditionStatus::True
+                && [DriftKind::Definition, DriftKind::Node]
+                    .iter()
+                    .any(|kind| kind.condition() == condition.kind)
+        });
+        leaf.children.extend(drifted.map(|condition| Tree::new(condition.message.replace('\n', " "))));
+    } else {
         let troubled = machine
             .status
             .conditions
