@@ -8,6 +8,7 @@
 mod client;
 mod connector;
 mod etcd;
+mod kubelets;
 mod observe;
 mod peer;
 mod pods;
@@ -17,9 +18,8 @@ use std::collections::BTreeMap;
 
 use ashlar_api::NamespacedName;
 use ashlar_engine::effects::{
-    EffectError, KubeApi, KubeTarget, NodeNow, NodePatch, ServingDecision, ServingRequestNow,
+    EffectError, KubeApi, KubeSeen, KubeTarget, NodeNow, NodePatch, ServingDecision, ServingRequestNow,
 };
-use ashlar_plan::ClusterWorld;
 use async_trait::async_trait;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Node, Pod, Secret};
@@ -73,16 +73,16 @@ impl KubeApi for Clients {
         target: &KubeTarget,
         addons: &[(String, String, String, String, String)],
         drained: &[String],
-    ) -> Result<ClusterWorld, EffectError> {
+    ) -> Result<KubeSeen, EffectError> {
         let client = self.client(target)?;
-        let mut world = self.bounded(target, "observe", observe::observe(client, addons, drained)).await;
-        if let Ok(world) = &mut world {
-            world.api_certificate = self.peer(&target.cluster);
+        let mut seen = self.bounded(target, "observe", observe::observe(client, addons, drained)).await;
+        if let Ok(seen) = &mut seen {
+            seen.world.api_certificate = self.peer(&target.cluster);
         } else {
             // A client whose host went away must not be asked for ever: the next call dials anew.
             self.forget(&target.cluster);
         }
-        world
+        seen
     }
 
     async fn put_bootstrap_token(

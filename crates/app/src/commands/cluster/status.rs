@@ -143,12 +143,14 @@ fn leaf(machine: &Machine, now: Timestamp) -> Tree {
     ));
     if let Some(failure) = &machine.record.failure {
         leaf.children.push(Tree::new(format!("{}: {}", failure.phase, failure.message.replace('\n', " "))));
-    } else if phase(machine) != "Ready" {
-        let troubled = machine
-            .status
-            .conditions
-            .iter()
-            .find(|condition| condition.status != ConditionStatus::True && !condition.message.is_empty());
+    } else {
+        // Of one that is Ready there are these only while something is wrong.
+        let is_told = |kind: &str| phase(machine) != "Ready" || matches!(kind, "Healthy" | "NodeHealthy");
+        let troubled = machine.status.conditions.iter().find(|condition| {
+            condition.status != ConditionStatus::True
+                && !condition.message.is_empty()
+                && is_told(&condition.kind)
+        });
         leaf.children.extend(troubled.map(|condition| Tree::new(condition.message.replace('\n', " "))));
     }
     leaf
