@@ -13,7 +13,7 @@ use crate::{
     effects::World,
     lanes::HostLimits,
     lease::Leases,
-    observe::{ClusterAccess, Consoles, HostHealth, Questions},
+    observe::{ClusterAccess, Consoles, HostHealth, Kubelets, Questions},
     planner::Planner,
     publish::LastTold,
     read::{ReadCache, StoreView, read_store},
@@ -39,6 +39,7 @@ pub struct Engine {
     pub(crate) uploads: Uploads,
     pub(crate) consoles: Consoles,
     pub(crate) cluster_access: ClusterAccess,
+    pub(crate) kubelets: Kubelets,
     pub(crate) last_told: LastTold,
     pub(crate) foreign_addresses: ForeignAddresses,
 }
@@ -79,6 +80,7 @@ impl Engine {
             uploads,
             consoles: Consoles::default(),
             cluster_access: ClusterAccess::default(),
+            kubelets: Kubelets::default(),
             last_told: LastTold::default(),
             foreign_addresses: ForeignAddresses::default(),
         }

@@ -9,6 +9,7 @@ mod client;
 mod connector;
 mod deprecated;
 mod etcd;
+mod kubelets;
 mod observe;
 mod peer;
 mod pods;
@@ -19,9 +20,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ashlar_api::NamespacedName;
 use ashlar_engine::effects::{
-    EffectError, KubeApi, KubeTarget, NodeNow, NodePatch, ServingDecision, ServingRequestNow,
+    EffectError, KubeApi, KubeSeen, KubeTarget, NodeNow, NodePatch, ServingDecision, ServingRequestNow,
 };
-use ashlar_plan::{ClusterWorld, DeprecatedApi};
+use ashlar_plan::DeprecatedApi;
 use async_trait::async_trait;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Node, Pod, Secret};
@@ -75,16 +76,16 @@ impl KubeApi for Clients {
         target: &KubeTarget,
         addons: &[(String, String, String, String, String)],
         drained: &[String],
-    ) -> Result<ClusterWorld, EffectError> {
+    ) -> Result<KubeSeen, EffectError> {
         let client = self.client(target)?;
-        let mut world = self.asked(target, "observe", observe::observe(client, addons, drained)).await;
-        if let Ok(world) = &mut world {
-            world.api_certificate = self.peer(&target.cluster);
+        let mut seen = self.asked(target, "observe", observe::observe(client, addons, drained)).await;
+        if let Ok(seen) = &mut seen {
+            seen.world.api_certificate = self.peer(&target.cluster);
         } else {
             // A client whose host went away must not be asked for ever: the next call dials anew.
             self.forget(&target.cluster);
         }
-        world
+        seen
     }
 
     async fn deprecated_apis(&self, target: &KubeTarget) -> Result<BTreeSet<DeprecatedApi>, EffectError> {

@@ -2,14 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use ashlar_engine::effects::{EffectError, KubeTarget, NodeNow};
-use ashlar_plan::{ClusterWorld, NodeSeen, names};
+use ashlar_engine::effects::{EffectError, KubeSeen, KubeTarget, NodeNow};
+use ashlar_plan::{ClusterWorld, KubeletSeen, NodeSeen, StaticPodSeen, names};
 use jiff::Timestamp;
+use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Node, Pod, Secret};
 use kube::api::{Api, ListParams};
 use kube::{Client, ResourceExt as _};
 
-use crate::{SYSTEM_NAMESPACE, dynamic_api, resource_of};
+use crate::{SYSTEM_NAMESPACE, dynamic_api, kubelets, resource_of};
 
 /// The annotation that carries an applied add-on's digest.
 const ADDON_DIGEST: &str = "ashlar.dev/addon-digest";
@@ -20,31 +21,40 @@ pub(crate) async fn observe(
     client: Client,
     addons: &[AddonRef],
     drained: &[String],
-) -> Result<ClusterWorld, kube::Error> {
+) -> Result<KubeSeen, kube::Error> {
     let nodes: Api<Node> = Api::all(client.clone());
     let pods: Api<Pod> = Api::namespaced(client.clone(), SYSTEM_NAMESPACE);
     let secrets: Api<Secret> = Api::namespaced(client.clone(), SYSTEM_NAMESPACE);
+    let leases: Api<Lease> = Api::namespaced(client.clone(), kubelets::LEASE_NAMESPACE);
     let every = ListParams::default();
     let tokens = ListParams::default().fields("type=bootstrap.kubernetes.io/token");
-    let (nodes, pods, tokens, addons, serving_requests, drained) = tokio::try_join!(
+    let (nodes, leases, pods, tokens, addons, serving_requests, drained) = tokio::try_join!(
         nodes.list(&every),
+        leases.list(&every),
         pods.list(&every),
         secrets.list(&tokens),
         observe_addons(client.clone(), addons),
         crate::serving::undecided(client.clone()),
         crate::pods::of_nodes(client, drained)
     )?;
-    Ok(ClusterWorld {
-        nodes: nodes.items.into_iter().map(|node| (node.name_any(), node_seen(&node))).collect(),
+    let mut static_pods = kubelets::static_pods(&pods.items);
+    let mut seen = |node: &Node| {
+        let name = node.name_any();
+        let static_pods = static_pods.remove(&name).unwrap_or_default();
+        (name, node_seen(node, static_pods))
+    };
+    let world = ClusterWorld {
+        nodes: nodes.items.iter().map(&mut seen).collect(),
         bootstrap_tokens: tokens.items.iter().filter_map(token_expiry).collect(),
         token_machines: tokens.items.iter().filter_map(token_machine).collect(),
         addons,
         pods: drained,
         serving_requests,
         api_certificate: None,
-        system_pods_ready: count(pods.items.iter().filter(|pod| is_ready(pod)).count()),
+        system_pods_ready: count(pods.items.iter().filter(|pod| kubelets::is_ready(pod)).count()),
         system_pods: count(pods.items.len()),
-    })
+    };
+    Ok(KubeSeen { world, leases: kubelets::leases(&leases.items) })
 }
 
 fn count(number: usize) -> u32 {
@@ -67,7 +77,7 @@ async fn observe_addons(
     Ok(digests)
 }
 
-fn node_seen(node: &Node) -> NodeSeen {
+fn node_seen(node: &Node, static_pods: BTreeMap<String, StaticPodSeen>) -> NodeSeen {
     let status = node.status.as_ref();
     let ready = status
         .and_then(|status| status.conditions.as_ref())
@@ -87,6 +97,9 @@ fn node_seen(node: &Node) -> NodeSeen {
             .filter_map(|taint| serde_json::from_value(taint_alone(taint)).ok())
             .collect(),
         unschedulable: node.spec.as_ref().and_then(|spec| spec.unschedulable).unwrap_or(false),
+        troubles: kubelets::troubles(node),
+        kubelet: KubeletSeen::Unknown,
+        static_pods,
     }
 }
 
@@ -126,13 +139,6 @@ fn token_text(secret: &Secret, key: &str) -> Option<String> {
     String::from_utf8(secret.data.as_ref()?.get(key)?.0.clone()).ok()
 }
 
-fn is_ready(pod: &Pod) -> bool {
-    pod.status
-        .as_ref()
-        .and_then(|status| status.conditions.as_ref())
-        .is_some_and(|conditions| conditions.iter().any(|c| c.type_ == "Ready" && c.status == "True"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -164,6 +170,11 @@ mod tests {
                 {"metadata":{"name":"demo-wkr-1"},"spec":{},"status":{"conditions":[{"type":"Ready","status":"Unknown","message":"Kubelet stopped posting"}]}}]}"#,
             ),
             (
+                "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases",
+                r#"{"kind":"LeaseList","apiVersion":"coordination.k8s.io/v1","metadata":{},"items":[
+                {"metadata":{"name":"demo-ctrl-1"},"spec":{"renewTime":"2026-11-23T14:59:51.000000Z"}}]}"#,
+            ),
+            (
                 "/api/v1/namespaces/kube-system/secrets?&fieldSelector=type%3Dbootstrap.kubernetes.io%2Ftoken",
                 r#"{"kind":"SecretList","apiVersion":"v1","metadata":{},"items":[
                 {"metadata":{"name":"bootstrap-token-abcdef"},"data":{"token-id":"YWJjZGVm","expiration":"MjAyNi0xMS0yM1QxNTowMDowMFo=",
@@ -172,7 +183,8 @@ mod tests {
             (
                 "/api/v1/namespaces/kube-system/pods",
                 r#"{"kind":"PodList","apiVersion":"v1","metadata":{},"items":[
-                {"metadata":{"name":"a"},"status":{"conditions":[{"type":"Ready","status":"True"}]}},{"metadata":{"name":"b"}}]}"#,
+                {"metadata":{"name":"etcd-demo-ctrl-1","annotations":{"kubernetes.io/config.mirror":"1"}},"spec":{"nodeName":"demo-ctrl-1","containers":[]},
+                 "status":{"conditions":[{"type":"Ready","status":"True"}]}},{"metadata":{"name":"b"}}]}"#,
             ),
             (
                 "/apis/certificates.k8s.io/v1/certificatesigningrequests?&fieldSelector=spec.signerName%3Dkubernetes.io%2Fkubelet-serving",
@@ -196,10 +208,14 @@ mod tests {
                 object.to_owned(),
             )
         };
-        let world = observe(client, &[addon("flannel", "kube-flannel-ds"), addon("absent", "nobody")], &[])
+        let seen = observe(client, &[addon("flannel", "kube-flannel-ds"), addon("absent", "nobody")], &[])
             .await
             .expect("answers");
+        assert_eq!(seen.leases["demo-ctrl-1"].to_string(), "2026-11-23T14:59:51Z");
+        let world = seen.world;
         assert!(world.nodes["demo-ctrl-1"].ready);
+        assert!(world.nodes["demo-ctrl-1"].static_pods["etcd"].ready);
+        assert!(world.nodes["demo-wkr-1"].static_pods.is_empty());
         assert_eq!(world.nodes["demo-ctrl-1"].provider_id, "ashlar://a/b");
         assert!(!world.nodes["demo-wkr-1"].ready);
         assert_eq!(world.nodes["demo-wkr-1"].message, "Kubelet stopped posting");

@@ -9,7 +9,7 @@ use ashlar_api::*;
 use jiff::{SignedDuration, Timestamp};
 use uuid::Uuid;
 
-use crate::{DomainSeen, DomainState, HostSeen, Snapshot, fence, network};
+use crate::{DomainSeen, DomainState, HostSeen, Snapshot, fence, health, network};
 
 /// Attempts after which a machine is replaced instead.
 pub const ATTEMPTS: u32 = 3;
@@ -139,7 +139,7 @@ pub(crate) fn obstacle(snapshot: &Snapshot, machine: &Machine) -> Option<String>
     if record.joined_at.is_none() {
         return Some("it has not joined yet".to_owned());
     }
-    if record.ailment.is_some() {
+    if health::is_sick(machine) {
         return Some("it is not well".to_owned());
     }
     if !spec.numa.is_empty() || spec.hugepages.is_some() || spec.cpu_policy == CpuPolicy::Dedicated {

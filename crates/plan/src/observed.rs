@@ -3,13 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use ashlar_api::{Machine, NamespacedName, Taint};
+use ashlar_api::{Machine, NamespacedName};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::Definition;
 use crate::network::HostNetwork;
+use crate::node_seen::NodeSeen;
 
 /// The observed world.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -266,28 +267,6 @@ pub struct ApiCertificate {
     pub dns_names: BTreeSet<String>,
     /// When it runs out.
     pub ends_at: Timestamp,
-}
-
-/// A node.
-#[derive(Clone, Debug, Default, PartialEq, Hash, Serialize, Deserialize)]
-pub struct NodeSeen {
-    /// Condition Ready.
-    pub ready: bool,
-    /// The condition's message, where not.
-    pub message: String,
-    /// `spec.providerID`: a node of the name with another one is not ours.
-    pub provider_id: String,
-    /// kubelet version.
-    pub kubelet_version: String,
-    /// Labels, Kubernetes' own among them.
-    #[serde(default)]
-    pub labels: BTreeMap<String, String>,
-    /// Taints, Kubernetes' own among them.
-    #[serde(default)]
-    pub taints: Vec<Taint>,
-    /// Cordoned: no new pods come.
-    #[serde(default)]
-    pub unschedulable: bool,
 }
 
 /// A pod that would have to leave its node: not one of a DaemonSet, of the node itself, or one that has ended.

@@ -6,24 +6,9 @@ mod common;
 use ashlar_api::*;
 use ashlar_plan::check::check;
 use ashlar_plan::*;
+use common::patients::*;
 use common::*;
 use jiff::SignedDuration;
-
-fn key(name: &str) -> NamespacedName {
-    NamespacedName::new("default", name)
-}
-
-fn living(control_planes: u32, workers: u32) -> World {
-    let mut snapshot = six_machines();
-    for host in ["host-d", "host-e"] {
-        add_host(&mut snapshot, host, 64, 512, Accelerator::Kvm);
-    }
-    snapshot.clusters = Objects::default();
-    add_cluster(&mut snapshot, "prod", control_planes, workers);
-    let mut world = World::new(snapshot, 1);
-    assert!(world.settle().is_empty());
-    world
-}
 
 /// The node says that it is not Ready.
 fn fall_ill(world: &mut World, machine: &str) {
@@ -32,44 +17,6 @@ fn fall_ill(world: &mut World, machine: &str) {
     };
     let node = api.nodes.get_mut(machine).unwrap();
     (node.ready, node.message) = (false, "Kubelet stopped posting node status.".to_owned());
-}
-
-/// Passes that only record, each a quarter of the patience after the last, until nothing is to be recorded.
-fn be_patient(world: &mut World) {
-    for _ in 0..=Ailment::PATIENCE_SIGHTINGS {
-        let plan = world.plan();
-        world.commit(plan.decisions);
-        world.snapshot.now += SignedDuration::from_secs(75);
-    }
-}
-
-/// Who goes by the plan, and why others wait.
-fn fates(plan: &Plan) -> String {
-    let mut lines: Vec<String> = plan
-        .decisions
-        .iter()
-        .flatten()
-        .filter_map(|decision| match decision {
-            Decision::Update(Object::Machine(machine)) if machine.metadata.is_deleting() => Some(format!(
-                "{} goes: {}",
-                machine.metadata.name,
-                machine.record.remediation.as_ref()?.message
-            )),
-            _ => None,
-        })
-        .collect();
-    lines.extend(plan.steps.iter().filter(|step| step.why.ends_with(" is well")).map(
-        |step| match &step.state {
-            StepState::Waiting(wait) => {
-                format!("{} waits, {}: {}", step.object.name, wait.reason, wait.message)
-            }
-            StepState::Blocked(block) => {
-                format!("{} BLOCKED, {}: {}", step.object.name, block.reason, block.message)
-            }
-            StepState::Ready => unreachable!("nothing is done by that step"),
-        },
-    ));
-    lines.join("\n")
 }
 
 #[test]
@@ -120,6 +67,19 @@ fn a_control_plane_goes_while_the_others_are_well_and_the_only_one_never() {
     fall_ill(&mut world, "prod-ctrl-1");
     be_patient(&mut world);
     insta::assert_snapshot!("only_control_plane", fates(&world.plan()));
+}
+
+#[test]
+fn the_only_control_plane_is_well_again_once_its_node_is_ready() {
+    let mut world = living(1, 1);
+    // Its etcd is not asked, being the only one.
+    world.snapshot.observed.etcd.clear();
+    node(&mut world, "prod-ctrl-1").ready = false;
+    pass(&mut world);
+    assert_eq!(ailment(&world, "prod-ctrl-1"), Some(AilmentKind::NodeNotReady));
+    node(&mut world, "prod-ctrl-1").ready = true;
+    pass(&mut world);
+    assert_eq!(ailment(&world, "prod-ctrl-1"), None);
 }
 
 #[test]

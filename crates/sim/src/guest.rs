@@ -299,7 +299,7 @@ fn run_guest(state: &mut State, host: &str, uuid: Uuid) {
             guest.stage = Stage::Kernel;
             said.push("[    0.000000] Linux version 6.12 (simulated)".to_owned());
         }
-        Stage::Kernel if up_s >= BOOT_S && joined => {
+        Stage::Kernel if up_s >= BOOT_S && joined && !hangs => {
             guest.stage = Stage::Node;
             guest.etcd = machine.spec.role == MachineRole::ControlPlane;
         }
@@ -475,7 +475,7 @@ fn reach(
                 kubelet_version: machine.spec.image.kubernetes_version.clone(),
                 labels: machine.spec.node.labels.clone(),
                 taints: machine.spec.node.taints.clone(),
-                unschedulable: false,
+                ..SimNode::default()
             },
         );
         state.etcd_write(cluster);

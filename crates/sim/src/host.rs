@@ -382,7 +382,7 @@ impl SimDomain {
     }
 
     /// Ends its process.
-    pub(crate) fn power_off(&mut self) {
+    pub fn power_off(&mut self) {
         self.state = DomainState::ShutOff;
         (self.stands_still, self.paused_by_migration) = (false, false);
         self.started_at = None;

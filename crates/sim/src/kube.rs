@@ -3,9 +3,11 @@
 use std::collections::BTreeSet;
 
 use ashlar_api::NamespacedName;
-use ashlar_engine::effects::{EffectError, EffectErrorKind, KubeApi, KubeTarget, NodeNow, NodePatch};
+use ashlar_engine::effects::{
+    EffectError, EffectErrorKind, KubeApi, KubeSeen, KubeTarget, NodeNow, NodePatch,
+};
 use ashlar_engine::effects::{ServingDecision, ServingRequestNow};
-use ashlar_plan::{ClusterWorld, DeprecatedApi, NodeSeen, names};
+use ashlar_plan::{ClusterWorld, DeprecatedApi, names};
 use async_trait::async_trait;
 use jiff::Timestamp;
 use zeroize::Zeroizing;
@@ -55,34 +57,17 @@ impl KubeApi for SimWorld {
         target: &KubeTarget,
         addons: &[(String, String, String, String, String)],
         drained: &[String],
-    ) -> Result<ClusterWorld, EffectError> {
+    ) -> Result<KubeSeen, EffectError> {
         self.look_at_api(|state| {
+            api(state, target).map_err(as_stranger)?;
+            let (nodes, leases) = state.see_nodes(&target.cluster);
             let cluster = api(state, target).map_err(as_stranger)?.clone();
-            let has_cni = cluster.objects.keys().any(|object| object.starts_with("DaemonSet/kube-flannel"));
-            let nodes = cluster.nodes.iter().map(|(name, node)| {
-                let ready = has_cni && guest::is_node(state, &target.cluster, name);
-                let message = match (ready, has_cni) {
-                    (true, _) => "",
-                    (false, true) => "Kubelet stopped posting node status.",
-                    (false, false) => "network plugin is not ready",
-                };
-                let seen = NodeSeen {
-                    ready,
-                    message: message.to_owned(),
-                    provider_id: node.provider_id.clone(),
-                    kubelet_version: node.kubelet_version.clone(),
-                    labels: node.labels.clone(),
-                    taints: node.taints.clone(),
-                    unschedulable: node.unschedulable,
-                };
-                (name.clone(), seen)
-            });
             let addons = addons.iter().filter_map(|(addon, _, kind, _, name)| {
                 let digest = cluster.objects.get(&format!("{kind}/{name}"))?.clone()?;
                 Some((addon.clone(), digest))
             });
-            Ok(ClusterWorld {
-                nodes: nodes.collect(),
+            let world = ClusterWorld {
+                nodes,
                 bootstrap_tokens: cluster
                     .tokens
                     .iter()
@@ -106,7 +91,8 @@ impl KubeApi for SimWorld {
                 api_certificate: None,
                 system_pods_ready: 1,
                 system_pods: 1,
-            })
+            };
+            Ok(KubeSeen { world, leases })
         })
         .await
     }

@@ -56,6 +56,10 @@ pub struct State {
     pub hanging_boots: BTreeSet<String>,
     /// Machines whose kubelet is dead, by name: all else on them goes on, and no restart helps.
     pub dead_kubelets: BTreeSet<String>,
+    /// Static pods that are not as they should be, by machine and pod.
+    pub pods_down: BTreeMap<(String, &'static str), crate::PodTrouble>,
+    /// Clusters whose controllers run and do nothing: nobody says of a node that it is not Ready.
+    pub hung_controllers: BTreeSet<NamespacedName>,
     /// Kubelets ask for the certificates that they serve with when they join.
     pub kubelets_ask: bool,
     /// Files of images on the machine that runs Ashlar, by name, with their sizes.
@@ -157,6 +161,10 @@ pub struct SimNode {
     pub taints: Vec<ashlar_api::Taint>,
     /// Cordoned.
     pub unschedulable: bool,
+    /// When its kubelet had renewed its lease, as it was last looked at.
+    pub(crate) renewed_at: Option<Timestamp>,
+    /// It was Ready then.
+    pub(crate) was_ready: bool,
 }
 
 /// Start of virtual time: any fixed moment does.
@@ -179,6 +187,8 @@ impl SimWorld {
             failing_boots: BTreeMap::new(),
             hanging_boots: BTreeSet::new(),
             dead_kubelets: BTreeSet::new(),
+            pods_down: BTreeMap::new(),
+            hung_controllers: BTreeSet::new(),
             kubelets_ask: false,
             local_files: BTreeMap::new(),
             upload_faults: BTreeMap::new(),

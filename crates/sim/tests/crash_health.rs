@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use ashlar_api::{Kind, ObjectRef};
 use ashlar_engine::Goal;
-use ashlar_sim::{BmcMood, Record, SimHost, Simulation, fixtures};
-use common::{demo, each, must_run};
+use ashlar_sim::executor::Ended;
+use ashlar_sim::{BmcMood, PodTrouble, Record, SimHost, Simulation, fixtures};
+use common::{demo, each, must_run, trace};
 
 /// When something was seen is another time after a crash.
 fn without_times(canonical: &str) -> String {
@@ -18,8 +19,30 @@ fn without_times(canonical: &str) -> String {
     parts.fold(first, |text, part| text + part.split_once('Z').map_or(part, |(_, rest)| rest))
 }
 
+/// Until nothing is left to do.
+fn by_commands(simulation: &Simulation) {
+    must_run(simulation, Goal::Settled);
+}
+
+/// Long enough for all of it. What no single look shows, such as a lease that stays as it is, takes somebody who goes on.
+fn by_a_daemon(simulation: &Simulation) {
+    let ended = simulation.serve(Duration::from_mins(40));
+    let found = simulation.world.state().violations().to_vec();
+    assert!(matches!(ended, Ended::Done(_)) && found.is_empty(), "{}\n{ended:?}", trace(simulation));
+}
+
 /// A cluster that is up, to which something happens; a crash at every `every`-th point until all is well again.
 fn crash_on_the_way(control_planes: u32, workers: u32, every: usize, happens: impl Fn(&Simulation)) {
+    crash_while(control_planes, workers, every, happens, by_commands);
+}
+
+fn crash_while(
+    control_planes: u32,
+    workers: u32,
+    every: usize,
+    happens: impl Fn(&Simulation),
+    work: impl Fn(&Simulation) + Sync,
+) {
     let mut simulation = Simulation::with_pool(1, 4).unwrap();
     // There are minutes of patience between the actions.
     simulation.settings_mut().poll_interval = Duration::from_secs(10);
@@ -27,7 +50,7 @@ fn crash_on_the_way(control_planes: u32, workers: u32, every: usize, happens: im
     must_run(&simulation, Goal::ClusterReady(demo()));
     happens(&simulation);
     simulation.record();
-    must_run(&simulation, Goal::Settled);
+    work(&simulation);
     let records = simulation.take_records();
     let end = without_times(&simulation.canonical().unwrap());
     println!("{} copies on the way", records.len());
@@ -35,7 +58,7 @@ fn crash_on_the_way(control_planes: u32, workers: u32, every: usize, happens: im
     let records: Vec<&Record> = records.iter().step_by(every).collect();
     each(&records, |record| {
         let next = simulation.resume(record).unwrap();
-        must_run(&next, Goal::Settled);
+        work(&next);
         let at = format!("{:?}", record.point);
         let state = next.world.state();
         let machines = (control_planes + workers) as usize;
@@ -63,6 +86,48 @@ fn a_crash_while_a_sick_worker_is_replaced_changes_nothing() {
 #[test]
 fn a_crash_while_a_sick_control_plane_is_replaced_changes_nothing() {
     crash_on_the_way(3, 1, 3, kubelet_dies("demo-ctrl-1"));
+}
+
+/// A kubelet ends, and nobody says of its node that it is not Ready.
+fn kubelet_dies_unseen(machine: &'static str) -> impl Fn(&Simulation) {
+    move |simulation| {
+        simulation.world.state().hung_controllers.insert(demo());
+        kubelet_dies(machine)(simulation);
+    }
+}
+
+#[test]
+fn a_crash_while_a_silent_worker_is_replaced_changes_nothing() {
+    crash_while(1, 3, 1, kubelet_dies_unseen("demo-wkr-2"), by_a_daemon);
+}
+
+#[test]
+fn a_crash_while_the_leader_of_etcd_is_replaced_whose_kubelet_is_silent_changes_nothing() {
+    crash_while(3, 1, 3, kubelet_dies_unseen("demo-ctrl-1"), by_a_daemon);
+}
+
+#[test]
+fn a_crash_while_a_control_plane_is_replaced_whose_scheduler_crashes_changes_nothing() {
+    let crashes = |simulation: &Simulation| {
+        let pod = ("demo-ctrl-1".to_owned(), "kube-scheduler");
+        simulation.world.state().pods_down.insert(pod, PodTrouble::Crashes);
+    };
+    crash_on_the_way(3, 1, 3, crashes);
+}
+
+#[test]
+fn a_crash_while_a_worker_is_replaced_that_does_not_come_up_again_changes_nothing() {
+    let hangs = |simulation: &Simulation| {
+        let mut state = simulation.world.state();
+        state.hanging_boots.insert("demo-wkr-2".to_owned());
+        for domain in state.hosts.values_mut().flat_map(|host| host.domains.values_mut()) {
+            if domain.name == "demo-wkr-2" {
+                domain.power_off();
+            }
+        }
+        state.touched();
+    };
+    crash_on_the_way(1, 3, 2, hangs);
 }
 
 /// The host of a machine loses its power, and a person says so.

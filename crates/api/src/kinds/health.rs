@@ -16,12 +16,24 @@ pub struct HealthPolicy {
     /// How long a node that joined may be missing in the API while its VM runs, in seconds.
     #[serde(default = "ten_minutes_s")]
     pub node_missing_s: u32,
+    /// How long a kubelet may not renew its lease while its node still counts as Ready, in seconds: from a minute after it
+    /// last did.
+    #[serde(default = "node_not_ready_s")]
+    pub kubelet_silent_s: u32,
+    /// How long a VM that was off may run again without its node being Ready, in seconds. The first boot of a machine has
+    /// `nodeStartupTimeoutS`.
+    #[serde(default = "ten_minutes_s")]
+    pub guest_not_up_s: u32,
     /// How long a disk may be gone from its host, in seconds: somebody may bring it back.
     #[serde(default = "ten_minutes_s")]
     pub disk_lost_s: u32,
     /// How long the etcd of a control plane may be not healthy while its node is Ready, in seconds.
     #[serde(default = "ten_minutes_s")]
     pub etcd_not_healthy_s: u32,
+    /// How long a static pod of a control plane (API server, controller manager, scheduler, etcd) may be missing or not
+    /// Ready while its node is, in seconds.
+    #[serde(default = "ten_minutes_s")]
+    pub static_pod_not_ready_s: u32,
     /// How long a worker whose first boot failed is kept for whoever looks, in seconds; each one that takes its place and
     /// fails as well, twice as long as the one before. Where no worker of the cluster has joined yet, it stays.
     #[serde(default = "ten_minutes_s")]
@@ -68,8 +80,11 @@ impl Default for HealthPolicy {
             remediate: yes(),
             node_not_ready_s: node_not_ready_s(),
             node_missing_s: ten_minutes_s(),
+            kubelet_silent_s: node_not_ready_s(),
+            guest_not_up_s: ten_minutes_s(),
             disk_lost_s: ten_minutes_s(),
             etcd_not_healthy_s: ten_minutes_s(),
+            static_pod_not_ready_s: ten_minutes_s(),
             first_boot_failed_s: ten_minutes_s(),
             max_percent: max_percent(),
             max_replaced: max_replaced(),
@@ -90,8 +105,11 @@ impl HealthPolicy {
         match kind {
             AilmentKind::NodeNotReady => self.node_not_ready_s,
             AilmentKind::NodeMissing => self.node_missing_s,
+            AilmentKind::KubeletSilent => self.kubelet_silent_s,
+            AilmentKind::GuestNotUp => self.guest_not_up_s,
             AilmentKind::DiskLost => self.disk_lost_s,
             AilmentKind::EtcdNotHealthy => self.etcd_not_healthy_s,
+            AilmentKind::StaticPodNotReady => self.static_pod_not_ready_s,
             AilmentKind::FirstBootFailed => self.first_boot_failed_s,
             // Who says that a host is off has been patient.
             AilmentKind::HostOff => 0,
@@ -108,10 +126,17 @@ pub enum AilmentKind {
     NodeNotReady,
     /// Its VM runs, and the API, which shows others, has no node of it any more.
     NodeMissing,
+    /// Its VM runs, its kubelet renews its lease no more while others renew theirs, and its node's Ready condition does not
+    /// say so.
+    KubeletSilent,
+    /// Its VM was off, runs again, and its node has not been Ready since.
+    GuestNotUp,
     /// A disk that it used is gone from its host.
     DiskLost,
     /// Its node is Ready, and its member of etcd is not healthy.
     EtcdNotHealthy,
+    /// Its node is Ready, and a static pod of its control plane is missing or not Ready.
+    StaticPodNotReady,
     /// Its first boot failed.
     FirstBootFailed,
     /// Its host is proved off (`ashlar host fence`).

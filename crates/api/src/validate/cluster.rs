@@ -83,8 +83,11 @@ fn check_health(report: &mut Report<'_>, health: &HealthPolicy) {
     let patiences = [
         ("nodeNotReadyS", health.node_not_ready_s),
         ("nodeMissingS", health.node_missing_s),
+        ("kubeletSilentS", health.kubelet_silent_s),
+        ("guestNotUpS", health.guest_not_up_s),
         ("diskLostS", health.disk_lost_s),
         ("etcdNotHealthyS", health.etcd_not_healthy_s),
+        ("staticPodNotReadyS", health.static_pod_not_ready_s),
         ("firstBootFailedS", health.first_boot_failed_s),
     ];
     for (name, patience_s) in patiences {

@@ -91,10 +91,19 @@ pub struct ServingDecision {
     pub message: String,
 }
 
+/// What an API server said.
+#[derive(Clone, Debug, Default)]
+pub struct KubeSeen {
+    /// All but what is judged by whether it changes.
+    pub world: ClusterWorld,
+    /// When each node's kubelet last renewed its lease, by that node's clock.
+    pub leases: BTreeMap<String, Timestamp>,
+}
+
 /// The clusters' API servers. Every method is one request (or one bounded burst of reads) with a deadline.
 #[async_trait]
 pub trait KubeApi: Send + Sync {
-    /// Nodes, bootstrap tokens, add-ons of ours, and kube-system pods. `addons` names the digest-carrying object of
+    /// Nodes and their leases, bootstrap tokens, add-ons of ours, and kube-system pods. `addons` names the digest-carrying object of
     /// each add-on: (add-on, apiVersion, kind, namespace, name). `drained` names the nodes whose pods are asked for, with
     /// the PodDisruptionBudgets that speak for them. `NotOurs` if something answers that does not prove to be the cluster's API.
     async fn observe(
@@ -102,7 +111,7 @@ pub trait KubeApi: Send + Sync {
         target: &KubeTarget,
         addons: &[(String, String, String, String, String)],
         drained: &[String],
-    ) -> Result<ClusterWorld, EffectError>;
+    ) -> Result<KubeSeen, EffectError>;
     /// Deprecated APIs that the API server was asked for since it started. Each answers for itself: the target names one.
     async fn deprecated_apis(&self, target: &KubeTarget) -> Result<BTreeSet<DeprecatedApi>, EffectError>;
     /// Creates or renews a bootstrap token Secret in kube-system.

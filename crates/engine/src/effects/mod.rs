@@ -22,7 +22,9 @@ pub use hypervisor::{
     ConsoleChunk, HostProbe, Hypervisor, MigrationRoute, PROBE_MARK, ProbeSeen, VolumeCreate, VolumeSource,
     probe_name,
 };
-pub use kube::{KubeApi, KubeTarget, Manifest, NodeNow, NodePatch, ServingDecision, ServingRequestNow};
+pub use kube::{
+    KubeApi, KubeSeen, KubeTarget, Manifest, NodeNow, NodePatch, ServingDecision, ServingRequestNow,
+};
 pub use network::HostNetworks;
 
 use std::sync::Arc;

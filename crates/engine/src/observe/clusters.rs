@@ -13,7 +13,7 @@ use jiff::SignedDuration;
 use crate::{
     Engine, EngineError, Scope, addon,
     deadline::within,
-    effects::{EffectError, EffectErrorKind, KubeTarget},
+    effects::{EffectError, EffectErrorKind, KubeSeen, KubeTarget},
     pki::{self, ClientIdentity, Identity},
 };
 
@@ -44,6 +44,7 @@ impl Engine {
         scope: &Scope,
     ) -> BTreeMap<NamespacedName, ClusterSeen> {
         let clusters = snapshot.clusters.values().filter(|cluster| scope.has_cluster(&cluster.key()));
+        self.kubelets.keep(|cluster| snapshot.clusters.contains_key(cluster));
         let drained = ashlar_plan::drained_nodes(snapshot);
         let drained_of = |cluster: &Cluster| drained.get(&cluster.key()).map_or(&[][..], Vec::as_slice);
         let mut asked: FuturesUnordered<_> = clusters
@@ -78,11 +79,17 @@ impl Engine {
         let what = format!("observing cluster {key}");
         let call = self.world.kube.observe(&target, &references, drained);
         match within(self.world.clock.as_ref(), self.settings.observe_deadline, &what, call).await {
-            Ok(world) => Some((key, ClusterSeen::Seen(world))),
-            Err(EffectError { kind: EffectErrorKind::NotOurs, message }) => {
-                Some((key, ClusterSeen::NotOurs { reason: message }))
+            Ok(KubeSeen { mut world, leases }) => {
+                self.kubelets.judge(&key, leases, &mut world, self.world.clock.now());
+                Some((key, ClusterSeen::Seen(world)))
             }
-            Err(error) => unreachable(error.message),
+            Err(error) => {
+                self.kubelets.forget(&key);
+                match error.kind {
+                    EffectErrorKind::NotOurs => Some((key, ClusterSeen::NotOurs { reason: error.message })),
+                    _ => unreachable(error.message),
+                }
+            }
         }
     }
 

@@ -6,11 +6,13 @@ mod clusters;
 mod consoles;
 mod etcd;
 mod hosts;
+mod kubelets;
 mod questions;
 
 pub(crate) use clusters::ClusterAccess;
 pub(crate) use consoles::Consoles;
 pub(crate) use hosts::HostHealth;
+pub(crate) use kubelets::Kubelets;
 pub(crate) use questions::Questions;
 
 use crate::{Engine, Scope, read::StoreView};

@@ -13,8 +13,8 @@ use std::{
 use ashlar_api::{Accelerator, DomainIdentity, NamespacedName};
 use ashlar_plan::network::HostNetwork;
 use ashlar_plan::{
-    ClusterWorld, DeprecatedApi, DomainSeen, DomainSpec, DomainState, EtcdMember, EtcdStatus, HostWorld,
-    NetworkSeen, NetworksSeen, PoolSeen, VolumeSeen,
+    DeprecatedApi, DomainSeen, DomainSpec, DomainState, EtcdMember, EtcdStatus, HostWorld, NetworkSeen,
+    NetworksSeen, PoolSeen, VolumeSeen,
 };
 use ashlar_store::{MemoryStore, Store};
 use async_trait::async_trait;
@@ -344,7 +344,7 @@ impl KubeApi for Fake {
         target: &KubeTarget,
         _: &[(String, String, String, String, String)],
         _: &[String],
-    ) -> Result<ClusterWorld, EffectError> {
+    ) -> Result<KubeSeen, EffectError> {
         absent(&target.cluster)
     }
     async fn deprecated_apis(&self, target: &KubeTarget) -> Result<BTreeSet<DeprecatedApi>, EffectError> {

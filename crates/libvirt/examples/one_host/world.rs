@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use ashlar_api::NamespacedName;
 use ashlar_engine::effects::{
-    Clock, EffectError, EffectErrorKind, Entropy, EtcdApi, EtcdTarget, KubeApi, KubeTarget, NodeNow,
-    NodePatch, ServingDecision, ServingRequestNow, ThisMachine, World,
+    Clock, EffectError, EffectErrorKind, Entropy, EtcdApi, EtcdTarget, KubeApi, KubeSeen, KubeTarget,
+    NodeNow, NodePatch, ServingDecision, ServingRequestNow, ThisMachine, World,
 };
 use ashlar_engine::{EngineEvent, EventSink};
 use ashlar_libvirt::{Hosts, PowerControl};
@@ -66,9 +66,10 @@ impl KubeApi for Nobody {
         _: &KubeTarget,
         _: &[(String, String, String, String, String)],
         _: &[String],
-    ) -> Result<ClusterWorld, EffectError> {
+    ) -> Result<KubeSeen, EffectError> {
         let bootstrap_tokens = self.tokens.lock().unwrap().clone();
-        Ok(ClusterWorld { bootstrap_tokens, ..ClusterWorld::default() })
+        let world = ClusterWorld { bootstrap_tokens, ..ClusterWorld::default() };
+        Ok(KubeSeen { world, ..KubeSeen::default() })
     }
 
     async fn deprecated_apis(&self, _: &KubeTarget) -> Result<BTreeSet<DeprecatedApi>, EffectError> {

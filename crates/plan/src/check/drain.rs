@@ -4,7 +4,7 @@ use ashlar_api::*;
 use jiff::SignedDuration;
 
 use super::{Findings, Projected};
-use crate::{Action, ClusterSeen, HostSeen, Plan, Snapshot, StepState};
+use crate::{Action, ClusterSeen, HostSeen, KubeletSeen, Plan, Snapshot, StepState};
 
 pub(super) fn check(snapshot: &Snapshot, plan: &Plan, projected: &Projected<'_>, findings: &mut Findings) {
     let ready = plan.steps.iter().filter(|step| step.state == StepState::Ready);
@@ -43,8 +43,10 @@ pub(super) fn check(snapshot: &Snapshot, plan: &Plan, projected: &Projected<'_>,
         let Some(node) = node.filter(|node| node.provider_id == machine.spec.node.provider_id) else {
             continue;
         };
-        if !node.ready {
-            let patient = machine.spec.node.cni == Cni::None || waited >= SignedDuration::from_mins(5);
+        let is_silent = matches!(node.kubelet, KubeletSeen::Silent { .. });
+        if !node.ready || is_silent {
+            let is_fine = machine.spec.node.cni == Cni::None && !is_silent;
+            let patient = is_fine || waited >= SignedDuration::from_mins(5);
             if !patient {
                 findings.add(
                     "Drain",

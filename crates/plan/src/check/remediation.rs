@@ -6,7 +6,7 @@
 use ashlar_api::*;
 
 use super::{Findings, Projected};
-use crate::{ClusterSeen, Decision, EtcdSeen, Guard, HostSeen, Plan, Snapshot};
+use crate::{ClusterSeen, Decision, EtcdSeen, Guard, HostSeen, KubeletSeen, Plan, Snapshot};
 
 pub(super) fn check(snapshot: &Snapshot, plan: &Plan, projected: &Projected<'_>, findings: &mut Findings) {
     for decision in plan.decisions.iter().flatten() {
@@ -57,6 +57,7 @@ fn faults(snapshot: &Snapshot, projected: &Projected<'_>, machine: &Machine) -> 
     if !matches!(snapshot.observed.clusters.get(&cluster.key()), Some(ClusterSeen::Seen(_))) {
         fault("and the API did not answer");
     }
+    faults.extend(not_so(snapshot, &cluster.key(), machine));
     if Guard::RemediationLimits.stands() {
         let beside: Vec<&Machine> = projected
             .machines
@@ -76,6 +77,24 @@ fn faults(snapshot: &Snapshot, projected: &Projected<'_>, machine: &Machine) -> 
         });
     }
     faults
+}
+
+/// What its node answered that the ailment on record cannot be.
+fn not_so(snapshot: &Snapshot, cluster: &NamespacedName, machine: &Machine) -> Option<String> {
+    let Some(ClusterSeen::Seen(api)) = snapshot.observed.clusters.get(cluster) else { return None };
+    let node = api.nodes.get(&machine.spec.node.name)?;
+    let is_silent = matches!(node.kubelet, KubeletSeen::Silent { .. });
+    let why = match machine.record.ailment.as_ref()?.kind {
+        AilmentKind::NodeMissing => "and its node is there",
+        AilmentKind::NodeNotReady if node.ready => "and its node is Ready",
+        AilmentKind::GuestNotUp if node.ready && !is_silent => "and its node is Ready",
+        AilmentKind::KubeletSilent if !is_silent => "and its kubelet is not silent",
+        AilmentKind::StaticPodNotReady if node.static_pods.is_empty() => {
+            "and of its static pods none was seen"
+        }
+        _ => return None,
+    };
+    Some(format!("it is replaced for its health, {why}"))
 }
 
 fn has_joined_worker(snapshot: &Snapshot, machine: &Machine) -> bool {

@@ -5,6 +5,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::draft::{Draft, Unit, cluster_of};
 use crate::health::{self, Health};
+use crate::patience::Count;
 
 /// Records who fell ill, who still is, and who is well again.
 pub(super) fn record(draft: &mut Draft<'_>) {
@@ -18,7 +19,8 @@ pub(super) fn record(draft: &mut Draft<'_>) {
         let before = machine.record.ailment.as_ref();
         let ailment = match health::judge(snapshot, machine) {
             Health::Unknown => continue,
-            Health::Well | Health::Off => None,
+            Health::Well => None,
+            Health::Off => Some(off(before, snapshot.now)),
             Health::Sick(kind, _) => {
                 let patience = SignedDuration::from_secs(cluster.spec.health.patience_s(kind).into());
                 Some(see(before, kind, snapshot.now, patience))
@@ -39,25 +41,30 @@ pub(super) fn record(draft: &mut Draft<'_>) {
     }
 }
 
-/// The record of an ailment that is seen now.
-fn see(before: Option<&Ailment>, kind: AilmentKind, now: Timestamp, patience: SignedDuration) -> Ailment {
-    let Some(before) = before.filter(|before| before.kind == kind) else {
-        let sightings = if patience.is_zero() { Ailment::PATIENCE_SIGHTINGS } else { 0 };
-        return Ailment { kind, since: now, seen_at: now, sightings };
-    };
-    let since_last = now.duration_since(before.seen_at);
-    if since_last.is_negative() {
-        // The clock was put back: the time that it showed before counts for nothing.
-        return Ailment { seen_at: now, ..before.clone() };
+/// The record of a machine that is off. It is started first, so that nothing is counted now; one that goes off again and again
+/// begins no new count.
+fn off(before: Option<&Ailment>, now: Timestamp) -> Ailment {
+    let kind = AilmentKind::GuestNotUp;
+    match before.filter(|before| before.kind == kind) {
+        Some(before) => before.clone(),
+        None => Ailment { kind, since: now, seen_at: now, sightings: 0 },
     }
-    if before.is_due() || since_last < patience / shares() {
-        return before.clone();
-    }
-    Ailment { seen_at: now, sightings: before.sightings + 1, ..before.clone() }
 }
 
-fn shares() -> i32 {
-    i32::try_from(Ailment::PATIENCE_SIGHTINGS).unwrap_or(i32::MAX)
+/// The record of an ailment that is seen now.
+fn see(before: Option<&Ailment>, kind: AilmentKind, now: Timestamp, patience: SignedDuration) -> Ailment {
+    match before.filter(|before| before.kind == kind) {
+        None => {
+            // Where no patience is asked for, none is needed.
+            let sightings = if patience.is_zero() { Ailment::PATIENCE_SIGHTINGS } else { 0 };
+            Ailment { kind, since: now, seen_at: now, sightings }
+        }
+        Some(before) => {
+            let count = Count { seen_at: before.seen_at, sightings: before.sightings };
+            let Count { seen_at, sightings } = count.again(now, patience);
+            Ailment { kind, since: before.since, seen_at, sightings }
+        }
+    }
 }
 
 #[cfg(test)]
@@ -85,22 +92,20 @@ mod tests {
         let due = seen_at(&[0, 100, 200, 300, 400]);
         assert!(due.is_due());
         assert_eq!(due.since, at(0));
-        // Between two looks of a minute it is not counted at each.
-        assert_eq!(seen_at(&[0, 60, 99]).sightings, 0);
     }
 
     #[test]
-    fn a_clock_that_jumps_ahead_counts_for_a_quarter_of_the_patience() {
-        assert_eq!(seen_at(&[0, 1_000_000]).sightings, 1);
-        assert!(!seen_at(&[0, 1_000_000, 1_000_001, 1_000_002]).is_due());
-    }
-
-    #[test]
-    fn a_clock_that_is_put_back_counts_anew_from_there() {
-        let ailment = seen_at(&[1000, 1100, 500]);
-        assert_eq!((ailment.sightings, ailment.seen_at), (1, at(500)));
-        assert_eq!(seen_at(&[1000, 1100, 500, 599]).sightings, 1);
-        assert_eq!(seen_at(&[1000, 1100, 500, 600]).sightings, 2);
+    fn a_machine_that_is_off_has_its_time_once_it_runs() {
+        let ailment = off(Some(&seen_at(&[0, 100, 200, 300])), at(310));
+        assert_eq!((ailment.kind, ailment.since, ailment.sightings), (AilmentKind::GuestNotUp, at(310), 0));
+        assert_eq!(off(Some(&ailment), at(900)), ailment, "nothing is counted while it is off");
+        let runs = see(Some(&ailment), AilmentKind::GuestNotUp, at(410), PATIENCE);
+        assert_eq!((runs.since, runs.sightings), (at(310), 1));
+        assert_eq!(
+            off(Some(&runs), at(420)),
+            runs,
+            "a guest that panics again and again is seen all the time"
+        );
     }
 
     #[test]

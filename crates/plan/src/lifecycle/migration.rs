@@ -13,7 +13,7 @@ use crate::explain::{PLACEMENT_ANNOTATION, verdict_lines};
 use crate::machine::wait;
 use crate::migration::{self, ATTEMPTS, Whereabouts, is_calling, whereabouts};
 use crate::place::{self, Request};
-use crate::{DomainState, HostSeen, Ids, NoteKind, StepState, Wait, fence, names};
+use crate::{DomainState, HostSeen, Ids, NoteKind, StepState, Wait, fence, health, names};
 
 /// Machines whose way is over: those that have arrived are where they are from now on, those that will not go stay.
 pub(super) fn settle(draft: &mut Draft<'_>) {
@@ -122,7 +122,7 @@ fn given_up(draft: &Draft<'_>, machine: &Machine) -> Option<String> {
     if fence::proof(snapshot, &machine.spec.host).is_some() {
         return Some(format!("{} is off", machine.spec.host));
     }
-    if machine.record.ailment.is_some() {
+    if health::is_sick(machine) {
         return Some("it is not well".to_owned());
     }
     match snapshot.hosts.get(&migration.to) {

@@ -201,15 +201,22 @@ impl Scene {
 
     fn verdict(&self, draft: &Draft<'_>, machine: &Machine, ailment: &Ailment) -> Verdict {
         let key = self.cluster.key();
-        if !matches!(draft.snapshot.observed.clusters.get(&key), Some(ClusterSeen::Seen(_))) {
+        let Some(ClusterSeen::Seen(api)) = draft.snapshot.observed.clusters.get(&key) else {
             let message = format!("nobody is replaced while the API of {key} does not answer");
             return Err(wait("ApiNotAnswering", message));
-        }
+        };
         if let Some(doubt) = doubt(draft) {
             let message = format!("nobody is replaced while the store may be an old one: {doubt}");
             return Err(block("StoreInDoubt", message));
         }
         let is_off = ailment.kind == AilmentKind::HostOff;
+        if machine.spec.role == MachineRole::Worker && !is_off && health::no_controllers(api) {
+            let message = format!(
+                "no kube-controller-manager of {key} is Ready: pods that are evicted would come back nowhere, and no node could \
+                 join in its place"
+            );
+            return Err(wait("NoControllers", message));
+        }
         // A rollout would wait for it.
         if let Some(other) = self.outdated.as_ref().filter(|_| !is_off) {
             let message = format!(

@@ -6,7 +6,7 @@ use ashlar_api::*;
 
 use crate::draft::Draft;
 use crate::machine::wait;
-use crate::{ClusterSeen, ClusterWorld, NoteKind, Snapshot, certificates, migration};
+use crate::{ClusterSeen, ClusterWorld, NoteKind, Snapshot, certificates, health, migration};
 
 /// What machines are to be made of.
 #[derive(Clone, Copy)]
@@ -62,14 +62,15 @@ pub(super) fn announce(draft: &mut Draft<'_>, present: &[Arc<Machine>], wanted: 
 }
 
 /// Why a machine's node is not healthy, if it is not.
-pub(super) fn node_ailment(world: &ClusterWorld, machine: &Machine) -> Option<String> {
+pub(super) fn node_ailment(snapshot: &Snapshot, world: &ClusterWorld, machine: &Machine) -> Option<String> {
     let config = &machine.spec.node;
     match world.nodes.get(&config.name).filter(|node| node.provider_id == config.provider_id) {
         None => Some("it has no node".to_owned()),
         Some(node) if !node.ready && config.cni != Cni::None => {
             Some(format!("its node is not Ready: {}", node.message))
         }
-        Some(_) => None,
+        Some(node) => health::silence(snapshot, world, node)
+            .map(|since| format!("its kubelet has not renewed its lease since {since}")),
     }
 }
 
@@ -87,7 +88,7 @@ pub(super) fn is_stopped(draft: &mut Draft<'_>, cluster: &Cluster, about: &[Arc<
     let sick = about.iter().find_map(|machine| {
         let ailment = match &machine.record.failure {
             Some(failure) => Some(failure.message.clone()),
-            None if machine.record.joined_at.is_some() => node_ailment(world, machine),
+            None if machine.record.joined_at.is_some() => node_ailment(draft.snapshot, world, machine),
             None => None,
         };
         Some((machine.key(), ailment?))

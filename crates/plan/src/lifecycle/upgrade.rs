@@ -120,7 +120,7 @@ fn health(draft: &Draft<'_>, cluster: &Cluster) -> Result<(), StepState> {
         if machine.record.migration.is_some() {
             return Err(wait("MachinesChanging", format!("{name} is moved to another host first")));
         }
-        if let Some(ailment) = super::rolling::node_ailment(world, machine) {
+        if let Some(ailment) = super::rolling::node_ailment(draft.snapshot, world, machine) {
             return Err(wait("NodeNotHealthy", format!("{name} has to be healthy first: {ailment}")));
         }
     }

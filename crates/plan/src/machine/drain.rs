@@ -7,10 +7,10 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::chain::{Chain, block, wait};
 use super::context::ClusterContext;
-use crate::{Action, BudgetSeen, PodSeen, Snapshot, StepState};
+use crate::{Action, BudgetSeen, PodSeen, Snapshot, StepState, health};
 
-/// How long a node may be not Ready before its machine goes without asking its pods: a kubelet that does not run
-/// cannot end any, and one that only starts anew is back by then.
+/// How long a node may be not Ready, or its kubelet silent, before its machine goes without asking its pods: a kubelet that
+/// does not run cannot end any, and one that only starts anew is back by then.
 const UNREADY_PATIENCE: SignedDuration = SignedDuration::from_mins(5);
 /// Pods that are named where more are waited for.
 const NAMED_PODS: usize = 5;
@@ -75,17 +75,27 @@ pub(super) fn steps(context: &ClusterContext<'_>, machine: &Machine, chain: &mut
     else {
         return;
     };
-    if !node.ready && machine.spec.node.cni != Cni::None {
+    let silence = health::silence(context.draft.snapshot, world, node);
+    let why = match silence {
+        _ if !node.ready && machine.spec.node.cni != Cni::None => {
+            Some(("NodeNotReady", format!("node {name} is not Ready ({})", node.message)))
+        }
+        Some(since) => {
+            let message = format!("the kubelet of node {name} has not renewed its lease since {since}");
+            Some(("KubeletSilent", message))
+        }
+        None => None,
+    };
+    if let Some((reason, why)) = why {
         if is_control_plane || is_given_up(machine, now) {
             return;
         }
         chain.push_wait(
             "its pods are evicted",
             wait(
-                "NodeNotReady",
+                reason,
                 format!(
-                    "node {name} is not Ready ({}), so that none of its pods can end; in {} minutes the machine goes without that",
-                    node.message,
+                    "{why}, so that none of its pods can end; in {} minutes the machine goes without that",
                     UNREADY_PATIENCE.as_mins()
                 ),
             ),

@@ -10,7 +10,7 @@ use super::chain::{Chain, block, wait};
 use super::context::ClusterContext;
 use super::host_view::{DomainView, HostViews};
 use crate::etcd::{Change, Etcd, is_living};
-use crate::{Action, ClusterSeen, DomainState, EtcdMember, EtcdSeen, Guard, StepState, network};
+use crate::{Action, ClusterSeen, DomainState, EtcdMember, EtcdSeen, Guard, StepState, health, network};
 
 /// Whether the machine may have, or may yet get, a member that has to leave before the machine goes.
 fn may_have_member(context: &ClusterContext<'_>, machine: &Machine) -> bool {
@@ -71,7 +71,8 @@ fn all_healthy(context: &ClusterContext<'_>, etcd: Etcd<'_>) -> Result<(), StepS
                     Some(node) if !node.ready && machine.spec.node.cni != Cni::None => {
                         Some(format!("its node is not Ready: {}", node.message))
                     }
-                    Some(_) => None,
+                    Some(node) => health::silence(context.draft.snapshot, world, node)
+                        .map(|since| format!("its kubelet has not renewed its lease since {since}")),
                 },
                 _ => Some("the API does not answer".to_owned()),
             });

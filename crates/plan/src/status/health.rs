@@ -32,8 +32,11 @@ fn reason(kind: AilmentKind) -> &'static str {
     match kind {
         AilmentKind::NodeNotReady => "NodeNotReady",
         AilmentKind::NodeMissing => "NodeMissing",
+        AilmentKind::KubeletSilent => "KubeletSilent",
+        AilmentKind::GuestNotUp => "GuestNotUp",
         AilmentKind::DiskLost => "DiskLost",
         AilmentKind::EtcdNotHealthy => "EtcdNotHealthy",
+        AilmentKind::StaticPodNotReady => "StaticPodNotReady",
         AilmentKind::FirstBootFailed => "FirstBootFailed",
         AilmentKind::HostOff => "HostOff",
     }

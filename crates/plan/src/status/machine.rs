@@ -6,7 +6,7 @@ use super::{Judgement, READY, RESOLVED_REFS, hold_text, warn};
 use crate::lost::{self, Lost};
 use crate::{
     ClusterSeen, ClusterWorld, DomainSeen, DomainState, Drift, DriftKind, HostSeen, NodeSeen, Snapshot, Step,
-    StepState, certificates, drift,
+    StepState, certificates, drift, health,
 };
 
 /// The status of a machine; of what was not asked, what was said before stays.
@@ -34,6 +34,9 @@ pub(super) fn status(
     ready(machine, &status.phase, hold).set(&mut status.conditions, snapshot.now, generation);
     super::health::set(snapshot, machine, &mut status.conditions);
     drift(snapshot, machine, (domain, node), drifts, &mut status.conditions);
+    if let Some(node) = node {
+        super::node::set(node, machine, snapshot.now, &mut status.conditions);
+    }
     warn(
         CERTIFICATES,
         certificates_run_out(snapshot, machine),
@@ -169,8 +172,16 @@ fn node_ready(snapshot: &Snapshot, machine: &Machine, node: Option<&NodeSeen>) -
         (ClusterSeen::Seen(_), None) => {
             Judgement::new(kind, ConditionStatus::False, "NoNode", no_node(machine))
         }
-        (ClusterSeen::Seen(_), Some(node)) if node.ready => {
-            Judgement::new(kind, ConditionStatus::True, "KubeletReady", "")
+        (ClusterSeen::Seen(world), Some(node)) if node.ready => {
+            match health::silence(snapshot, world, node) {
+                None => Judgement::new(kind, ConditionStatus::True, "KubeletReady", ""),
+                Some(since) => Judgement::new(
+                    kind,
+                    ConditionStatus::Unknown,
+                    "KubeletSilent",
+                    format!("its kubelet has not renewed its lease since {since}"),
+                ),
+            }
         }
         (ClusterSeen::Seen(_), Some(node)) => {
             Judgement::new(kind, ConditionStatus::False, "KubeletNotReady", node.message.clone())
@@ -252,7 +263,10 @@ fn phase(
         return phase(console.map_or("Booting", |console| console.phase.as_str()));
     }
     match (seen_cluster(snapshot, machine), node) {
-        (Some(ClusterSeen::Seen(_)), Some(node)) if node.ready || machine.spec.node.cni == Cni::None => {
+        (Some(ClusterSeen::Seen(world)), Some(node))
+            if (node.ready || machine.spec.node.cni == Cni::None)
+                && health::silence(snapshot, world, node).is_none() =>
+        {
             phase(match has_steps {
                 _ if machine.record.migration.is_some() => "Migrating",
                 true => "Finishing",

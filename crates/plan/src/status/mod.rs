@@ -4,6 +4,7 @@ mod cluster;
 mod health;
 mod host;
 mod machine;
+mod node;
 
 use std::collections::{BTreeMap, BTreeSet};
 

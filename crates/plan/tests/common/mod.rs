@@ -6,6 +6,7 @@
     reason = "shared by several test programs; a failure here is a failed test"
 )]
 
+pub mod patients;
 pub mod pool;
 pub mod world;
 

@@ -510,7 +510,9 @@ impl World {
                         kubelet_version: machine.spec.image.kubernetes_version.clone(),
                         labels: machine.spec.node.labels.clone(),
                         taints: machine.spec.node.taints.clone(),
-                        unschedulable: false,
+                        kubelet: KubeletSeen::Heard,
+                        static_pods: static_pods(machine),
+                        ..NodeSeen::default()
                     };
                     let node = match world.nodes.get(&machine.spec.node.name) {
                         Some(there) => {
@@ -530,6 +532,14 @@ impl World {
 
 fn cluster_of(machine: &Machine) -> NamespacedName {
     NamespacedName::new(&machine.metadata.namespace, &machine.spec.cluster)
+}
+
+/// What kubeadm has a control plane's kubelet run, all of it Ready.
+fn static_pods(machine: &Machine) -> BTreeMap<String, StaticPodSeen> {
+    let pods = ["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"];
+    let is_control_plane = machine.spec.role == MachineRole::ControlPlane;
+    let pod = |name: &str| (name.to_owned(), StaticPodSeen { ready: true, reason: String::new() });
+    pods.into_iter().filter(|_| is_control_plane).map(pod).collect()
 }
 
 /// An object's resourceVersion; none if it does not exist.

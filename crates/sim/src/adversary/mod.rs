@@ -4,6 +4,7 @@
 //! first part anything may happen, and the invariants must hold after every step. In its second part nothing goes
 //! wrong any more, and everything must come to what was asked for within a bound; then nothing may happen at all.
 
+mod controllers;
 mod coverage;
 mod draining;
 mod drifting;

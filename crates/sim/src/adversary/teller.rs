@@ -11,7 +11,7 @@ use sha2::{Digest as _, Sha256};
 use super::script::MEND;
 use super::{Broken, Coverage, LIVENESS, Options, Story};
 use crate::executor::Ended;
-use crate::scenario::{self, Command, Trouble, Verb, WorkerWord};
+use crate::scenario::{self, Command, Sickness, Trouble, Verb, WorkerWord};
 use crate::{Simulation, error_text};
 
 /// What was asked for of a cluster.
@@ -200,10 +200,12 @@ impl Teller<'_> {
     /// What a person will have to look after.
     fn foresee(&mut self, command: &Command) {
         match command {
-            Command::Trouble(Trouble::DisksDie(machine) | Trouble::Kubelet { machine, dead: true }) => {
+            Command::Trouble(
+                Trouble::DisksDie(machine) | Trouble::Sickness(Sickness::Kubelet { machine, dead: true }),
+            ) => {
                 self.hurt.insert(machine.clone());
             }
-            Command::Trouble(Trouble::Kubelets(cluster)) => {
+            Command::Trouble(Trouble::Sickness(Sickness::Kubelets(cluster))) => {
                 let workers = scenario::workers(&self.simulation.world.state(), cluster);
                 self.hurt.extend(workers);
             }

@@ -6,6 +6,7 @@ mod hand;
 mod hands;
 mod lie;
 mod runner;
+mod sickness;
 mod trouble;
 
 pub(crate) use command::{Command, MaintenanceVerb, WorkerWord};
@@ -13,7 +14,8 @@ pub(crate) use hand::halts;
 pub(crate) use hand::{Hand, act};
 pub(crate) use hands::{halt, lose_power};
 pub(crate) use runner::object_named;
-pub(crate) use trouble::{Trouble, Verb, workers};
+pub(crate) use sickness::{Sickness, workers};
+pub(crate) use trouble::{Trouble, Verb};
 
 use crate::SimulationError;
 

@@ -7,6 +7,7 @@ use jiff::SignedDuration;
 use super::Hand;
 use super::command::{Command, duration};
 use crate::api_use::ApiAsked;
+use super::sickness::Sickness;
 use crate::fault::CallFault;
 use crate::serving::Asking;
 use crate::{BmcMood, SimBmc, State};
@@ -44,13 +45,6 @@ pub(crate) enum Trouble {
     },
     /// The disks of a machine are gone, and it is off.
     DisksDie(String),
-    /// A node's kubelet ends, for ever or until it is back.
-    Kubelet {
-        machine: String,
-        dead: bool,
-    },
-    /// So do those of all workers that a cluster has.
-    Kubelets(String),
     /// From now on kubelets ask for the certificates that they serve with.
     KubeletsAsk,
     /// A kubelet asks, or somebody as if he were one.
@@ -59,6 +53,8 @@ pub(crate) enum Trouble {
         asking: Asking,
     },
     ApiAsked(ApiAsked),
+    /// What a cluster is made of falls ill.
+    Sickness(Sickness),
     /// A call of the next run goes wrong.
     Call {
         number: u64,
@@ -111,6 +107,9 @@ pub(crate) enum Verb {
 
 /// Reads one of these commands, if it is one.
 pub(super) fn parse(words: &[&str]) -> Option<Result<Command, String>> {
+    if let Some(sickness) = super::sickness::parse(words) {
+        return Some(sickness.map(|sickness| Command::Trouble(Trouble::Sickness(sickness))));
+    }
     let host = |host: &str, what| Trouble::Host { host: host.to_owned(), what };
     let trouble = match words {
         ["after", time, command @ ..] => return Some(after(time, command)),
@@ -147,13 +146,6 @@ pub(super) fn parse(words: &[&str]) -> Option<Result<Command, String>> {
             verb_of(verb).map(|verb| Trouble::Virsh { verb, domain: (*domain).to_owned() })
         }
         ["disks", "of", machine, "die"] => Ok(Trouble::DisksDie((*machine).to_owned())),
-        ["kubelet", "of", machine, "dies"] => {
-            Ok(Trouble::Kubelet { machine: (*machine).to_owned(), dead: true })
-        }
-        ["kubelets", "of", cluster, "die"] => Ok(Trouble::Kubelets((*cluster).to_owned())),
-        ["kubelet", "of", machine, "is", "back"] => {
-            Ok(Trouble::Kubelet { machine: (*machine).to_owned(), dead: false })
-        }
         ["kubelets", "ask", "for", "certificates"] => Ok(Trouble::KubeletsAsk),
         ["kubelet", "of", machine, "asks", how @ ..] => {
             Asking::parse(how).map(|asking| Trouble::KubeletAsks { machine: (*machine).to_owned(), asking })
@@ -283,19 +275,6 @@ impl Trouble {
             }
             Trouble::Virsh { verb, domain } => super::hands::virsh_anywhere(state, *verb, domain),
             Trouble::DisksDie(machine) => super::hands::disks_die(state, machine),
-            Trouble::Kubelet { machine, dead: true } => {
-                state.dead_kubelets.insert(machine.clone());
-                Ok(())
-            }
-            Trouble::Kubelets(cluster) => {
-                let workers = workers(state, cluster);
-                state.dead_kubelets.extend(workers);
-                Ok(())
-            }
-            Trouble::Kubelet { machine, dead: false } => {
-                state.dead_kubelets.remove(machine);
-                Ok(())
-            }
             Trouble::KubeletsAsk => {
                 state.kubelets_ask = true;
                 Ok(())
@@ -305,6 +284,10 @@ impl Trouble {
                 Ok(())
             }
             Trouble::ApiAsked(asked) => asked.happen(state),
+            Trouble::Sickness(sickness) => {
+                sickness.happen(state);
+                Ok(())
+            }
             Trouble::Call { number, fault } => {
                 state.processes[0].faults.insert(*number, *fault);
                 Ok(())
@@ -320,13 +303,6 @@ impl Trouble {
             }
         }
     }
-}
-
-/// Workers that a cluster's API knows.
-pub(crate) fn workers(state: &State, cluster: &str) -> Vec<String> {
-    let world = state.clusters.get(&super::command::namespaced(cluster));
-    let nodes = world.into_iter().flat_map(|world| world.nodes.keys());
-    nodes.filter(|node| !node.starts_with(&format!("{cluster}-ctrl-"))).cloned().collect()
 }
 
 fn on_host(state: &mut State, name: &str, what: HostTrouble) -> Result<(), String> {
@@ -368,6 +344,8 @@ fn mend(state: &mut State) {
     state.failing_boots.clear();
     state.upload_faults.clear();
     state.hanging_boots.clear();
+    state.pods_down.clear();
+    state.hung_controllers.clear();
     state.planned.clear();
     state.broken_links.clear();
     let names: Vec<String> = state.hosts.keys().cloned().collect();

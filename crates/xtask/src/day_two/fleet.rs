@@ -59,7 +59,13 @@ impl Fleet {
                     "kubernetesVersion": kubernetes, "image": image, "sshAuthorizedKeys": [public.trim()],
                     "controlPlane": {"replicas": 1, "class": "ctrl"},
                     "workers": [{"name": "wkr", "class": "wkr", "replicas": WORKERS}],
-                    "health": {"nodeNotReadyS": PATIENCE_S, "nodeMissingS": PATIENCE_S, "backoffS": PATIENCE_S},
+                    "health": {
+                        "nodeNotReadyS": PATIENCE_S,
+                        "nodeMissingS": PATIENCE_S,
+                        "kubeletSilentS": PATIENCE_S,
+                        "guestNotUpS": PATIENCE_S,
+                        "backoffS": PATIENCE_S,
+                    },
                 }),
             ),
         ];

@@ -145,12 +145,14 @@ fn leaf(machine: &Machine, now: Timestamp) -> Tree {
     if let Some(failure) = &machine.record.failure {
         leaf.children.push(Tree::new(format!("{}: {}", failure.phase, failure.message.replace('\n', " "))));
     } else if phase(machine) == "Ready" {
-        // It is well, and not as it was declared.
+        // Of one that is Ready: what ails it all the same, and what of it is not as it was declared.
         let drifted = machine.status.conditions.iter().filter(|condition| {
             condition.status != ConditionStatus::True
-                && [DriftKind::Definition, DriftKind::Node]
-                    .iter()
-                    .any(|kind| kind.condition() == condition.kind)
+                && (["Healthy", "NodeHealthy"].contains(&condition.kind.as_str())
+                    || [DriftKind::Definition, DriftKind::Node]
+                        .iter()
+                        .any(|kind| kind.condition() == condition.kind))
+                && !condition.message.is_empty()
         });
         leaf.children.extend(drifted.map(|condition| Tree::new(condition.message.replace('\n', " "))));
     } else {

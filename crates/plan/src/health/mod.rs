@@ -1,11 +1,17 @@
 //! Whether a machine is well, by what was seen of it.
 //!
 //! Only answers count: a host or an API that says nothing, an empty listing, a domain that is not ours make nobody sick.
-//! A domain that is off is brought back first, and so is no ailment either.
+//! A domain that is off is brought back first: it is no ailment yet, and that its node is not Ready again is one of its own.
+
+mod node;
 
 use ashlar_api::*;
 
-use crate::{ClusterSeen, ClusterWorld, DomainState, EtcdSeen, HostSeen, HostWorld, Snapshot, fence};
+pub(crate) use node::{no_controllers, silence};
+
+use crate::{
+    ClusterSeen, ClusterWorld, DomainState, EtcdSeen, HostSeen, HostWorld, NodeSeen, Snapshot, fence,
+};
 
 /// What was seen of a machine's health.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,6 +66,10 @@ pub(crate) fn judge(snapshot: &Snapshot, machine: &Machine) -> Health {
     }
     match domain.map(|domain| domain.state) {
         Some(DomainState::Running) => {}
+        // Where it is going it may run.
+        None | Some(DomainState::ShutOff | DomainState::Crashed) if record.migration.is_some() => {
+            return Health::Unknown;
+        }
         None | Some(DomainState::ShutOff | DomainState::Crashed) => return Health::Off,
         Some(DomainState::Paused | DomainState::ShuttingDown) => return Health::Unknown,
     }
@@ -75,11 +85,19 @@ pub(crate) fn judge(snapshot: &Snapshot, machine: &Machine) -> Health {
         ),
         None => Health::Unknown,
         Some(node) if node.provider_id != config.provider_id => Health::Unknown,
-        Some(node) if !node.ready && config.cni != Cni::None => Health::Sick(
-            AilmentKind::NodeNotReady,
-            format!("its VM runs, and its node is not Ready: {}", node.message.trim_end_matches('.')),
-        ),
-        Some(_) => etcd(snapshot, &cluster, machine),
+        Some(node) => match node::kubelet(snapshot, api, machine, node) {
+            Health::Well => components(snapshot, &cluster, machine, node),
+            other => other,
+        },
+    }
+}
+
+/// What its node's being Ready says nothing of.
+fn components(snapshot: &Snapshot, cluster: &NamespacedName, machine: &Machine, node: &NodeSeen) -> Health {
+    match (etcd(snapshot, cluster, machine), node::static_pods(machine, node)) {
+        (sick @ Health::Sick(..), _) => sick,
+        (_, Some(message)) => Health::Sick(AilmentKind::StaticPodNotReady, message),
+        (etcd, None) => etcd,
     }
 }
 
@@ -92,6 +110,12 @@ fn others_joined(snapshot: &Snapshot, machine: &Machine) -> bool {
             && other.record.joined_at.is_some()
             && !other.metadata.is_deleting()
     })
+}
+
+/// Whether it is too sick to be moved alive. One that was off and boots again is not, unless that takes too long.
+pub(crate) fn is_sick(machine: &Machine) -> bool {
+    let ailment = machine.record.ailment.as_ref();
+    ailment.is_some_and(|ailment| ailment.kind != AilmentKind::GuestNotUp || ailment.is_due())
 }
 
 /// Whether its cluster has health to speak of.
@@ -125,7 +149,14 @@ fn etcd(snapshot: &Snapshot, cluster: &NamespacedName, machine: &Machine) -> Hea
     if machine.spec.role != MachineRole::ControlPlane {
         return Health::Well;
     }
-    let Some(EtcdSeen::Seen(etcd)) = snapshot.observed.etcd.get(cluster) else { return Health::Unknown };
+    let etcd = match snapshot.observed.etcd.get(cluster) {
+        Some(EtcdSeen::Seen(etcd)) => etcd,
+        // One member alone is not asked, and lives as long as the API answers.
+        None if snapshot.clusters.get(cluster).is_some_and(|one| one.spec.control_plane.replicas == 1) => {
+            return Health::Well;
+        }
+        Some(EtcdSeen::Unreachable { .. }) | None => return Health::Unknown,
+    };
     let sick = |message: String| Health::Sick(AilmentKind::EtcdNotHealthy, message);
     let Some(member) = etcd.members.values().find(|member| member.is_of(machine)) else {
         return sick("it is no member of etcd any more".to_owned());
