@@ -26,12 +26,13 @@ pub(crate) async fn observe(
     let secrets: Api<Secret> = Api::namespaced(client.clone(), SYSTEM_NAMESPACE);
     let every = ListParams::default();
     let tokens = ListParams::default().fields("type=bootstrap.kubernetes.io/token");
-    let (nodes, pods, tokens, addons, serving_requests, drained) = tokio::try_join!(
+    let (nodes, pods, tokens, addons, serving_requests, attached, drained) = tokio::try_join!(
         nodes.list(&every),
         pods.list(&every),
         secrets.list(&tokens),
         observe_addons(client.clone(), addons),
         crate::serving::undecided(client.clone()),
+        crate::attached::of_nodes(client.clone(), drained),
         crate::pods::of_nodes(client, drained)
     )?;
     Ok(ClusterWorld {
@@ -40,6 +41,7 @@ pub(crate) async fn observe(
         token_machines: tokens.items.iter().filter_map(token_machine).collect(),
         addons,
         pods: drained,
+        attached,
         serving_requests,
         api_certificate: None,
         system_pods_ready: count(pods.items.iter().filter(|pod| is_ready(pod)).count()),

@@ -386,6 +386,7 @@ impl Hypervisor for SimWorld {
                 foreign: false,
                 seed: None,
                 joined: None,
+                zeroed: false,
             };
             pool.volumes.insert(volume.file_name.clone(), made);
             if is_cut {

@@ -96,7 +96,7 @@ pub struct ServingDecision {
 pub trait KubeApi: Send + Sync {
     /// Nodes, bootstrap tokens, add-ons of ours, and kube-system pods. `addons` names the digest-carrying object of
     /// each add-on: (add-on, apiVersion, kind, namespace, name). `drained` names the nodes whose pods are asked for, with
-    /// the PodDisruptionBudgets that speak for them.
+    /// the PodDisruptionBudgets that speak for them, and whose attached volumes.
     async fn observe(
         &self,
         target: &KubeTarget,

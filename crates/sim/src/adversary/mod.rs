@@ -19,6 +19,7 @@ mod sickness;
 mod story;
 mod teller;
 mod upgrading;
+mod wiping;
 
 use std::ops::Range;
 use std::sync::Arc;

@@ -77,6 +77,7 @@ pub(super) fn of_seed(seed: u64, size: Option<Size>) -> Vec<String> {
     super::upgrading::weave(&mut writer.lines, seed);
     super::power::weave(&mut writer.lines, seed, hosts);
     super::serving::weave(&mut writer.lines, seed);
+    super::wiping::weave(&mut writer.lines, seed);
     writer.lines
 }
 
