@@ -7,14 +7,17 @@ use crate::settings::Settings;
 
 /// Says what will be destroyed, and asks. Without a terminal, only `--yes` is consent.
 pub(crate) fn confirm(settings: &Settings, yes: bool, what: &[String]) -> Result<()> {
-    let printer = &settings.printer;
     if yes {
         return Ok(());
     }
-    printer.stderr("This destroys:");
-    for line in what {
-        printer.stderr(&format!("  {line}"));
-    }
+    let lines = what.iter().map(|line| format!("  {line}"));
+    ask(settings, &["This destroys:".to_owned()].into_iter().chain(lines).collect::<Vec<_>>().join("\n"))
+}
+
+/// Says what will be done, and asks. Without a terminal, nobody consents.
+pub(crate) fn ask(settings: &Settings, what: &str) -> Result<()> {
+    let printer = &settings.printer;
+    printer.stderr(what);
     if !io::stdin().is_terminal() || !io::stderr().is_terminal() {
         return Err(Failure::new("not confirmed: there is no terminal to ask on").hint("add --yes to do it"));
     }

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use ashlar_api::Object;
+use ashlar_api::{DrainBy, Object};
 use ashlar_plan::{Plan, Snapshot};
 use ashlar_store::Store;
 
@@ -127,6 +127,22 @@ impl Engine {
         Ok((snapshot, plan))
     }
 
+    /// Plans as if a host were being emptied. Changes nothing. The wish stands in the snapshot before the world is looked at, so
+    /// that what it depends on (pods on the nodes that go) is looked at too.
+    ///
+    /// # Errors
+    /// As [`plan`](Self::plan).
+    pub async fn plan_drain(&self, host: &str, by: DrainBy) -> Result<(Snapshot, Plan), EngineError> {
+        let mut view = self.stored().await?;
+        if let Some(host) = view.snapshot.hosts.get_mut(host) {
+            crate::declare::wish_empty(host, by);
+        }
+        self.observe(&mut view, &Scope::All, None).await;
+        let mut snapshot = view.snapshot;
+        let plan = self.plan_with_free_addresses(&mut snapshot, &Scope::All).await?;
+        Ok((snapshot, plan))
+    }
+
     /// Works until the goal is met, nothing can go on without a person, or the time is up.
     ///
     /// The future may be dropped at any await point: the next run goes on from there.
@@ -148,6 +164,13 @@ impl Engine {
         scope: &Scope,
         questions: Option<&mut Questions>,
     ) -> Result<StoreView, EngineError> {
+        let mut view = self.stored().await?;
+        self.observe(&mut view, scope, questions).await;
+        Ok(view)
+    }
+
+    /// The store, and nothing seen yet.
+    async fn stored(&self) -> Result<StoreView, EngineError> {
         let now = self.world.clock.now();
         let mut view =
             read_store(self.store.as_ref(), &self.read_cache, self.settings.installation, now).await?;
@@ -155,7 +178,6 @@ impl Engine {
             crate::clock_check::check_snapshot(&view.snapshot)?;
         }
         view.snapshot.fence_max_percent = self.settings.fence_max_percent;
-        self.observe(&mut view, scope, questions).await;
         Ok(view)
     }
 }

@@ -240,6 +240,7 @@ fn done_reason(step: &Step) -> String {
         Some(Action::ConfigureNode { .. }) => "ConfiguredNode",
         Some(Action::CordonNode { .. }) => "CordonedNode",
         Some(Action::EvictPod { .. }) => "EvictedPod",
+        Some(Action::TaintOutOfService { .. }) => "TaintedOutOfService",
         Some(Action::DeleteNode { .. }) => "DeletedNode",
         Some(Action::EnsureNetwork { .. }) => "AppliedNetwork",
         Some(Action::RemoveNetwork { .. }) => "RemovedNetwork",

@@ -5,6 +5,7 @@
 //! overlapping CIDRs of different clusters do not matter and the machine that runs Ashlar needs no route to them.
 //! Every request has a deadline. This crate makes no decisions: it reads, applies and deletes what it is told.
 
+mod attached;
 mod client;
 mod connector;
 mod deprecated;

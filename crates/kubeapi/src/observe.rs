@@ -28,13 +28,14 @@ pub(crate) async fn observe(
     let leases: Api<Lease> = Api::namespaced(client.clone(), kubelets::LEASE_NAMESPACE);
     let every = ListParams::default();
     let tokens = ListParams::default().fields("type=bootstrap.kubernetes.io/token");
-    let (nodes, leases, pods, tokens, addons, serving_requests, drained) = tokio::try_join!(
+    let (nodes, leases, pods, tokens, addons, serving_requests, attached, drained) = tokio::try_join!(
         nodes.list(&every),
         leases.list(&every),
         pods.list(&every),
         secrets.list(&tokens),
         observe_addons(client.clone(), addons),
         crate::serving::undecided(client.clone()),
+        crate::attached::of_nodes(client.clone(), drained),
         crate::pods::of_nodes(client, drained)
     )?;
     let mut static_pods = kubelets::static_pods(&pods.items);
@@ -49,6 +50,7 @@ pub(crate) async fn observe(
         token_machines: tokens.items.iter().filter_map(token_machine).collect(),
         addons,
         pods: drained,
+        attached,
         serving_requests,
         api_certificate: None,
         system_pods_ready: count(pods.items.iter().filter(|pod| kubelets::is_ready(pod)).count()),

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
+use std::time::Duration;
 
 use ashlar_engine::effects::{
     EffectError, EffectErrorKind, FileChunks, HostShell, HostTarget, MAX_ADDRESSES,
@@ -11,6 +12,9 @@ use async_trait::async_trait;
 use crate::hosts::{Hosts, token_of};
 
 const FACTS: &str = include_str!("facts.sh");
+const ZERO: &str = include_str!("zero.sh");
+/// Exit code of [`ZERO`] where the file system cannot do it.
+const ZERO_CANNOT: i32 = 8;
 const OUTPUT_BYTES: usize = 256 * 1024;
 
 /// Addresses that somebody answers for, one a line; exit code 9: of one it cannot be told. arping (either of the two
@@ -87,6 +91,23 @@ impl HostShell for Hosts {
         let sha256: Option<Vec<String>> = lines.map(digest).collect();
         match (size_bytes, sha256) {
             (Some(size_bytes), Some(sha256)) if said.exit == 0 => Ok(FileChunks { size_bytes, sha256 }),
+            _ => Err(unreadable(host, &doing, &said.stderr)),
+        }
+    }
+
+    async fn zero_file(
+        &self,
+        host: &HostTarget,
+        path: &str,
+        timeout: Duration,
+    ) -> Result<Option<String>, EffectError> {
+        let doing = format!("overwrite {path}");
+        token_of(host)?;
+        let argv = ["/bin/sh", "-c", ZERO, "zero", path];
+        let said = self.run(host, &argv, &doing, timeout, OUTPUT_BYTES).await?;
+        match said.exit {
+            0 => Ok(None),
+            ZERO_CANNOT => Ok(Some(String::from_utf8_lossy(&said.stdout).trim().to_owned())),
             _ => Err(unreadable(host, &doing, &said.stderr)),
         }
     }

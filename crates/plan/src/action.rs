@@ -36,7 +36,8 @@ pub enum Action {
     DestroyDomain { machine: NamespacedName },
     /// Removes the domain's definition.
     UndefineDomain { machine: NamespacedName },
-    /// Removes the definition of a domain whose machine is gone: a call that nobody waited for any more made it.
+    /// Removes the definition of a domain whose machine is gone, or elsewhere: a call that nobody waited for any more made it, or a
+    /// move left it. One that stands still since such a move is ended first.
     UndefineLeft { host: String, domain: Uuid },
     /// Moves the running domain of a machine to the host that its record names, with what its disks hold.
     MigrateDomain { machine: NamespacedName },
@@ -46,7 +47,7 @@ pub enum Action {
     DropArrival { machine: NamespacedName },
     /// Takes the seed out of the running domain's drive, and out of its definition.
     EjectSeed { machine: NamespacedName },
-    /// Overwrites a seed's content.
+    /// Overwrites what a seed, or a machine's disk, holds.
     WipeVolume { volume: NamespacedName },
     /// Deletes the volume.
     DeleteVolume { volume: NamespacedName },
@@ -74,6 +75,8 @@ pub enum Action {
     ApproveServingCsr { machine: NamespacedName, csr: String },
     /// Denies one that is not right, with the reason.
     DenyServingCsr { machine: NamespacedName, csr: String },
+    /// Tells the cluster that the node of a machine is shut down for good, since its host is proved off.
+    TaintOutOfService { machine: NamespacedName },
     /// Deletes the Node object of a machine that is gone.
     DeleteNode { machine: NamespacedName },
     /// Makes a network on a host what it should be there: devices, gateway, filters of the machines' taps.
@@ -122,6 +125,7 @@ impl Action {
             | A::EvictPod { .. }
             | A::ApproveServingCsr { .. }
             | A::DenyServingCsr { .. }
+            | A::TaintOutOfService { .. }
             | A::DeleteNode { .. }
             // Nothing of it goes over the host, and whose its lease is does not count for one without power.
             | A::FenceHost { .. } => false,
@@ -135,6 +139,12 @@ impl Action {
             | Action::ResumeDomain { machine }
             | Action::DropArrival { machine } => {
                 snapshot.machines.get(machine).into_iter().flat_map(|machine| machine.hosts()).collect()
+            }
+            // That it runs where it is has to be sure.
+            Action::UndefineLeft { domain, .. } => {
+                let is_its = |machine: &&ashlar_api::Machine| machine.spec.domain.uuid == *domain;
+                let home = snapshot.machines.values().find(is_its).map(|machine| machine.spec.host.as_str());
+                home.into_iter().chain([of_step]).collect()
             }
             _ => vec![of_step],
         }
@@ -151,6 +161,7 @@ impl Action {
                 | Action::WipeVolume { .. }
                 | Action::DeleteVolume { .. }
                 | Action::RemoveEtcdMember { .. }
+                | Action::TaintOutOfService { .. }
                 | Action::DeleteNode { .. }
                 | Action::RemoveNetwork { .. }
                 | Action::FenceHost { .. }

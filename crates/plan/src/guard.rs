@@ -52,11 +52,13 @@ pub enum Guard {
     RemediationLimits,
     /// A host is turned off only while nearly all others answer.
     FewSilent,
+    /// What arrives by a live migration stands still until Ashlar lets it go on.
+    PausedArrival,
 }
 
 impl Guard {
     /// All of them.
-    pub const ALL: [Guard; 22] = [
+    pub const ALL: [Guard; 23] = [
         Guard::DomainMark,
         Guard::DomainUuid,
         Guard::RecordedIntent,
@@ -79,6 +81,7 @@ impl Guard {
         Guard::ForeignAddress,
         Guard::RemediationLimits,
         Guard::FewSilent,
+        Guard::PausedArrival,
     ];
 
     /// Whether it stands.

@@ -179,6 +179,12 @@ pub(crate) fn obstacle(snapshot: &Snapshot, machine: &Machine) -> Option<String>
     None
 }
 
+/// Whether a machine on a host that is being emptied is replaced, since it cannot be moved alive or is not to be.
+pub(crate) fn is_replaced(snapshot: &Snapshot, machine: &Machine) -> bool {
+    let is_emptied = snapshot.hosts.get(&machine.spec.host).is_some_and(|host| host.spec.draining);
+    is_emptied && obstacle(snapshot, machine).is_some()
+}
+
 /// A file that the domain has beside its own.
 fn attached(snapshot: &Snapshot, machine: &Machine) -> Option<String> {
     let Some(HostSeen::Seen(world)) = snapshot.observed.hosts.get(&machine.spec.host) else { return None };

@@ -248,6 +248,9 @@ pub struct ClusterWorld {
     /// Pods of the nodes whose machines go, or are about to, by node. A node that is not in here was not asked about.
     #[serde(default)]
     pub pods: BTreeMap<String, Vec<PodSeen>>,
+    /// Volumes (PersistentVolumes, by VolumeAttachment) that are attached to those nodes, by node.
+    #[serde(default)]
+    pub attached: BTreeMap<String, Vec<String>>,
     /// Requests for serving certificates of kubelets that nobody has decided yet, by name.
     #[serde(default)]
     pub serving_requests: BTreeMap<String, crate::ServingRequest>,

@@ -15,6 +15,8 @@ pub fn plan(snapshot: &Snapshot, ids: &mut dyn Ids) -> Result<Plan, PlanError> {
     draft.report.drifts = drift::found(snapshot);
     lifecycle::decide(&mut draft, ids)?;
     let mut steps = fencing::steps(&draft);
+    // What is left of a domain is attached to a network that goes after it.
+    steps.extend(machine::left_domains::steps(&draft));
     steps.extend(network::steps(&draft));
     steps.extend(machine::steps(&draft));
     let (decisions, mut report) = draft.finish();

@@ -109,6 +109,8 @@ pub struct SimPool {
     pub active: bool,
     /// Active over a directory whose file system is not mounted: libvirt remembers the files, and finds none.
     pub hidden: bool,
+    /// On a file system that writes elsewhere instead of over what is there.
+    pub copies_on_write: bool,
     /// Volumes by file name.
     pub volumes: BTreeMap<String, SimVolume>,
 }
@@ -130,6 +132,8 @@ pub struct SimVolume {
     pub seed: Option<Arc<SeedFacts>>,
     /// The machine (its uid) that finished its first boot on this root disk.
     pub joined: Option<Uuid>,
+    /// Whether what it held was overwritten with zeros.
+    pub zeroed: bool,
 }
 
 /// A domain.
@@ -182,6 +186,7 @@ impl SimHost {
             capacity_mib: pool_mib,
             active: true,
             hidden: false,
+            copies_on_write: false,
             volumes: BTreeMap::new(),
         };
         SimHost {
@@ -246,7 +251,7 @@ impl SimHost {
 }
 
 impl SimPool {
-    fn file_name<'a>(&self, path: &'a str) -> Option<&'a str> {
+    pub(crate) fn file_name<'a>(&self, path: &'a str) -> Option<&'a str> {
         path.strip_prefix(&self.path)?.strip_prefix('/')
     }
 
@@ -284,6 +289,7 @@ impl SimVolume {
             foreign: true,
             seed: None,
             joined: None,
+            zeroed: false,
         }
     }
 

@@ -383,6 +383,7 @@ impl Hypervisor for SimWorld {
                 foreign: false,
                 seed: None,
                 joined: None,
+                zeroed: false,
             };
             pool.volumes.insert(volume.file_name.clone(), made);
             if is_cut {

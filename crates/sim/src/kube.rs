@@ -82,6 +82,11 @@ impl KubeApi for SimWorld {
                     .collect(),
                 addons: addons.collect(),
                 pods: drained.iter().map(|node| (node.clone(), cluster.pods_on(node, state.now))).collect(),
+                attached: drained
+                    .iter()
+                    .map(|node| (node.clone(), cluster.attached_to(node)))
+                    .filter(|(_, volumes)| !volumes.is_empty())
+                    .collect(),
                 serving_requests: cluster
                     .csrs
                     .iter()
@@ -214,13 +219,21 @@ impl KubeApi for SimWorld {
                     None => drop(found.labels.remove(key)),
                 }
             }
+            let is_out = |taint: &ashlar_api::Taint| *taint == ashlar_plan::out_of_service();
+            let was_out = found.taints.iter().any(is_out);
             if let Some(taints) = &patch.taints {
                 found.taints =
                     taints.iter().filter_map(|taint| serde_json::from_value(taint.clone()).ok()).collect();
             }
+            let goes_out = !was_out && found.taints.iter().any(is_out);
             state.count_mutation("patch_node");
             state.etcd_write(&target.cluster);
-            state.note(format!("api {}: labels and taints of node {node} were set", target.cluster));
+            if goes_out {
+                state.judge_out_of_service(&target.cluster, node);
+                state.note(format!("api {}: node {node} was tainted out of service", target.cluster));
+            } else {
+                state.note(format!("api {}: labels and taints of node {node} were set", target.cluster));
+            }
             Ok(())
         })
         .await

@@ -1,12 +1,13 @@
 //! Live migration on simulated hosts, in the moments of libvirt's: the target prepares, memory and disks pass for a while, all has
-//! arrived and stands still at both ends, the source lets go. Whoever makes the call may be gone at any of them.
+//! arrived and stands still at both ends, the source lets go. Whoever makes the call may be gone at any of them. Where it does not
+//! hear that all has arrived, libvirt takes that for failed, and the source goes on.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use ashlar_engine::effects::{Clock as _, EffectError, EffectErrorKind, HostTarget};
-use ashlar_plan::{Definition, DomainSpec, DomainState};
+use ashlar_plan::{Definition, DomainSpec, DomainState, Guard};
 use uuid::Uuid;
 
 use crate::host::SimDomain;
@@ -26,12 +27,19 @@ struct Connections {
     to: String,
     domain: Uuid,
     live: Arc<AtomicBool>,
+    /// Whether it was heard that all has arrived.
+    has_heard: bool,
 }
 
 impl Drop for Connections {
     fn drop(&mut self) {
         self.live.store(false, Ordering::SeqCst);
-        self.world.state().end_migration(&self.from, &self.to, self.domain);
+        let mut state = self.world.state();
+        state.end_migration(&self.from, &self.to, self.domain);
+        // Who was killed tells the source nothing.
+        if !self.has_heard && !state.processes[self.world.process].crashed {
+            state.go_on_at_source(&self.from, &self.to, self.domain);
+        }
     }
 }
 
@@ -44,12 +52,13 @@ impl SimWorld {
         timeout: Duration,
     ) -> Result<(), EffectError> {
         let live = Arc::new(AtomicBool::new(true));
-        let connections = Connections {
+        let mut connections = Connections {
             world: self.clone(),
             from: from.name.clone(),
             to: to.name.clone(),
             domain: domain.uuid,
             live: Arc::clone(&live),
+            has_heard: false,
         };
         let (source, target, spec) = (from.clone(), to.clone(), domain.clone());
         let what = format!("{} to {}", domain.name, to.name);
@@ -74,6 +83,14 @@ impl SimWorld {
             state.arrive_migration(&source, &target, uuid)
         })
         .await?;
+        {
+            let mut state = self.state();
+            if let Some(left) = state.unheard_moves.checked_sub(1) {
+                state.unheard_moves = left;
+                return Err(error(EffectErrorKind::Unreachable, to, "nobody heard that all has arrived"));
+            }
+        }
+        connections.has_heard = true;
         let (source, target) = (from.clone(), to.clone());
         self.change(from, "leave_domain", domain.name.clone(), move |state| {
             state.leave_migration(&source, &target, uuid)
@@ -208,6 +225,9 @@ impl State {
             })
         });
         (there.started_at, there.has_run, there.guest) = (here.started_at, true, here.guest.clone());
+        if !Guard::PausedArrival.stands() {
+            (there.state, there.stands_still, there.never_went_on) = (DomainState::Running, false, false);
+        }
         let own: Vec<(String, String)> = there
             .spec
             .iter()
@@ -249,6 +269,22 @@ impl State {
             target.domains.remove(&domain);
             self.note(format!("{to}: what had come of a domain from {from} is gone"));
             self.moved = true;
+        }
+    }
+
+    /// All has arrived, and nobody heard it: the source, which stands still, goes on.
+    fn go_on_at_source(&mut self, from: &str, to: &str, domain: Uuid) {
+        let has_arrived = self.hosts.get(to).is_some_and(|target| target.domains.contains_key(&domain));
+        let Some(source) = self.hosts.get_mut(from).filter(|source| !source.frozen && !source.off) else {
+            return;
+        };
+        let Some(here) = source.domains.get_mut(&domain) else { return };
+        if has_arrived && here.state == DomainState::Paused && here.paused_by_migration {
+            (here.state, here.stands_still, here.paused_by_migration) = (DomainState::Running, false, false);
+            let name = here.name.clone();
+            self.note(format!("{from}: domain {name} goes on, since nobody heard of its end at {to}"));
+            self.moved = true;
+            self.oracle.dirty = true;
         }
     }
 }

@@ -23,13 +23,15 @@ pub struct SimApp {
     pub replicas: u32,
     /// How many a PodDisruptionBudget wants healthy; none without one.
     pub min_available: Option<u32>,
+    /// Whether each of its pods has a volume of its own, which one node at a time may have.
+    pub volumes: bool,
     last_number: u32,
 }
 
 impl SimApp {
     /// A new one.
     pub fn new(replicas: u32, min_available: Option<u32>) -> Self {
-        SimApp { replicas, min_available, last_number: 0 }
+        SimApp { replicas, min_available, volumes: false, last_number: 0 }
     }
 }
 
@@ -69,6 +71,11 @@ impl SimCluster {
                 budgets: self.budget(&pod.app, now).into_iter().collect(),
             })
             .collect()
+    }
+
+    /// Volumes that are attached to a node.
+    pub(crate) fn attached_to(&self, node: &str) -> Vec<String> {
+        self.attached.iter().filter(|(_, there)| *there == node).map(|(volume, _)| volume.clone()).collect()
     }
 
     fn budget(&self, app: &str, now: Timestamp) -> Option<BudgetSeen> {
@@ -127,11 +134,21 @@ fn run_cluster(state: &mut State, cluster: &NamespacedName) -> bool {
     let alive: Vec<String> =
         nodes.iter().filter(|node| guest::is_node(state, cluster, node)).cloned().collect();
     let Some(world) = state.clusters.get_mut(cluster) else { return false };
-    // A node that is gone takes its pods with it; a kubelet that runs ends those that were told to.
+    let is_out = |node: &String| {
+        world.nodes.get(node).is_some_and(|node| node.taints.contains(&ashlar_plan::out_of_service()))
+    };
+    let out: Vec<String> = nodes.iter().filter(|node| is_out(node)).cloned().collect();
+    // A node that is gone, or out of service, takes its pods with it; a kubelet that runs ends those that were told to.
     world.pods.retain(|_, pod| match &pod.node {
-        Some(node) if !nodes.contains(node) => false,
+        Some(node) if !nodes.contains(node) || out.contains(node) => false,
         Some(node) => !(pod.ends_at.is_some_and(|at| at <= now) && alive.contains(node)),
         None => true,
+    });
+    // Volumes follow their pods from where a kubelet lets go of them, or is said to be gone for good.
+    let pods = &world.pods;
+    world.attached.retain(|volume, node| {
+        let is_used = pods.contains_key(volume.trim_start_matches("volume-of-"));
+        is_used || !alive.contains(node) && !out.contains(node)
     });
     let open: Vec<String> = alive
         .iter()
@@ -154,10 +171,13 @@ fn run_cluster(state: &mut State, cluster: &NamespacedName) -> bool {
             *count += 1;
         }
     }
-    for pod in world.pods.values_mut().filter(|pod| pod.node.is_none()) {
+    for (name, pod) in world.pods.iter_mut().filter(|(_, pod)| pod.node.is_none()) {
         let Some((node, count)) = load.iter_mut().min_by_key(|(_, count)| **count) else { break };
         *count += 1;
         (pod.node, pod.scheduled_at) = (Some(node.clone()), now);
+        if world.apps.get(&pod.app).is_some_and(|app| app.volumes) {
+            world.attached.insert(format!("volume-of-{name}"), node.clone());
+        }
     }
     // Those that end and those that start change by time alone; those without a node wait for one.
     world

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
+use std::time::Duration;
 
 use ashlar_engine::effects::{EffectError, EffectErrorKind, FileChunks, HostShell, HostTarget};
 use async_trait::async_trait;
@@ -40,6 +41,37 @@ impl HostShell for SimWorld {
             Ok(volume.arrived.chunks(volume.capacity_bytes, chunk_bytes))
         })
         .await
+    }
+
+    async fn zero_file(
+        &self,
+        host: &HostTarget,
+        path: &str,
+        _timeout: Duration,
+    ) -> Result<Option<String>, EffectError> {
+        let copies = self.look(host, |state| {
+            volume_at(state, host, path)?;
+            let host = state.host_by_ssh(host)?;
+            Ok(host.pools.values().any(|pool| pool.copies_on_write && pool.file_name(path).is_some()))
+        });
+        if copies.await? {
+            let why = "its file system (btrfs) writes elsewhere, and not over what is there";
+            return Ok(Some(why.to_owned()));
+        }
+        let (target, path) = (host.clone(), path.to_owned());
+        let name = path.rsplit('/').next().unwrap_or_default().to_owned();
+        self.change(host, "zero_volume", name, move |state| {
+            let (host, path) = (&target, path.as_str());
+            state.judge_zero(host, path);
+            volume_at(state, host, path)?;
+            if let Some(volume) = state.host_by_ssh(host)?.volume_at_mut(path) {
+                volume.zeroed = true;
+                volume.joined = None;
+            }
+            Ok(())
+        })
+        .await?;
+        Ok(None)
     }
 
     async fn check_facts(

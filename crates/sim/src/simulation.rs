@@ -592,6 +592,16 @@ impl Simulation {
         Ok(executor::run(&self.world, engine.plan_with(read_manifest(yaml)?, scope)))
     }
 
+    /// What `ashlar host drain` shows before it asks.
+    ///
+    /// # Errors
+    /// The host cannot be emptied.
+    pub(crate) fn plan_drain(&self, host: &str, by: DrainBy) -> Result<Planned, SimulationError> {
+        now(declare::may_drain_host(&self.store, host))?.map_err(failed)?;
+        let engine = self.engine();
+        Ok(executor::run(&self.world, engine.plan_drain(host, by)))
+    }
+
     pub(crate) fn heard(&self, error: &EngineError) {
         self.world.state().oracle.hear("an error", &error_text(error));
     }

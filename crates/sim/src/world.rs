@@ -80,6 +80,8 @@ pub struct State {
     pub(crate) planned: Vec<(Timestamp, crate::scenario::Hand)>,
     /// What is written at this moment arrives damaged.
     pub(crate) damages: bool,
+    /// So many moves from now on end without their source hearing that all has arrived.
+    pub unheard_moves: u32,
     /// What went wrong with which action, and how often.
     pub(crate) coverage: BTreeMap<String, BTreeMap<&'static str, u64>>,
     /// Something changed since guests were last looked at.
@@ -111,6 +113,8 @@ pub struct SimCluster {
     pub apps: BTreeMap<String, crate::pods::SimApp>,
     /// Their pods, by name.
     pub pods: BTreeMap<String, crate::pods::SimPod>,
+    /// Volumes of theirs that are attached to nodes: volume → node.
+    pub attached: BTreeMap<String, String>,
     /// Requests for certificates that kubelets serve with, by name.
     pub csrs: BTreeMap<String, crate::SimCsr>,
     /// Deprecated APIs that the API servers were asked for, by node.
@@ -200,6 +204,7 @@ impl SimWorld {
             late: Vec::new(),
             planned: Vec::new(),
             damages: false,
+            unheard_moves: 0,
             coverage: BTreeMap::new(),
             moved: true,
             changes: 0,

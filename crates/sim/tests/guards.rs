@@ -8,10 +8,12 @@
 
 mod common;
 
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
+use ashlar_api::{Kind, ObjectRef};
 use ashlar_plan::Guard;
-use ashlar_sim::adversary::{Options, Size, run_seed};
+use ashlar_sim::Simulation;
+use ashlar_sim::adversary::{Options, Prepare, Size, run_seed};
 use common::each;
 
 /// Seeds within which the absence of a guard has to be noticed.
@@ -21,7 +23,7 @@ const SEEDS: u64 = 1000;
 const FEW_SEEDS: u64 = 30;
 
 /// Guards of an ordinary run: those that few seeds are needed for.
-const FAST: [Guard; 7] = [
+const FAST: [Guard; 8] = [
     Guard::SeedWipe,
     Guard::RecordedStart,
     Guard::RecordedIntent,
@@ -29,6 +31,7 @@ const FAST: [Guard; 7] = [
     Guard::HostLease,
     Guard::DomainUuid,
     Guard::SeenGone,
+    Guard::PausedArrival,
 ];
 
 /// Small worlds are enough, and idle ticks prove nothing here. Some guards are against what people do seldom.
@@ -39,12 +42,23 @@ fn options(guard: Guard) -> Options {
             .iter()
             .flat_map(|machine| [format!("virsh any replace {machine}"), format!("delete machine {machine}")])
             .collect(),
+        Guard::PausedArrival => ["h1", "h2"].map(|host| format!("drain host {host}")).to_vec(),
         Guard::RemediationLimits => {
             ["blue", "green"].map(|cluster| format!("kubelets of {cluster} die")).to_vec()
         }
         _ => Vec::new(),
     };
-    Options { size: Some(Size::Tiny), idle_ticks: 3, also, ..Options::default() }
+    let prepare = (guard == Guard::PausedArrival).then(|| Arc::new(next_move_ends_unheard) as Prepare);
+    Options { prepare, size: Some(Size::Tiny), idle_ticks: 3, also, ..Options::default() }
+}
+
+/// Hosts between which machines can be moved, and a move whose end nobody hears.
+fn next_move_ends_unheard(simulation: &mut Simulation) {
+    let hosts: Vec<String> = simulation.world.state().hosts.keys().cloned().collect();
+    for host in hosts {
+        simulation.edit(&ObjectRef::new(Kind::Host, "", host), "/spec/rack", "r1").unwrap();
+    }
+    simulation.world.state().unheard_moves = 1;
 }
 
 /// The first of the seeds that notices, and what it says.

@@ -75,6 +75,10 @@ pub struct ClusterSpec {
     /// What is done where people changed something behind Ashlar's back.
     #[serde(default, skip_serializing_if = "DriftRule::is_default")]
     pub drift: DriftRule,
+    /// What happens to its machines' disks before they are deleted. May be changed at any time; it holds for what is deleted
+    /// from then on.
+    #[serde(default, skip_serializing_if = "WipeDisks::is_none")]
+    pub wipe_disks: WipeDisks,
     /// For tests under emulation: guests' clocks count instructions (needs one vCPU a machine).
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub virtual_time: bool,
@@ -125,6 +129,26 @@ pub struct ControlPlaneSpec {
     /// Whether members must be on different hosts.
     #[serde(default)]
     pub spread: Spread,
+}
+
+/// What happens to disks before they are deleted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum WipeDisks {
+    /// Nothing: the file is deleted. No machine is shown what it held, since new files read as zeros; who gets the medium itself
+    /// may find it there.
+    #[default]
+    None,
+    /// What the file holds is overwritten with zeros where it lies, once the machine is off; what it leaves empty stays so. Takes
+    /// as long as the medium needs to write that. File systems that write elsewhere instead (btrfs, zfs) cannot do it, and
+    /// flash may keep copies that nobody can address.
+    Zero,
+}
+
+impl WipeDisks {
+    fn is_none(&self) -> bool {
+        *self == WipeDisks::None
+    }
 }
 
 /// What room a cluster's new machines leave in the pool.

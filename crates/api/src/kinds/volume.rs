@@ -117,9 +117,15 @@ pub struct VolumeRecord {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<crate::schema::TimeText>")]
     pub unused_since: Option<Timestamp>,
-    /// A seed's content was overwritten.
+    /// Its content was overwritten.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub wiped: bool,
+    /// A machine's disk that is overwritten before it is deleted, as its cluster says (`wipeDisks`).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub wipe: bool,
+    /// Why it was not overwritten although it should have been: its host cannot do that. It is deleted all the same.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub not_wiped: String,
     /// A call that makes its file had no answer: it may still take effect, when nobody waits for it any more.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub unanswered: bool,

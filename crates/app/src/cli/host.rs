@@ -20,10 +20,7 @@ pub(crate) enum HostCommand {
     Show(HostNameArgs),
     /// Place no new machine on a host; those that are there stay
     Cordon(HostNameArgs),
-    /// Empty a host: each of its machines is replaced by a new one elsewhere (none is migrated)
-    #[command(after_help = "\
-What it would do is shown by `ashlar plan` while it is under way; control planes go one at a time, pods as far as
-PodDisruptionBudgets allow, and who blocks is named. `ashlar host uncordon` ends it: what has begun is finished.")]
+    /// Empty a host: its machines are moved alive, or replaced by new ones elsewhere where they cannot be
     Drain(HostDrainArgs),
     /// Turn a host off that does not answer, or say that it is off: its machines are replaced by new ones elsewhere
     #[command(after_help = "\
@@ -146,21 +143,29 @@ pub(crate) struct HostCheckArgs {
 /// `ashlar host drain`
 #[derive(Debug, Args)]
 #[command(after_help = "\
+Before it asks it says of each machine whether it moves alive, and to which host; or is replaced, and why (another
+zone or rack, CPU, QEMU; dedicated CPUs, huge pages; a disk that is not Ashlar's); or what holds it up. With --yes it
+neither asks nor looks first; with --dry-run it shows that, and the plan, and does nothing.
+
 Machines that can go on elsewhere as they are move alive, one at a time, with what their disks hold: their nodes are
-not drained. What passes between the hosts is not encrypted. Others are replaced as in a rollout, and their disks
-deleted: while the host is drained `ashlar plan` says which, and why (another zone or rack, CPU, QEMU; dedicated CPUs,
-huge pages; a disk that is not Ashlar's); before, `ashlar plan -f` does with the Host and `draining: true` in its
-spec. Control planes give up the leadership of etcd first.
+not drained. What passes between the hosts is not encrypted. Others are replaced as in a rollout, pods as far as
+PodDisruptionBudgets allow, and their disks are deleted. Control planes go one at a time, and give up the leadership
+of etcd first. `ashlar plan` shows what is left to do while it is under way; `ashlar host uncordon` ends it: what has
+begun is finished.
 
 Examples:
-  ashlar host drain h1             for maintenance; then `ashlar host uncordon h1`
-  ashlar host drain h1 --replace   new machines elsewhere for all of its own")]
+  ashlar host drain h1 --dry-run        what would become of each of its machines
+  ashlar host drain h1                  for maintenance; then `ashlar host uncordon h1`
+  ashlar host drain h1 --replace        new machines elsewhere for all of its own")]
 pub(crate) struct HostDrainArgs {
     /// Name
     pub(crate) name: String,
     /// Move none alive: replace all of its machines by new ones elsewhere
     #[arg(long)]
     pub(crate) replace: bool,
+    /// Only show each machine's fate and the plan (with `-o json` or `-o yaml`: as data); nothing is written
+    #[arg(long, conflicts_with = "yes")]
+    pub(crate) dry_run: bool,
     /// Do not ask
     #[arg(short, long)]
     pub(crate) yes: bool,

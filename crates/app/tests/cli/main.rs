@@ -4,6 +4,7 @@
 
 mod audit;
 mod clusters;
+mod drain;
 mod errors;
 mod etcd;
 mod etcd_snapshots;

@@ -70,11 +70,26 @@ fn invalid(object: ObjectRef, message: String) -> DeclareError {
     DeclareError::Invalid { violations: vec![Violation { object, path: String::new(), message }] }
 }
 
+/// What is written into a host that is to be emptied.
+pub(crate) fn wish_empty(host: &mut Host, by: DrainBy) {
+    (host.spec.cordoned, host.spec.draining, host.spec.drain_by) = (true, true, by);
+}
+
 /// Records that a host is to be emptied, and how. Says which machines are there.
 ///
 /// # Errors
-/// [`DeclareError::Invalid`] if no other host takes machines; otherwise as [`cordon_host`].
+/// As [`may_drain_host`].
 pub async fn drain_host(store: &dyn Store, host: &str, by: DrainBy) -> Result<Vec<ObjectRef>, DeclareError> {
+    let machines = may_drain_host(store, host).await?;
+    set(store, host, |host| wish_empty(host, by)).await?;
+    Ok(machines)
+}
+
+/// Whether a host can be emptied at all. Says which machines are there; records nothing.
+///
+/// # Errors
+/// [`DeclareError::Invalid`] if no other host takes machines; otherwise as [`cordon_host`].
+pub async fn may_drain_host(store: &dyn Store, host: &str) -> Result<Vec<ObjectRef>, DeclareError> {
     let name = ObjectRef::new(Kind::Host, "", host);
     let stored = existing(store).await?;
     if !stored.contains_key(&name) {
@@ -102,10 +117,6 @@ pub async fn drain_host(store: &dyn Store, host: &str, by: DrainBy) -> Result<Ve
             .to_owned();
         return Err(invalid(name, message));
     }
-    let change = |host: &mut Host| {
-        (host.spec.cordoned, host.spec.draining, host.spec.drain_by) = (true, true, by);
-    };
-    set(store, host, change).await?;
     Ok(machines)
 }
 

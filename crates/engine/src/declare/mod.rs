@@ -8,11 +8,12 @@ mod rollout;
 
 pub use apply::{Applied, Declared, Outcome, apply};
 pub use delete::{Deleted, delete};
-pub use maintenance::{cordon_host, drain_host, fence_host, record_fence, uncordon_host};
+pub use maintenance::{cordon_host, drain_host, fence_host, may_drain_host, record_fence, uncordon_host};
 pub use power::{start_cluster, stop_cluster};
 pub use rollout::{replace_machine, set_paused};
 
 pub(crate) use apply::lay_over;
+pub(crate) use maintenance::wish_empty;
 
 use ashlar_api::{Object, ObjectRef, validate::Violation};
 use ashlar_store::Store;

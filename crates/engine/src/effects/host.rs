@@ -53,6 +53,15 @@ pub trait HostShell: Send + Sync {
         path: &str,
         chunk_bytes: u64,
     ) -> Result<FileChunks, EffectError>;
+    /// Overwrites with zeros what a file in a storage pool holds, where it lies on the medium; what it leaves empty stays so,
+    /// and it is as long as before. All of it is on the medium at the end. Says why, if the file's file system cannot
+    /// do that; then nothing was changed. `NotFound` if it is gone. Done again it is as good as done once.
+    async fn zero_file(
+        &self,
+        host: &HostTarget,
+        path: &str,
+        timeout: std::time::Duration,
+    ) -> Result<Option<String>, EffectError>;
     /// Facts for `host check`: each a name and a value; the judgement is made by the caller.
     async fn check_facts(
         &self,

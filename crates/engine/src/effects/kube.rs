@@ -105,7 +105,8 @@ pub struct KubeSeen {
 pub trait KubeApi: Send + Sync {
     /// Nodes and their leases, bootstrap tokens, add-ons of ours, and kube-system pods. `addons` names the digest-carrying object of
     /// each add-on: (add-on, apiVersion, kind, namespace, name). `drained` names the nodes whose pods are asked for, with
-    /// the PodDisruptionBudgets that speak for them. `NotOurs` if something answers that does not prove to be the cluster's API.
+    /// the PodDisruptionBudgets that speak for them, and whose attached volumes. `NotOurs` if something answers that does not
+    /// prove to be the cluster's API.
     async fn observe(
         &self,
         target: &KubeTarget,

@@ -1,11 +1,11 @@
 //! Domains: defining, starting, stopping, ejecting, removing.
 
 use ashlar_api::{MachineVolumeRole, NamespacedName};
-use ashlar_plan::{Guard, domain::domain_spec};
+use ashlar_plan::{DomainState, Guard, domain::domain_spec};
 use uuid::Uuid;
 
 use super::{Failure, Job, Outcome, etcd, fine_if_gone, owned, record, volume};
-use crate::effects::{EffectError, EffectErrorKind};
+use crate::effects::{EffectError, EffectErrorKind, HostTarget};
 
 pub(super) async fn define(job: Job<'_>, name: &NamespacedName) -> Outcome {
     let machine = job.machine(name)?;
@@ -122,12 +122,28 @@ pub(super) async fn undefine_left(job: Job<'_>, host: &str, uuid: Uuid) -> Outco
     let hypervisor = &job.engine.world.hypervisor;
     let what = format!("looking at domain {} on {}", left.name, host.name);
     let Some(seen) = job.call(&what, hypervisor.domain(&host, uuid)).await? else { return Ok(()) };
-    if seen.state.is_active() || !seen.is_left(job.engine.settings.installation, left) {
+    let is_left = seen.is_left(job.engine.settings.installation, left);
+    if is_left && seen.state == DomainState::Paused && runs_elsewhere(job, &host, uuid).await? {
+        let what = format!("ending what is of domain {} on {}", seen.name, host.name);
+        return fine_if_gone(job.call(&what, hypervisor.destroy_domain(&host, uuid)).await);
+    }
+    if seen.state.is_active() || !is_left {
         let message = format!("domain {} on {} is another one by now, or runs", seen.name, host.name);
         return Err(Failure::NotNow(message));
     }
     let what = format!("removing domain {} on {}", seen.name, host.name);
     fine_if_gone(job.call(&what, hypervisor.undefine_domain(&host, uuid)).await)
+}
+
+/// Whether the machine of a domain that stands still here runs where it is: then this one never ran.
+async fn runs_elsewhere(job: Job<'_>, here: &HostTarget, uuid: Uuid) -> Result<bool, Failure> {
+    let machine = job.snapshot.machines.values().find(|machine| machine.spec.domain.uuid == uuid);
+    let Some(machine) = machine.filter(|machine| machine.hosts().all(|host| host != here.name)) else {
+        return Ok(false);
+    };
+    let home = job.leased(&machine.spec.host)?;
+    let there = owned::domain(job, &home, machine).await?;
+    Ok(there.is_some_and(|there| there.state == DomainState::Running))
 }
 
 pub(super) async fn eject(job: Job<'_>, name: &NamespacedName) -> Outcome {

@@ -130,6 +130,7 @@ impl<'a> Job<'a> {
             Action::EvictPod { machine, pod } => node::evict(self, machine, pod).await,
             Action::ApproveServingCsr { machine, csr } => serving::decide(self, machine, csr, true).await,
             Action::DenyServingCsr { machine, csr } => serving::decide(self, machine, csr, false).await,
+            Action::TaintOutOfService { machine } => node::out_of_service(self, machine).await,
             Action::DeleteNode { machine } => node::delete(self, machine).await,
             Action::EnsureNetwork { network, host } => network::ensure(self, network, host).await,
             Action::RemoveNetwork { network, host } => network::remove(self, network, host).await,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use ashlar_api::{NamespacedName, Taint};
+use ashlar_api::{Machine, NamespacedName, Taint};
 use ashlar_plan::ClusterSeen;
 use serde_json::{Value, json};
 
@@ -70,10 +70,50 @@ pub(super) async fn evict(job: Job<'_>, machine: &NamespacedName, pod: &Namespac
     fine_if_gone(job.call(&what, job.engine.world.kube.evict(&target, pod)).await)
 }
 
-/// Deletes the Node of a machine that goes. The Node was seen in this pass and names this machine as its provider: one
-/// of the same name with another provider id is somebody else's.
+/// Says that a node is shut down for good: only of a machine whose host is proved off.
+pub(super) async fn out_of_service(job: Job<'_>, name: &NamespacedName) -> Outcome {
+    let machine = job.machine(name)?;
+    let node = &machine.spec.node.name;
+    if ashlar_plan::proof_of_host_off(job.snapshot, &machine.spec.host).is_none() {
+        return Err(Failure::NotNow(format!("host {} is not proved off (any more)", machine.spec.host)));
+    }
+    if !is_there(job, machine)? {
+        return Ok(());
+    }
+    let target = token::cluster_target(job, name).await?;
+    let what = format!("reading node {node} of cluster {}", target.cluster);
+    let Some(now) = job.observe(&what, job.engine.world.kube.node(&target, node)).await? else {
+        return Ok(());
+    };
+    let taint = ashlar_plan::out_of_service();
+    if now.taints.iter().any(|there| is_taint(there, &taint)) {
+        return Ok(());
+    }
+    let mut taints = now.taints;
+    taints.push(json!({"key": taint.key, "value": taint.value, "effect": taint.effect}));
+    let patch =
+        NodePatch { resource_version: now.resource_version, taints: Some(taints), ..NodePatch::default() };
+    let what = format!("tainting node {node} of cluster {} out of service", target.cluster);
+    fine_if_gone(job.call(&what, job.engine.world.kube.patch_node(&target, node, &patch)).await)
+}
+
+/// Deletes the Node of a machine that goes.
 pub(super) async fn delete(job: Job<'_>, name: &NamespacedName) -> Outcome {
     let machine = job.machine(name)?;
+    if !is_there(job, machine)? {
+        return Ok(());
+    }
+    let cluster = NamespacedName::new(&name.namespace, &machine.spec.cluster);
+    let node = &machine.spec.node;
+    let target = token::target(job, &cluster).await?;
+    let what = format!("deleting node {} of cluster {cluster}", node.name);
+    fine_if_gone(job.call(&what, job.engine.world.kube.delete_node(&target, &node.name)).await)
+}
+
+/// Whether the Node of a machine was seen in this pass. It names this machine as its provider: one of the same name with
+/// another provider id is somebody else's.
+fn is_there(job: Job<'_>, machine: &Machine) -> Result<bool, Failure> {
+    let name = machine.key();
     let cluster = NamespacedName::new(&name.namespace, &machine.spec.cluster);
     let node = &machine.spec.node;
     let seen = match job.snapshot.observed.clusters.get(&cluster) {
@@ -81,19 +121,14 @@ pub(super) async fn delete(job: Job<'_>, name: &NamespacedName) -> Outcome {
         _ => return Err(Failure::NotNow(format!("the API of cluster {cluster} was not seen"))),
     };
     match seen {
-        None => return Ok(()),
-        Some(seen) if seen.provider_id != node.provider_id => {
-            return Err(Failure::Blocked {
-                reason: "NotOurs",
-                message: format!(
-                    "node {} of cluster {cluster} has provider id `{}`, and machine {name} has `{}`: it was left alone",
-                    node.name, seen.provider_id, node.provider_id
-                ),
-            });
-        }
-        Some(_) => {}
+        None => Ok(false),
+        Some(seen) if seen.provider_id != node.provider_id => Err(Failure::Blocked {
+            reason: "NotOurs",
+            message: format!(
+                "node {} of cluster {cluster} has provider id `{}`, and machine {name} has `{}`: it was left alone",
+                node.name, seen.provider_id, node.provider_id
+            ),
+        }),
+        Some(_) => Ok(true),
     }
-    let target = token::target(job, &cluster).await?;
-    let what = format!("deleting node {} of cluster {cluster}", node.name);
-    fine_if_gone(job.call(&what, job.engine.world.kube.delete_node(&target, &node.name)).await)
 }

@@ -1,6 +1,6 @@
 //! Making, wiping and deleting volumes.
 
-use ashlar_api::{NamespacedName, SYSTEM_NAMESPACE, Volume, VolumeContent, VolumeFormat};
+use ashlar_api::{MachineVolumeRole, NamespacedName, SYSTEM_NAMESPACE, Volume, VolumeContent, VolumeFormat};
 use ashlar_plan::{Guard, HostSeen, Snapshot};
 
 use super::{Failure, Job, Outcome, fine_if_gone, owned, record};
@@ -101,6 +101,13 @@ pub(super) async fn wipe(job: Job<'_>, name: &NamespacedName) -> Outcome {
     let host = job.leased(&volume.spec.host)?;
     let Some(seen) = owned::volume(job, &host, volume).await? else { return Ok(()) };
     refuse_in_use(job, &host, volume).await?;
+    match &volume.spec.content {
+        VolumeContent::MachineDisk { role: MachineVolumeRole::Seed, .. } => {}
+        VolumeContent::MachineDisk { .. } if volume.record.wipe => {
+            return overwrite(job, &host, volume, seen.allocation_bytes).await;
+        }
+        _ => return Err(Failure::NotNow(format!("volume {} is not to be overwritten", volume.key()))),
+    }
     let what = format!("wiping volume {} on {}", volume.spec.file_name, host.name);
     let limit = bulk(&job.engine.settings, seen.capacity_bytes);
     let spec = &volume.spec;
@@ -109,6 +116,32 @@ pub(super) async fn wipe(job: Job<'_>, name: &NamespacedName) -> Outcome {
         job.call_within(limit, &what, call).await?;
     }
     record(job, volume, |volume| !std::mem::replace(&mut volume.record.wiped, true)).await
+}
+
+/// Overwrites a machine's disk. libvirt's own wiping would not do: of a file with holes, as overlays are, it only gives the
+/// blocks back.
+async fn overwrite(job: Job<'_>, host: &HostTarget, volume: &Volume, bytes: u64) -> Outcome {
+    let what = format!("overwriting volume {} on {}", volume.spec.file_name, host.name);
+    let timeout = bulk(&job.engine.settings, bytes);
+    let path = volume.spec.path();
+    let call = job.engine.world.shell.zero_file(host, &path, timeout);
+    // The call keeps to its time itself; this is for one that does not.
+    let limit = timeout.saturating_add(job.engine.settings.call_deadline);
+    match job.call_within(limit, &what, call).await {
+        Ok(None) => record(job, volume, |volume| !std::mem::replace(&mut volume.record.wiped, true)).await,
+        Ok(Some(why)) => {
+            let change = |volume: &mut Volume| {
+                let is_new = volume.record.not_wiped != why;
+                volume.record.not_wiped.clone_from(&why);
+                is_new
+            };
+            record(job, volume, change).await?;
+            // Said before it goes: the next pass deletes it, and says so too.
+            let path = volume.spec.path();
+            Err(Failure::NotNow(format!("{path} cannot be overwritten, and is deleted as it is: {why}")))
+        }
+        Err(failure) => fine_if_gone(Err(failure)),
+    }
 }
 
 pub(super) async fn delete(job: Job<'_>, name: &NamespacedName) -> Outcome {

@@ -305,6 +305,14 @@ impl HostShell for Fake {
         let Some((size_bytes, digest)) = state.volumes.get(name) else { return absent(path) };
         Ok(FileChunks { size_bytes: *size_bytes, sha256: vec![digest.clone()] })
     }
+    async fn zero_file(
+        &self,
+        _: &HostTarget,
+        _: &str,
+        _: std::time::Duration,
+    ) -> Result<Option<String>, EffectError> {
+        Ok(None)
+    }
     async fn check_facts(&self, _: &HostTarget, _: &str) -> Result<BTreeMap<String, String>, EffectError> {
         Ok(BTreeMap::new())
     }

@@ -2,6 +2,8 @@
 
 use std::ffi::{CStr, c_int, c_uint};
 
+use ashlar_plan::Guard;
+
 use super::library::{Functions, Handle};
 use super::{Connection, Domain, LibvirtError, c_string};
 
@@ -15,17 +17,16 @@ pub(crate) struct Migration<'a> {
     pub(crate) address: std::net::Ipv4Addr,
 }
 
-/// `virDomainMigrateFlags`: alive, with the disks' own layers, kept there and not here; it stays paused there, and an
-/// error of a disk ends it.
-///
-/// Paused, because libvirt lets a guest go on at both hosts otherwise: it starts it at the target, and where the answer
+/// `virDomainMigrateFlags`: alive, with the disks' own layers, kept there and not here; an error of a disk ends it.
+const FLAGS: c_uint = LIVE | PERSIST_DEST | UNDEFINE_SOURCE | NON_SHARED_INC | ABORT_ON_ERROR;
+
+/// It stays paused there ([`Guard::PausedArrival`]), because libvirt lets a guest go on at both hosts otherwise: it starts it at the target, and where the answer
 /// to that gets lost, it takes it for failed and lets it go on at the source too ("the lock manager should take care", says
 /// a comment of its own; there is none for files of two hosts).
-const FLAGS: c_uint = LIVE | PERSIST_DEST | UNDEFINE_SOURCE | PAUSED | NON_SHARED_INC | ABORT_ON_ERROR;
+const PAUSED: c_uint = 1 << 5;
 const LIVE: c_uint = 1;
 const PERSIST_DEST: c_uint = 1 << 3;
 const UNDEFINE_SOURCE: c_uint = 1 << 4;
-const PAUSED: c_uint = 1 << 5;
 const NON_SHARED_INC: c_uint = 1 << 7;
 const ABORT_ON_ERROR: c_uint = 1 << 12;
 
@@ -77,9 +78,10 @@ impl Domain {
         parameters.add(c"migrate_uri", &format!("tcp://{}", migration.address))?;
         parameters.add(c"listen_address", &migration.address.to_string())?;
         let count = c_uint::try_from(parameters.count).unwrap_or_default();
+        let flags = if Guard::PausedArrival.stands() { FLAGS | PAUSED } else { FLAGS };
         // SAFETY: the domain's handle and the other connection are alive, and the parameters are as many as it says.
         let pointer = unsafe {
-            (functions.virDomainMigrate3)(self.owned.raw(), target.raw(), parameters.list, count, FLAGS)
+            (functions.virDomainMigrate3)(self.owned.raw(), target.raw(), parameters.list, count, flags)
         };
         Domain::take(functions, pointer)
     }

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::removal::is_spent_seed;
 use super::{Findings, Projected, image_files};
-use crate::{Action, ClusterSeen, Guard, HostSeen, HostWorld, Plan, Snapshot, StepState, names};
+use crate::{Action, ClusterSeen, DomainState, Guard, HostSeen, HostWorld, Plan, Snapshot, StepState, names};
 
 pub(super) fn check(snapshot: &Snapshot, plan: &Plan, projected: &Projected<'_>, findings: &mut Findings) {
     if !Guard::RecordedIntent.stands() {
@@ -16,6 +16,7 @@ pub(super) fn check(snapshot: &Snapshot, plan: &Plan, projected: &Projected<'_>,
     // Domains that this plan turns off, or undefines, before the step at hand.
     let mut off = BTreeSet::new();
     let mut undefined = BTreeSet::new();
+    let mut wiped = BTreeSet::new();
     for step in &plan.steps {
         let Some(action) = &step.action else { continue };
         let ready = step.state == StepState::Ready;
@@ -30,7 +31,10 @@ pub(super) fn check(snapshot: &Snapshot, plan: &Plan, projected: &Projected<'_>,
             }
             Action::WipeVolume { volume } | Action::DeleteVolume { volume } => {
                 let wipes = matches!(action, Action::WipeVolume { .. });
-                self::volume(snapshot, projected, volume, (wipes, ready), &undefined, findings);
+                self::volume(snapshot, projected, volume, (wipes, ready), (&undefined, &wiped), findings);
+                if wipes && ready {
+                    wiped.insert(volume);
+                }
             }
             Action::RemoveNetwork { network, host } => {
                 let on_it = |machine: &&Machine| {
@@ -43,6 +47,21 @@ pub(super) fn check(snapshot: &Snapshot, plan: &Plan, projected: &Projected<'_>,
                 }
             }
             Action::DeleteNode { machine } => node(snapshot, projected, machine, ready, findings),
+            Action::TaintOutOfService { machine } => {
+                node(snapshot, projected, machine, ready, findings);
+                let host = projected.machines.get(machine).map(|machine| machine.spec.host.as_str());
+                let host = host.unwrap_or_default();
+                let is_fenced = snapshot.hosts.get(host).is_some_and(|host| host.record.fence.is_some());
+                let is_silent =
+                    matches!(snapshot.observed.hosts.get(host), Some(HostSeen::Unreachable { .. }));
+                if !is_fenced || !is_silent {
+                    findings.add(
+                        "Fencing",
+                        &step.object,
+                        "its pods are given up, and its host is not proved off",
+                    );
+                }
+            }
             _ => {}
         }
     }
@@ -121,11 +140,16 @@ fn left_domain(
             findings.add("InUse", object, "a domain is removed as left that a machine has");
         }
     }
+    let runs_at_home = || {
+        let machine = projected.machines.values().find(|machine| machine.spec.domain.uuid == uuid);
+        let home = machine.and_then(|machine| seen(snapshot, &machine.spec.host));
+        home.and_then(|world| world.domains.get(&uuid)).is_some_and(|seen| seen.state == DomainState::Running)
+    };
     match seen(snapshot, host).and_then(|world| world.domains.get(&uuid)) {
         Some(found) if !found.is_left(snapshot.installation, left) => {
             findings.add("Ours", object, "a domain is removed as left that does not carry its mark");
         }
-        Some(found) if found.state.is_active() => {
+        Some(found) if found.state.is_active() && !(found.state == DomainState::Paused && runs_at_home()) => {
             findings.add("Order", object, "a domain is removed as left while it runs");
         }
         Some(_) => {}
@@ -138,7 +162,7 @@ fn volume(
     projected: &Projected<'_>,
     key: &NamespacedName,
     (wipes, ready): (bool, bool),
-    undefined: &BTreeSet<&NamespacedName>,
+    (undefined, wiped): (&BTreeSet<&NamespacedName>, &BTreeSet<&NamespacedName>),
     findings: &mut Findings,
 ) {
     let object = ObjectRef::new(Kind::Volume, &key.namespace, &key.name);
@@ -148,10 +172,24 @@ fn volume(
     };
     let is_seed =
         matches!(volume.spec.content, VolumeContent::MachineDisk { role: MachineVolumeRole::Seed, .. });
-    if wipes && !is_seed {
-        findings.add("Intent", &object, "only seeds are wiped");
-    }
     let owner = || projected.owner_of(volume);
+    let is_disk = matches!(volume.spec.content, VolumeContent::MachineDisk { .. });
+    if wipes && !is_seed && !(is_disk && volume.record.wipe) {
+        findings.add("Intent", &object, "only seeds are wiped, and disks of clusters that ask for it");
+    }
+    // A machine that never ran has left nothing in it.
+    let has_run = || owner().is_none_or(|machine| machine.record.first_started_at.is_some());
+    if !wipes
+        && ready
+        && is_disk
+        && volume.record.wipe
+        && !volume.record.wiped
+        && volume.record.not_wiped.is_empty()
+        && has_run()
+        && !wiped.contains(key)
+    {
+        findings.add("Wiped", &object, "a disk is deleted that was to be overwritten first");
+    }
     let spent = || {
         is_spent_seed(snapshot, volume)
             || owner().is_some_and(|machine| is_seed && machine.record.joined_at.is_some())
@@ -218,7 +256,7 @@ fn node(
         return;
     };
     if !machine.metadata.is_deleting() {
-        findings.add("Intent", &object, "its node is deleted without a recorded intent");
+        findings.add("Intent", &object, "its node is given up without a recorded intent");
     }
     let cluster = NamespacedName::new(&key.namespace, &machine.spec.cluster);
     let ours = match snapshot.observed.clusters.get(&cluster) {

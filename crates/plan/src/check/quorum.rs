@@ -89,6 +89,7 @@ fn machine_of(action: &Action, projected: &Projected<'_>) -> Option<NamespacedNa
         Action::DestroyDomain { machine }
         | Action::UndefineDomain { machine }
         | Action::ShutdownDomain { machine }
+        | Action::TaintOutOfService { machine }
         | Action::DeleteNode { machine }
         | Action::StartDomain { machine }
         | Action::MigrateDomain { machine }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use ashlar_api::*;
 use ipnet::Ipv4Net;
 
-use super::PoolTier;
+use super::{PoolTier, wiping};
 use crate::bootstrap::kernel_arguments;
 use crate::draft::{Draft, NetworkClaim, Unit, new_metadata, owner_reference};
 use crate::explain::{PLACEMENT_ANNOTATION, verdict_lines};
@@ -121,6 +121,7 @@ pub(super) fn create(
                 reclaim: ReclaimPolicy::Delete,
             },
         );
+        volume.record.wipe = wiping::is_asked(request.cluster, role);
         let volume_uid = ids.uuid(&purpose(&format!("{}-uid", role.serial())));
         let volume_key = NamespacedName::new(&key.namespace, name);
         volume.metadata = new_metadata(&volume_key, volume_uid, now, Some(owner_reference(&machine)));

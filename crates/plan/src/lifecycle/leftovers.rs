@@ -28,7 +28,8 @@ pub(super) fn rename_half_made(draft: &mut Draft<'_>, ids: &mut dyn Ids) {
         let left = leftover(draft, &volume, ids.uuid(&format!("leftover/{}", volume.spec.file_name)));
         let id = ids.uuid(&format!("volume/{}/{}/again", volume.key(), volume.spec.file_name));
         volume.spec.file_name = names::another_file(&volume.spec.file_name, id);
-        volume.record = VolumeRecord { unused_since: volume.record.unused_since, ..VolumeRecord::default() };
+        let VolumeRecord { unused_since, wipe, .. } = volume.record;
+        volume.record = VolumeRecord { unused_since, wipe, ..VolumeRecord::default() };
         unit.create(left.clone());
         draft.volumes.insert(left.key(), left);
         unit.update(volume.clone());

@@ -15,6 +15,9 @@ use crate::migration::{self, ATTEMPTS, Whereabouts, is_calling, whereabouts};
 use crate::place::{self, Request};
 use crate::{DomainState, HostSeen, Ids, NoteKind, StepState, Wait, fence, health, names};
 
+/// What is held while it cannot be done.
+pub(crate) const MOVE_ALIVE: &str = "move it alive to another host";
+
 /// Machines whose way is over: those that have arrived are where they are from now on, those that will not go stay.
 pub(super) fn settle(draft: &mut Draft<'_>) {
     let snapshot = draft.snapshot;
@@ -45,16 +48,7 @@ fn arrive(draft: &mut Draft<'_>, machine: &Machine) {
     let message = format!("it moved alive from {from} to {to}");
     draft.note(machine.object_ref(), NoteKind::Notice, "Migrated", message);
     let mut unit = Unit::default();
-    if let (Some(mut host), Some(machine_uid)) = (draft.hosts.get(from).cloned(), machine.metadata.uid) {
-        host.record.left_domains.push(LeftDomain {
-            name: machine.spec.domain.name.clone(),
-            uuid: machine.spec.domain.uuid,
-            machine_uid,
-            since: draft.snapshot.now,
-        });
-        unit.update(host.clone());
-        draft.hosts.insert(from.clone(), host);
-    }
+    remember_left(draft, &mut unit, from, machine);
     let left: Vec<String> = machine
         .spec
         .volumes
@@ -66,6 +60,21 @@ fn arrive(draft: &mut Draft<'_>, machine: &Machine) {
     unit.update(moved.clone());
     draft.put_machine(moved);
     draft.commit(unit);
+}
+
+/// What a host may have of a machine that is elsewhere is removed when it is seen.
+fn remember_left(draft: &mut Draft<'_>, unit: &mut Unit, host: &str, machine: &Machine) {
+    let host = draft.hosts.get(&host.to_owned()).cloned();
+    if let (Some(mut host), Some(machine_uid)) = (host, machine.metadata.uid) {
+        host.record.left_domains.push(LeftDomain {
+            name: machine.spec.domain.name.clone(),
+            uuid: machine.spec.domain.uuid,
+            machine_uid,
+            since: draft.snapshot.now,
+        });
+        unit.update(host.clone());
+        draft.hosts.insert(host.metadata.name.clone(), host);
+    }
 }
 
 /// The machine stays where it is; what was made for it at the target goes.
@@ -81,6 +90,10 @@ fn stay(draft: &mut Draft<'_>, machine: &Machine, why: &str) {
     let message = format!("it stays on {} and does not move to {}: {why}", machine.spec.host, migration.to);
     draft.note(machine.object_ref(), NoteKind::Notice, "NotMigrated", message);
     let mut unit = Unit::default();
+    // A target that gives no answer may have all of it, standing still: the source went on because nobody heard of that.
+    if !matches!(draft.snapshot.observed.hosts.get(&migration.to), Some(HostSeen::Seen(_))) {
+        remember_left(draft, &mut unit, &migration.to, machine);
+    }
     let there: Vec<String> = migration.volumes.iter().map(|volume| volume.name.clone()).collect();
     give_up_volumes(draft, &mut unit, &machine.metadata.namespace, &there);
     unit.update(changed.clone());
@@ -203,7 +216,7 @@ fn waits(draft: &mut Draft<'_>, machine: &Machine, state: StepState) {
         StepState::Waiting(Wait { reason, message }) if reason == "InTurn" => {
             draft.note(machine.object_ref(), NoteKind::Waiting, &reason, message);
         }
-        state => draft.hold(machine.object_ref(), "move it alive to another host".to_owned(), state),
+        state => draft.hold(machine.object_ref(), MOVE_ALIVE.to_owned(), state),
     }
 }
 
@@ -386,6 +399,7 @@ fn commit(
                 reclaim: source.spec.reclaim,
             },
         );
+        volume.record.wipe = source.record.wipe;
         let volume_key = NamespacedName::new(&key.namespace, &name);
         volume.metadata = new_metadata(
             &volume_key,

@@ -17,6 +17,7 @@ mod removal;
 mod replicas;
 mod rolling;
 mod upgrade;
+mod wiping;
 
 use std::collections::BTreeSet;
 
@@ -30,7 +31,10 @@ use crate::{Ids, PlanError, fencing};
 pub use create::CLUSTER_LABEL;
 pub(crate) use image_files::in_use as image_files_in_use;
 pub(crate) use leftovers::REMEMBERED as LEFTOVERS_REMEMBERED;
+pub(crate) use migration::MOVE_ALIVE;
 pub(crate) use removal::{left_behind, member_may_be_left, node_may_be_left};
+pub(crate) use rolling::ROLLOUT_GOES_ON;
+pub(crate) use wiping::is_due as is_wiping_due;
 
 /// What has been given out, with the claims of this plan.
 struct PoolTier {
@@ -53,6 +57,7 @@ pub(crate) fn decide(draft: &mut Draft<'_>, ids: &mut dyn Ids) -> Result<(), Pla
     fencing::record(draft);
     ailments::record(draft);
     facts::forget_lost_files(draft);
+    wiping::record(draft);
     migration::settle(draft);
     leftovers::rename_half_made(draft, ids);
     leftovers::forget(draft);

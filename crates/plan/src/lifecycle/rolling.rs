@@ -74,9 +74,12 @@ pub(super) fn node_ailment(snapshot: &Snapshot, world: &ClusterWorld, machine: &
     }
 }
 
+/// What is held while a machine is not well.
+pub(crate) const ROLLOUT_GOES_ON: &str = "the rollout goes on";
+
 /// Holds a rollout at the first machine that is not well: among the new ones, and of control planes among all.
 pub(super) fn is_stopped(draft: &mut Draft<'_>, cluster: &Cluster, about: &[Arc<Machine>]) -> bool {
-    let why = "the rollout goes on";
+    let why = ROLLOUT_GOES_ON;
     let world = match draft.snapshot.observed.clusters.get(&cluster.key()) {
         Some(ClusterSeen::Seen(world)) => world,
         _ => {

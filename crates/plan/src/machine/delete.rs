@@ -37,6 +37,7 @@ pub(super) fn steps(
         super::membership::leave(context, machine, chain);
     }
     if is_off {
+        super::out_of_service::steps(context, machine, chain);
         node(context, machine, chain);
         // Of a cluster that stays, that is no work that anybody waits for.
         if !context.is_deleting() {
@@ -71,7 +72,16 @@ pub(super) fn steps(
             undefine(&key, chain);
         }
     }
-    for role in [MachineVolumeRole::Seed, MachineVolumeRole::Etcd, MachineVolumeRole::Root] {
+    let disks = [MachineVolumeRole::Seed, MachineVolumeRole::Etcd, MachineVolumeRole::Root];
+    let is_due = |volume: &Volume| lifecycle::is_wiping_due(volume, Some(machine));
+    // To overwrite a disk may take an hour: pods and volumes do not wait that long for their node to be gone.
+    let node_first = !is_off
+        && context.api().is_ok()
+        && disks.iter().any(|role| context.volume(machine, *role).is_some_and(is_due));
+    if node_first {
+        node(context, machine, chain);
+    }
+    for role in disks {
         let Some(volume) = context.volume(machine, role) else { continue };
         if volume.spec.reclaim == ReclaimPolicy::Retain {
             continue;
@@ -79,10 +89,13 @@ pub(super) fn steps(
         match view {
             Some(view) if role == MachineVolumeRole::Seed => seed_file(view, volume, machine, chain),
             Some(view) => disk(view, volume, machine, chain),
-            None => delete_volume(volume, role, chain),
+            None => {
+                wipe(volume, Some(machine), chain);
+                delete_volume(volume, role, chain);
+            }
         }
     }
-    if !is_off {
+    if !is_off && !node_first {
         node(context, machine, chain);
     }
 }
@@ -151,7 +164,24 @@ fn disk(view: &HostView<'_>, volume: &Volume, machine: &Machine, chain: &mut Cha
         VolumeContent::MachineDisk { role, .. } => *role,
         VolumeContent::ImageFile { .. } | VolumeContent::Leftover { .. } => return,
     };
+    wipe(volume, Some(machine), chain);
     delete_volume(volume, role, chain);
+}
+
+/// Overwrites a disk, where its cluster asks for that.
+pub(super) fn wipe(volume: &Volume, owner: Option<&Machine>, chain: &mut Chain) {
+    if lifecycle::is_wiping_due(volume, owner) {
+        let why = format!("overwrite {} with zeros (wipeDisks of its cluster)", volume.spec.path());
+        chain.push(Action::WipeVolume { volume: volume.key() }, why);
+    }
+}
+
+/// What is said of a disk that could not be overwritten.
+pub(super) fn unwiped(volume: &Volume) -> String {
+    match volume.record.not_wiped.as_str() {
+        "" => String::new(),
+        why => format!(" WITHOUT overwriting it: {why}"),
+    }
 }
 
 fn delete_volume(volume: &Volume, role: MachineVolumeRole, chain: &mut Chain) {
@@ -162,6 +192,6 @@ fn delete_volume(volume: &Volume, role: MachineVolumeRole, chain: &mut Chain) {
     };
     chain.push(
         Action::DeleteVolume { volume: volume.key() },
-        format!("delete its {what} {}", volume.spec.path()),
+        format!("delete its {what} {}{}", volume.spec.path(), unwiped(volume)),
     );
 }

@@ -7,7 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::chain::{Chain, block, wait};
 use super::context::ClusterContext;
-use crate::{Action, BudgetSeen, PodSeen, Snapshot, StepState, health};
+use crate::{Action, BudgetSeen, ClusterWorld, PodSeen, Snapshot, StepState, health, migration};
 
 /// How long a node may be not Ready, or its kubelet silent, before its machine goes without asking its pods: a kubelet that
 /// does not run cannot end any, and one that only starts anew is back by then.
@@ -22,7 +22,8 @@ pub fn drained_nodes(snapshot: &Snapshot) -> BTreeMap<NamespacedName, Vec<String
         let key = NamespacedName::new(&machine.metadata.namespace, &machine.spec.cluster);
         let Some(cluster) = snapshot.clusters.get(&key) else { continue };
         let goes = machine.metadata.is_deleting()
-            || machine.spec.image.kubernetes_version != cluster.spec.kubernetes_version;
+            || machine.spec.image.kubernetes_version != cluster.spec.kubernetes_version
+            || migration::is_replaced(snapshot, machine);
         if goes && !cluster.metadata.is_deleting() && !cluster.record.stopped {
             nodes.entry(key).or_default().push(machine.spec.node.name.clone());
         }
@@ -136,10 +137,7 @@ fn evict(machine: &NamespacedName, pods: &[PodSeen], deadline: Option<Timestamp>
             [] => None,
             [budget] => Some(budget),
             many => {
-                let names: Vec<&str> = many.iter().map(|budget| budget.name.as_str()).collect();
-                let message =
-                    format!("{} speak for it, and Kubernetes evicts no pod of several", names.join(", "));
-                blocked.push((name, message, true));
+                blocked.push((name, several(many), true));
                 continue;
             }
         };
@@ -173,6 +171,32 @@ fn evict(machine: &NamespacedName, pods: &[PodSeen], deadline: Option<Timestamp>
             format!("{} end: {}", pod_count(ending.len()), some_of(ending.iter().map(ToString::to_string)));
         chain.push_wait("its pods have ended", wait("Draining", message));
     }
+}
+
+fn several(budgets: &[BudgetSeen]) -> String {
+    let names: Vec<&str> = budgets.iter().map(|budget| budget.name.as_str()).collect();
+    format!("{} speak for it, and Kubernetes evicts no pod of several", names.join(", "))
+}
+
+/// What would keep the machine's pods where they are for good, as far as it was seen. Where its drain has a deadline, nothing does.
+pub(crate) fn never_ends(cluster: &Cluster, world: &ClusterWorld, machine: &Machine) -> Option<String> {
+    if cluster.spec.drain_timeout_s.is_some() {
+        return None;
+    }
+    let pods = world.pods.get(&machine.spec.node.name)?;
+    let kept = pods.iter().filter(|pod| !pod.terminating).filter_map(|pod| {
+        let why = match pod.budgets.as_slice() {
+            [] => None,
+            [budget] if budget.disruptions_allowed > 0 => None,
+            [budget] => {
+                Some(refusal(&pod.namespace, budget)).filter(|(_, for_good)| *for_good).map(|(why, _)| why)
+            }
+            many => Some(several(many)),
+        };
+        Some(format!("pod {}/{}: {}", pod.namespace, pod.name, why?))
+    });
+    let kept = some_of(kept);
+    (!kept.is_empty()).then_some(kept)
 }
 
 /// What a budget says, and whether waiting alone cannot change it.

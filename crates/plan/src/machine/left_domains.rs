@@ -7,11 +7,11 @@ use uuid::Uuid;
 
 use super::chain::Chain;
 use crate::draft::Draft;
-use crate::{Action, DomainSeen, HostSeen, Step};
+use crate::{Action, DomainSeen, DomainState, HostSeen, Step};
 
 /// Removes those that are seen, and off. One that somebody started is theirs to explain: it is told as unrecorded.
 /// What a machine that moved left behind goes once that was seen where it is.
-pub(super) fn steps(draft: &Draft<'_>) -> Vec<Step> {
+pub(crate) fn steps(draft: &Draft<'_>) -> Vec<Step> {
     let mut steps = Vec::new();
     let is_remembering = |host: &&ashlar_api::Host| !host.record.left_domains.is_empty();
     if !draft.hosts.values().any(|host| is_remembering(&host)) {
@@ -40,6 +40,11 @@ pub(super) fn steps(draft: &Draft<'_>) -> Vec<Step> {
                 Some(machine) if machine.hosts().any(|one| one == name) || !is_seen(draft, machine) => {
                     continue;
                 }
+                // It came by a move whose end nobody heard of, and was never let go on.
+                Some(machine) if seen.state == DomainState::Paused && runs_at_home(draft, machine) => {
+                    let why = format!("{} runs on {}, and never did here", machine.key(), machine.spec.host);
+                    undefine(&mut chain, name, left, seen, &why);
+                }
                 Some(_) if seen.state.is_active() => continue,
                 Some(machine) => {
                     let why = format!("{} moved to {}", machine.key(), machine.spec.host);
@@ -57,6 +62,12 @@ fn undefine(chain: &mut Chain, host: &str, left: &LeftDomain, seen: &DomainSeen,
         Action::UndefineLeft { host: host.to_owned(), domain: left.uuid },
         format!("remove domain {}: {why}", seen.name),
     );
+}
+
+/// Whether the machine was seen to run where it is.
+fn runs_at_home(draft: &Draft<'_>, machine: &Machine) -> bool {
+    let seen = draft.snapshot.observed.hosts.get(&machine.spec.host);
+    matches!(seen, Some(HostSeen::Seen(world)) if world.domains.get(&machine.spec.domain.uuid).is_some_and(|seen| seen.state == DomainState::Running))
 }
 
 /// Whether the machine's domain was seen where the machine is.

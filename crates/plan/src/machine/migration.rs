@@ -196,9 +196,11 @@ pub(super) fn left_volume(
     if !is_sure(draft, owner, volume) {
         chain.wait_for("DomainFirst", format!("{} has to be seen on {} first", owner.key(), owner.spec.host));
     }
+    super::delete::wipe(volume, Some(owner), &mut chain);
+    let unwiped = super::delete::unwiped(volume);
     chain.push(
         Action::DeleteVolume { volume: volume.key() },
-        format!("delete {}: {} is on {}", volume.spec.path(), owner.key(), owner.spec.host),
+        format!("delete {}{unwiped}: {} is on {}", volume.spec.path(), owner.key(), owner.spec.host),
     );
     chain.finish()
 }

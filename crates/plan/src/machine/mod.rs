@@ -9,10 +9,11 @@ pub(crate) mod drain;
 mod host_view;
 mod image_files;
 mod joined;
-mod left_domains;
+pub(crate) mod left_domains;
 mod membership;
 mod migration;
 mod node;
+pub(crate) mod out_of_service;
 mod power;
 mod serving;
 
@@ -61,7 +62,6 @@ pub(crate) fn steps(draft: &Draft<'_>) -> Vec<Step> {
         steps.extend(chain.finish());
     }
     steps.extend(orphan_volumes(draft, &hosts));
-    steps.extend(left_domains::steps(draft));
     steps
 }
 
@@ -126,9 +126,11 @@ fn orphan_volumes(draft: &Draft<'_>, hosts: &HostViews<'_>) -> Vec<Step> {
             Ok(Some(_)) => {}
             Err(hold) => chain.hold(hold),
         }
+        delete::wipe(volume, None, &mut chain);
+        let unwiped = delete::unwiped(volume);
         chain.push(
             Action::DeleteVolume { volume: volume.key() },
-            format!("delete {}: {why}", volume.spec.path()),
+            format!("delete {}{unwiped}: {why}", volume.spec.path()),
         );
         steps.extend(chain.finish());
     }

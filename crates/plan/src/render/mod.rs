@@ -1,5 +1,6 @@
 //! A plan as text for people: per machine what will happen, where, why, and in which order.
 
+mod fates;
 mod rollout;
 mod summary;
 
@@ -7,6 +8,8 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use ashlar_api::*;
+
+pub use fates::fates_text;
 
 use crate::explain::verdict_lines;
 use crate::{Decision, Note, NoteKind, Placement, Plan, Snapshot, Step, StepState};
@@ -176,6 +179,8 @@ fn cluster(
         }
     }
     text.push('\n');
+    // What it comes to, before what is done now.
+    rollout::write(text, after.snapshot, plan, key);
     for (object, steps) in objects {
         if object.kind == Kind::Machine {
             machine(text, after, object);
@@ -184,14 +189,31 @@ fn cluster(
         }
         numbered(text, steps);
     }
-    rollout::write(text, after.snapshot, plan, key);
+    notices(text, after, plan, key);
+    text.push('\n');
+}
+
+/// What is worth knowing about a cluster; what is the same for several objects is said once.
+fn notices(text: &mut String, after: &After<'_>, plan: &Plan, key: &NamespacedName) {
+    let mut told: Vec<(&Note, Vec<String>)> = Vec::new();
     for note in &plan.report.notes {
         // What is waited for, or blocked, stands at its step.
-        if note.kind == NoteKind::Notice && after.cluster_of(&note.object).as_ref() == Some(key) {
-            let _ = writeln!(text, "  note: {} ({}, {})", note.message, note.object, note.reason);
+        if note.kind != NoteKind::Notice || after.cluster_of(&note.object).as_ref() != Some(key) {
+            continue;
+        }
+        let same = told.iter_mut().find(|(first, _)| {
+            (&first.reason, &first.message, first.object.kind)
+                == (&note.reason, &note.message, note.object.kind)
+        });
+        match same {
+            Some((_, others)) => others.push(note.object.key().to_string()),
+            None => told.push((note, Vec::new())),
         }
     }
-    text.push('\n');
+    for (note, others) in told {
+        let objects = [&[note.object.to_string()], &others[..]].concat().join(", ");
+        let _ = writeln!(text, "  note: {} ({objects}, {})", note.message, note.reason);
+    }
 }
 
 fn machine(text: &mut String, after: &After<'_>, object: &ObjectRef) {

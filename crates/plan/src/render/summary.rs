@@ -65,6 +65,11 @@ pub(super) fn write(text: &mut String, snapshot: &Snapshot, plan: &Plan) {
     if !deleted.is_empty() {
         parts.push(format!("{} to delete", count(deleted.len(), "machine")));
     }
+    let replaced: BTreeSet<&ObjectRef> =
+        plan.report.notes.iter().filter(|note| note.reason == "Replaced").map(|note| &note.object).collect();
+    if !replaced.is_empty() {
+        parts.push(format!("{} to replace in turn", count(replaced.len(), "machine")));
+    }
     if started > 0 {
         parts.push(format!("{} to start", count(started, "machine")));
     }

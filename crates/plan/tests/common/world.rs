@@ -356,6 +356,13 @@ impl World {
                 let pods = self.api(machine).pods.get_mut(&node).unwrap();
                 pods.retain(|there| there.namespace != pod.namespace || there.name != pod.name);
             }
+            Action::TaintOutOfService { machine } => {
+                let node = machine.name.clone();
+                let api = self.api(machine);
+                api.nodes.get_mut(&node).unwrap().taints.push(out_of_service());
+                api.pods.remove(&node);
+                api.attached.remove(&node);
+            }
             Action::DeleteNode { machine } => _ = self.api(machine).nodes.remove(&machine.name),
         }
     }

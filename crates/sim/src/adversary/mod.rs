@@ -21,6 +21,7 @@ mod sickness;
 mod story;
 mod teller;
 mod upgrading;
+mod wiping;
 
 use std::ops::Range;
 use std::sync::Arc;

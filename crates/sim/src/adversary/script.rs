@@ -79,6 +79,7 @@ pub(super) fn of_seed(seed: u64, size: Option<Size>) -> Vec<String> {
     super::serving::weave(&mut writer.lines, seed);
     super::drifting::weave(&mut writer.lines, seed);
     super::controllers::weave(&mut writer.lines, seed);
+    super::wiping::weave(&mut writer.lines, seed);
     writer.lines
 }
 

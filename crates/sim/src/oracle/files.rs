@@ -148,6 +148,33 @@ impl State {
         self.judge_unused(host, pool, file_name, "wiped");
     }
 
+    /// As a wipe, of the file at a path: never one that others stand on.
+    pub(crate) fn judge_zero(&mut self, host: &HostTarget, path: &str) {
+        let found = self.host_at(host).and_then(|host| {
+            host.pools.iter().find_map(|(uuid, pool)| Some((*uuid, pool.file_name(path)?.to_owned())))
+        });
+        let Some((pool, file_name)) = found else { return };
+        self.judge_wipe(host, pool, &file_name);
+        let Some(volume) = self.recorded_volume(host, pool, &file_name) else { return };
+        let is_asked = volume.pointer("/record/wipe").is_some_and(|asked| asked == true);
+        if self.takes_calls(host) && !is_asked {
+            self.blame("intent", format!("file {file_name} is overwritten, and nobody asked for that"));
+        }
+    }
+
+    /// What is to be overwritten before it is deleted is, where a machine ran on it and its host can.
+    fn judge_overwritten(&mut self, host: &HostTarget, pool: Uuid, file_name: &str, volume: &Value) {
+        let is_asked = volume.pointer("/record/wipe").is_some_and(|asked| asked == true);
+        let has_run = self
+            .machine_of_volume(volume)
+            .is_none_or(|machine| machine.pointer("/record/firstStartedAt").is_some());
+        let Some(pool) = self.host_at(host).and_then(|host| host.pools.get(&pool)) else { return };
+        let is_whole = pool.volumes.get(file_name).is_some_and(|file| !file.zeroed && !pool.copies_on_write);
+        if is_asked && has_run && is_whole {
+            self.blame("wipe", format!("file {file_name} is deleted and was to be overwritten first"));
+        }
+    }
+
     pub(crate) fn judge_delete_volume(&mut self, host: &HostTarget, pool: Uuid, file_name: &str) {
         self.destructive_calls += u64::from(!file_name.contains("-seed-"));
         self.oracle.dirty = true;
@@ -159,7 +186,7 @@ impl State {
             Some(volume) if !self.may_go(&volume) => {
                 self.blame("intent", format!("file {file_name} is deleted without recorded intent"));
             }
-            Some(_) => {}
+            Some(volume) => self.judge_overwritten(host, pool, file_name, &volume),
         }
         let file = self.host_at(host).filter(|host| host.reachable);
         let file = file.and_then(|host| host.pools.get(&pool)).and_then(|pool| pool.volumes.get(file_name));

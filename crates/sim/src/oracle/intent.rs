@@ -161,7 +161,10 @@ impl State {
         let stopped = self.cluster_is(&cluster, |cluster| {
             cluster.pointer("/record/stopped").and_then(Value::as_bool) == Some(true)
         });
-        if self.is_half_moved(&host.name, uuid) {
+        // What came by a move and was never let go on.
+        let is_left = field(&stored, "/spec/host") != host.name && self.is_remembered(&host.name, uuid);
+        let never_went_on = self.domain_there(host, uuid).is_some_and(|domain| domain.never_went_on);
+        if self.is_half_moved(&host.name, uuid) || is_left && never_went_on {
             return;
         }
         if !is_deleting(&stored) && !stopped {
@@ -361,5 +364,34 @@ impl State {
         if machine.is_none_or(|machine| !is_deleting(&machine)) {
             self.blame("intent", format!("node {node} of {cluster} is deleted without recorded intent"));
         }
+        // Where nobody is left to let go of them, Kubernetes is told so first.
+        let attached = self.clusters.get(cluster).map(|world| world.attached_to(node)).unwrap_or_default();
+        if !attached.is_empty() && self.is_host_off(cluster, node) {
+            let volumes = attached.join(", ");
+            self.blame("volumes", format!("node {node} of {cluster} is deleted, and has {volumes}"));
+        }
+    }
+
+    /// A node is out of service when nothing of it runs, and never will.
+    pub(crate) fn judge_out_of_service(&mut self, cluster: &NamespacedName, node: &str) {
+        self.destructive_calls += 1;
+        self.oracle.dirty = true;
+        if self.oracle.is_off || self.oracle.forgiving {
+            return;
+        }
+        let machine = NamespacedName::new(&cluster.namespace, node);
+        let mut domains = self.hosts.values().flat_map(|host| host.domains.values());
+        let runs = domains
+            .any(|domain| domain.is_alive() && domain.machine().is_some_and(|found| found.key() == machine));
+        if runs {
+            self.blame("fencing", format!("node {node} of {cluster} is said to be out of service, and runs"));
+        }
+    }
+
+    /// Whether the host of a machine that is recorded has no power.
+    fn is_host_off(&self, cluster: &NamespacedName, node: &str) -> bool {
+        let machine = self.stored_object("Machine", &NamespacedName::new(&cluster.namespace, node));
+        let host = machine.as_ref().map(|machine| field(machine, "/spec/host").to_owned());
+        host.and_then(|host| self.hosts.get(&host)).is_some_and(|host| host.off)
     }
 }

@@ -33,6 +33,10 @@ pub(crate) enum Command {
     },
     Apply(String),
     Plan(Option<String>),
+    PreviewDrain {
+        host: String,
+        by: DrainBy,
+    },
     Run {
         goal: GoalWord,
         cluster: Option<NamespacedName>,
@@ -69,6 +73,7 @@ pub(crate) enum Command {
         name: String,
         replicas: u32,
         min_available: Option<u32>,
+        volumes: bool,
     },
     Virsh {
         host: String,
@@ -164,6 +169,7 @@ pub(crate) enum PoolState {
     Unmounted,
     Hidden,
     Mounted,
+    CopiesOnWrite,
 }
 
 /// What is not Ashlar's.
@@ -274,6 +280,9 @@ pub(super) fn parse(text: &str, document: Option<String>) -> Result<Command, Str
             Command::HostIs { host: (*host).to_owned(), state }
         }
         (["host", name, options @ ..], None) => Command::Host(host(name, options)?),
+        (["pool", host, "copies", "on", "write"], None) => {
+            Command::Pool { host: (*host).to_owned(), state: PoolState::CopiesOnWrite }
+        }
         (["pool", host, state], None) => {
             let state = match *state {
                 "full" => PoolState::Full,
@@ -321,6 +330,12 @@ pub(super) fn parse(text: &str, document: Option<String>) -> Result<Command, Str
         }
         (["drain", "host", host, "by", "replacement"], None) => {
             Command::Maintain { host: (*host).to_owned(), verb: MaintenanceVerb::Drain(DrainBy::Replacement) }
+        }
+        (["preview", "drain", "host", host], None) => {
+            Command::PreviewDrain { host: (*host).to_owned(), by: DrainBy::Migration }
+        }
+        (["preview", "drain", "host", host, "by", "replacement"], None) => {
+            Command::PreviewDrain { host: (*host).to_owned(), by: DrainBy::Replacement }
         }
         (["stop", "cluster", name, "by", "force"], None) => {
             Command::SetStopped { cluster: namespaced(name), stopped: true, force: true }
@@ -435,13 +450,21 @@ pub(super) fn parse(text: &str, document: Option<String>) -> Result<Command, Str
 
 fn app(name: &str, cluster: &str, replicas: &str, budget: &[&str]) -> Result<Command, String> {
     let number = |text: &str| u32::try_from(count(text)?).map_err(|error| error.to_string());
+    let (budget, volumes) = match budget {
+        [rest @ .., "with", "volumes"] => (rest, true),
+        rest => (rest, false),
+    };
     let min_available = match budget {
         [] => None,
         ["min-available", least] => Some(number(least)?),
-        _ => return Err("an app is `app NAME on CLUSTER replicas N [min-available N]`".to_owned()),
+        _ => {
+            return Err(
+                "an app is `app NAME on CLUSTER replicas N [min-available N] [with volumes]`".to_owned()
+            );
+        }
     };
     let (name, cluster) = (name.to_owned(), namespaced(cluster));
-    Ok(Command::App { cluster, name, replicas: number(replicas)?, min_available })
+    Ok(Command::App { cluster, name, replicas: number(replicas)?, min_available, volumes })
 }
 
 /// What happens to the n-th chunk from now on, counted from 1.
@@ -572,6 +595,7 @@ fn cluster(name: &str, words: &[&str]) -> Result<String, String> {
     let (mut version, mut spread) = (fixtures::VERSION, "preferred");
     let (mut class, mut worker_class) = ("small", "small");
     let (mut address, mut timeout, mut admission, mut label, mut drift) = (None, None, None, None, None);
+    let mut wipe_disks = None;
     let mut words = words.iter();
     while let Some(word) = words.next() {
         let value = words.next().ok_or_else(|| format!("`{word}` takes a value"))?;
@@ -584,13 +608,14 @@ fn cluster(name: &str, words: &[&str]) -> Result<String, String> {
             "label" => label = value.split_once('='),
             "admission" => admission = Some(*value),
             "drift" => drift = Some(*value),
+            "wipe-disks" => wipe_disks = Some(*value),
             "class" => class = value,
             "worker-class" => worker_class = value,
             "address" => address = Some(*value),
             "startup-timeout" => timeout = Some(duration(value)?.as_secs()),
             other => {
                 let known = "control-planes, workers, network, version, spread, class, worker-class, address, \
-                             startup-timeout, admission, drift, label";
+                             startup-timeout, admission, drift, label, wipe-disks";
                 return Err(unknown("option of a cluster", other, known));
             }
         }
@@ -602,10 +627,11 @@ fn cluster(name: &str, words: &[&str]) -> Result<String, String> {
     let timeout = timeout.map(|seconds| format!("  nodeStartupTimeoutS: {seconds}\n")).unwrap_or_default();
     let admission = admission.map(|admission| format!("  admission: {admission}\n")).unwrap_or_default();
     let drift = drift.map(|policy| format!("  drift: {{policy: {policy}}}\n")).unwrap_or_default();
+    let wipe_disks = wipe_disks.map(|what| format!("  wipeDisks: {what}\n")).unwrap_or_default();
     let label = label.map(|(key, value)| format!(", labels: {{{key}: \"{value}\"}}")).unwrap_or_default();
     Ok(format!(
         "apiVersion: ashlar.dev/v1alpha1\nkind: Cluster\nmetadata: {{name: {}, namespace: {}}}\nspec:\n  \
-         kubernetesVersion: {version}\n{network}{endpoint}{timeout}{admission}{drift}  \
+         kubernetesVersion: {version}\n{network}{endpoint}{timeout}{admission}{drift}{wipe_disks}  \
          controlPlane: {{replicas: {control_planes}, class: {class}, spread: {spread}}}\n  \
          workers: [{{name: wkr, class: {worker_class}, replicas: {workers}{label}}}]\n",
         named.name, named.namespace

@@ -59,8 +59,8 @@ pub(crate) fn act(state: &mut State, command: &Command) -> Option<Result<(), Str
         Command::Pool { host, state: to } => hands::set_pool(state, host, *to),
         Command::Lose { host, word } => hands::lose(state, host, word),
         Command::Virsh { host, verb, domain } => hands::virsh(state, host, *verb, domain),
-        Command::App { cluster, name, replicas, min_available } => {
-            hands::run_app(state, cluster, name, *replicas, *min_available)
+        Command::App { cluster, name, replicas, min_available, volumes } => {
+            hands::run_app(state, cluster, name, *replicas, *min_available, *volumes)
         }
         Command::FailBoot { machine, phase, reason } => {
             state.failing_boots.insert(machine.clone(), (phase.clone(), reason.clone()));

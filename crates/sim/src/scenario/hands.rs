@@ -71,6 +71,7 @@ pub(super) fn set_pool(state: &mut State, name: &str, to: PoolState) -> Result<(
             PoolState::Full => pool.capacity_mib = pool.used_mib(),
             PoolState::Unmounted => pool.active = false,
             PoolState::Hidden => pool.hidden = true,
+            PoolState::CopiesOnWrite => pool.copies_on_write = true,
             PoolState::Mounted => {
                 pool.active = true;
                 pool.hidden = false;
@@ -274,11 +275,12 @@ pub(super) fn run_app(
     name: &str,
     replicas: u32,
     min_available: Option<u32>,
+    volumes: bool,
 ) -> Result<(), String> {
     let world = state.clusters.get_mut(cluster).ok_or_else(|| format!("there is no cluster {cluster}"))?;
     let app =
         world.apps.entry(name.to_owned()).or_insert_with(|| crate::SimApp::new(replicas, min_available));
-    (app.replicas, app.min_available) = (replicas, min_available);
+    (app.replicas, app.min_available, app.volumes) = (replicas, min_available, volumes);
     state.touched();
     Ok(())
 }

@@ -2,10 +2,11 @@
 
 use std::fmt::Write as _;
 
-use ashlar_api::{Kind, NamespacedName, ObjectRef};
+use ashlar_api::{DrainBy, Kind, NamespacedName, ObjectRef};
 use ashlar_engine::declare::{self, Declared};
 use ashlar_engine::{EngineError, Goal, RunSummary, Scope};
-use ashlar_plan::render::plan_text;
+use ashlar_plan::fates;
+use ashlar_plan::render::{fates_text, plan_text};
 
 use super::command::{Command, Expectation, Foreign, GoalWord, WorkerWord};
 use super::{Failed, Hand, Line, hands};
@@ -102,6 +103,7 @@ impl Runner {
                 Err(error) => self.refused(&error.0),
             },
             Command::Plan(yaml) => self.plan(yaml.as_deref())?,
+            Command::PreviewDrain { host, by } => self.preview_drain(host, *by)?,
             Command::Run { goal, cluster, other, deadline, worker } => {
                 let goal = goal_of(*goal, cluster.as_ref());
                 self.run(&goal, (cluster.as_ref(), other.as_ref()), *deadline, *worker)?;
@@ -157,9 +159,9 @@ impl Runner {
                 simulation.edit(&object, pointer, value).map_err(plain)?;
             }
             Command::Watch => self.destroyed = simulation.world.state().destructive_calls,
-            Command::App { cluster, name, replicas, min_available } => {
+            Command::App { cluster, name, replicas, min_available, volumes } => {
                 let mut state = simulation.world.state();
-                hands::run_app(&mut state, cluster, name, *replicas, *min_available)?;
+                hands::run_app(&mut state, cluster, name, *replicas, *min_available, *volumes)?;
             }
             Command::FailBoot { machine, phase, reason } => {
                 let failure = (phase.clone(), reason.clone());
@@ -230,6 +232,22 @@ impl Runner {
             }
             Ended::Done(Err(error)) => self.refused(&error_text(&error)),
             other => return Err(format!("the plan ended with {other:?}")),
+        }
+        Ok(())
+    }
+
+    fn preview_drain(&mut self, host: &str, by: DrainBy) -> Result<(), String> {
+        match self.simulation.plan_drain(host, by) {
+            Ok(Ended::Done(Ok((snapshot, plan)))) => {
+                let text = fates_text(&snapshot, host, &fates(&snapshot, &plan, host));
+                self.simulation.world.state().hear_plan(&text);
+                for line in text.lines() {
+                    self.say(&format!("  {line}"));
+                }
+            }
+            Ok(Ended::Done(Err(error))) => self.refused(&error_text(&error)),
+            Ok(other) => return Err(format!("the preview ended with {other:?}")),
+            Err(error) => self.refused(&error.0),
         }
         Ok(())
     }

@@ -65,6 +65,8 @@ pub(crate) enum Trouble {
         effect: u64,
         time: Duration,
     },
+    /// So many moves from now on end without their source hearing that all has arrived.
+    UnheardMoves(u32),
     /// Nothing is wrong any more, but for what cannot come back.
     Mend,
 }
@@ -156,6 +158,10 @@ pub(super) fn parse(words: &[&str]) -> Option<Result<Command, String>> {
         ["call", number, fault @ ..] => call(number, fault),
         ["sleep", "at", "effect", number, "for", time] => super::command::count(number)
             .and_then(|effect| Ok(Trouble::Sleep { effect, time: duration(time)? })),
+        ["next", number, "moves", "end", "unheard"] => number
+            .parse()
+            .map(Trouble::UnheardMoves)
+            .map_err(|error| format!("`{number}` is no number: {error}")),
         ["mend"] => Ok(Trouble::Mend),
         _ => return None,
     };
@@ -295,6 +301,10 @@ impl Trouble {
             Trouble::Sleep { effect, time } => {
                 let time = SignedDuration::try_from(*time).map_err(|error| error.to_string())?;
                 state.processes[0].freeze = Some((*effect, time));
+                Ok(())
+            }
+            Trouble::UnheardMoves(number) => {
+                state.unheard_moves = *number;
                 Ok(())
             }
             Trouble::Mend => {
