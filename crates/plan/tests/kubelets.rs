@@ -5,6 +5,7 @@ mod common;
 
 use ashlar_api::*;
 use ashlar_plan::*;
+use common::patients::fates;
 use common::patients::*;
 use common::*;
 use jiff::SignedDuration;

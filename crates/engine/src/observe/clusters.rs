@@ -13,7 +13,7 @@ use jiff::SignedDuration;
 use crate::{
     Engine, EngineError, Scope, addon,
     deadline::within,
-    effects::{EffectError, EffectErrorKind, KubeSeen, KubeTarget},
+    effects::{EffectErrorKind, KubeSeen, KubeTarget},
     pki::{self, ClientIdentity, Identity},
 };
 

@@ -6,8 +6,8 @@ use jiff::SignedDuration;
 
 use super::Hand;
 use super::command::{Command, duration};
-use crate::api_use::ApiAsked;
 use super::sickness::Sickness;
+use crate::api_use::ApiAsked;
 use crate::fault::CallFault;
 use crate::serving::Asking;
 use crate::{BmcMood, SimBmc, State};

@@ -33,10 +33,8 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     println!("{}", facts::libvirt());
     let mut table = Table::new(&COLUMNS);
     let found = simulated(options)?;
-    let size = format!(
-        "{} clusters, {} machines, {} hosts",
-        found["clusters"], found["machines"], found["hosts"]
-    );
+    let size =
+        format!("{} clusters, {} machines, {} hosts", found["clusters"], found["machines"], found["hosts"]);
     let passes = format!("{} passes, {} commits in a virtual hour", found["passes"], found["commits"]);
     for row in rows("simulated world", &size, &found, "daemon_mib", &passes) {
         table.push(row);
@@ -112,7 +110,13 @@ fn rows(world: &str, size: &str, found: &Value, memory: &str, passes: &str) -> V
     };
     let of_what = if memory == "rss_mib" { "resident" } else { "what the daemon holds, at most" };
     vec![
-        row(format!("P8 idle daemon, {world}: of a core"), number(found, "processor_percent"), " %", 0.3, passes),
+        row(
+            format!("P8 idle daemon, {world}: of a core"),
+            number(found, "processor_percent"),
+            " %",
+            0.3,
+            passes,
+        ),
         row(format!("P8 idle daemon, {world}: memory"), number(found, memory), " MiB", 60.0, of_what),
     ]
 }
@@ -128,8 +132,10 @@ mod tests {
     #[test]
     fn what_is_lost_says_so() {
         let found = serde_json::json!({"processor_percent": 0.4, "rss_mib": 59.96});
-        let rows: Vec<String> =
-            rows("real libvirt", "3 domains", &found, "rss_mib", "9 passes").iter().map(|row| row.join("|")).collect();
+        let rows: Vec<String> = rows("real libvirt", "3 domains", &found, "rss_mib", "9 passes")
+            .iter()
+            .map(|row| row.join("|"))
+            .collect();
         assert_eq!(
             rows,
             [
