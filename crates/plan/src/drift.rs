@@ -157,7 +157,7 @@ const REPORTED: &str = "it is left so, and that counts from its next start on (s
 fn of_node(key: &NamespacedName, machine: &Machine, node: &NodeSeen, heals: bool) -> Option<Drift> {
     let config = &machine.spec.node;
     // What was declared anew is on its way there.
-    if machine.record.awaits_node() || node.provider_id != config.provider_id {
+    if machine.record.node_lags() || node.provider_id != config.provider_id {
         return None;
     }
     let mut changes = Vec::new();

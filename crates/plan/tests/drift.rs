@@ -252,7 +252,7 @@ fn declared_labels_reach_nodes_where_drift_is_only_told() {
         .insert("tier".to_owned(), "web".to_owned());
     assert!(world.settle().is_empty());
     assert_eq!(node(&mut world, "prod-wkr-1").labels["tier"], "web");
-    assert!(!world.snapshot.machines[&key("prod-wkr-1")].record.awaits_node());
+    assert!(!world.snapshot.machines[&key("prod-wkr-1")].record.node_lags());
     node(&mut world, "prod-wkr-1").labels.remove("tier");
     let plan = world.plan();
     assert!(plan.is_empty() && plan.report.drifts.len() == 1, "{plan:#?}");

@@ -296,7 +296,7 @@ pub struct MachineRecord {
 
 impl MachineRecord {
     /// Whether labels or taints that were declared, or taken away, are still on their way to its node.
-    pub fn awaits_node(&self) -> bool {
+    pub fn node_lags(&self) -> bool {
         self.node_outdated || !self.removed_labels.is_empty() || !self.removed_taints.is_empty()
     }
 }

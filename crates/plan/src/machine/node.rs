@@ -13,7 +13,7 @@ pub(super) fn configure(context: &ClusterContext<'_>, machine: &Machine, chain: 
     if context.is_stopped() {
         return;
     }
-    if !machine.record.awaits_node() {
+    if !machine.record.node_lags() {
         let drifts = &context.draft.report.drifts;
         if let Some(drift) = drift::of(drifts, machine, DriftKind::Node).filter(|drift| drift.heals) {
             chain.push_elsewhere(
