@@ -5,7 +5,6 @@ mod common;
 
 use ashlar_api::*;
 use ashlar_plan::*;
-use common::patients::fates;
 use common::patients::*;
 use common::*;
 use jiff::SignedDuration;
@@ -26,9 +25,9 @@ fn crash(world: &mut World, machine: &str, pod: &str) {
 fn a_kubelet_that_is_silent_while_its_node_counts_as_ready_costs_it_its_machine() {
     let mut world = living(1, 3);
     fall_silent(&mut world, "prod-wkr-2");
-    insta::assert_snapshot!("silent_patience", fates(&world.plan()));
+    insta::assert_snapshot!("silent_patience", decided_fates(&world.plan()));
     be_patient(&mut world);
-    insta::assert_snapshot!("silent_goes", fates(&world.plan()));
+    insta::assert_snapshot!("silent_goes", decided_fates(&world.plan()));
 }
 
 #[test]
@@ -98,12 +97,12 @@ fn a_control_plane_goes_whose_static_pod_is_not_ready_or_gone() {
     let mut world = living(3, 1);
     crash(&mut world, "prod-ctrl-2", "kube-scheduler");
     be_patient_for(&mut world, TEN_MINUTES);
-    insta::assert_snapshot!("pod_crashes", fates(&world.plan()));
+    insta::assert_snapshot!("pod_crashes", decided_fates(&world.plan()));
 
     let mut world = living(3, 1);
     node(&mut world, "prod-ctrl-2").static_pods.remove("kube-controller-manager");
     be_patient_for(&mut world, TEN_MINUTES);
-    insta::assert_snapshot!("pod_gone", fates(&world.plan()));
+    insta::assert_snapshot!("pod_gone", decided_fates(&world.plan()));
 
     // That none is mirrored says nothing of what runs, and workers have none.
     let mut world = living(3, 1);
@@ -114,7 +113,7 @@ fn a_control_plane_goes_whose_static_pod_is_not_ready_or_gone() {
     crash(&mut world, "prod-ctrl-2", "kube-scheduler");
     crash(&mut world, "prod-ctrl-3", "etcd");
     be_patient_for(&mut world, TEN_MINUTES);
-    insta::assert_snapshot!("pods_of_two", fates(&world.plan()));
+    insta::assert_snapshot!("pods_of_two", decided_fates(&world.plan()));
 }
 
 #[test]
@@ -123,7 +122,7 @@ fn no_worker_is_replaced_while_no_controllers_work() {
     fall_silent(&mut world, "prod-wkr-2");
     crash(&mut world, "prod-ctrl-1", "kube-controller-manager");
     be_patient_for(&mut world, TEN_MINUTES);
-    insta::assert_snapshot!("no_controllers", fates(&world.plan()));
+    insta::assert_snapshot!("no_controllers", decided_fates(&world.plan()));
 }
 
 fn domain_is(world: &mut World, machine: &str, state: DomainState) {
@@ -152,12 +151,12 @@ fn a_vm_that_was_off_has_its_own_time_to_come_up() {
     (seen.ready, seen.message) = (false, "Kubelet stopped posting node status.".to_owned());
     // More than enough for one that only is not Ready.
     be_patient(&mut world);
-    insta::assert_snapshot!("not_up_patience", fates(&world.plan()));
+    insta::assert_snapshot!("not_up_patience", decided_fates(&world.plan()));
     for _ in 0..2 {
         world.snapshot.now += TEN_MINUTES / 4;
         pass(&mut world);
     }
-    insta::assert_snapshot!("not_up_goes", fates(&world.plan()));
+    insta::assert_snapshot!("not_up_goes", decided_fates(&world.plan()));
 }
 
 #[test]

@@ -39,7 +39,7 @@ pub fn be_patient_for(world: &mut World, patience: SignedDuration) {
 }
 
 /// Who goes by the plan, and why others wait.
-pub fn fates(plan: &Plan) -> String {
+pub fn decided_fates(plan: &Plan) -> String {
     let mut lines: Vec<String> = plan
         .decisions
         .iter()
