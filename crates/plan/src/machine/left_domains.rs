@@ -22,7 +22,12 @@ pub(crate) fn steps(draft: &Draft<'_>) -> Vec<Step> {
     for host in draft.hosts.values().filter(is_remembering) {
         let name = &host.metadata.name;
         let Some(HostSeen::Seen(world)) = draft.snapshot.observed.hosts.get(name) else { continue };
+        // What is decided only now is no record yet: its host may have been seen before the move came to its end.
+        let recorded = draft.snapshot.hosts.get(name).map_or(&[][..], |host| &host.record.left_domains);
         for left in &host.record.left_domains {
+            if !recorded.iter().any(|one| one.uuid == left.uuid) {
+                continue;
+            }
             let Some(seen) = world.domains.get(&left.uuid) else { continue };
             if !seen.is_left(draft.snapshot.installation, left) {
                 continue;
