@@ -54,12 +54,16 @@ pub(super) fn remove(draft: &mut Draft<'_>, unit: &mut Unit, volume: &Volume) {
 
 /// What a call may still define of a machine that leaves the store is remembered by its host.
 pub(super) fn remember_domain(draft: &mut Draft<'_>, unit: &mut Unit, machine: &Machine) {
-    let (Some(host), Some(machine_uid)) = (draft.hosts.get(&machine.spec.host), machine.metadata.uid) else {
+    if machine.record.define_unanswered {
+        remember_left(draft, unit, &machine.spec.host, machine);
+    }
+}
+
+/// What a host may have, or get, of a machine that is gone or elsewhere is removed when it is seen.
+pub(super) fn remember_left(draft: &mut Draft<'_>, unit: &mut Unit, host: &str, machine: &Machine) {
+    let (Some(host), Some(machine_uid)) = (draft.hosts.get(&host.to_owned()), machine.metadata.uid) else {
         return;
     };
-    if !machine.record.define_unanswered {
-        return;
-    }
     let mut host = host.clone();
     host.record.left_domains.push(LeftDomain {
         name: machine.spec.domain.name.clone(),

@@ -6,6 +6,7 @@ use ashlar_api::*;
 
 use super::cluster::Parts;
 use super::create::{RECORDED_HOSTS, bump_host, bump_networks, ensure_image_volumes};
+use super::leftovers::remember_left;
 use super::{PoolTier, control_plane, rolling};
 use crate::draft::{Draft, Unit, cluster_of, new_metadata, owner_reference};
 use crate::etcd::{Etcd, is_living};
@@ -60,21 +61,6 @@ fn arrive(draft: &mut Draft<'_>, machine: &Machine) {
     unit.update(moved.clone());
     draft.put_machine(moved);
     draft.commit(unit);
-}
-
-/// What a host may have of a machine that is elsewhere is removed when it is seen.
-fn remember_left(draft: &mut Draft<'_>, unit: &mut Unit, host: &str, machine: &Machine) {
-    let host = draft.hosts.get(&host.to_owned()).cloned();
-    if let (Some(mut host), Some(machine_uid)) = (host, machine.metadata.uid) {
-        host.record.left_domains.push(LeftDomain {
-            name: machine.spec.domain.name.clone(),
-            uuid: machine.spec.domain.uuid,
-            machine_uid,
-            since: draft.snapshot.now,
-        });
-        unit.update(host.clone());
-        draft.hosts.insert(host.metadata.name.clone(), host);
-    }
 }
 
 /// The machine stays where it is; what was made for it at the target goes.

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, ensure};
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use serde_json::Value;
 
 use super::context::Context;
 
@@ -56,11 +57,11 @@ pub(crate) fn forms_of_openssh(pem: &str) -> Result<Vec<Vec<u8>>> {
 }
 
 /// Keys of the users of a kubeconfig, as PEM.
-fn kubeconfig_keys(text: &str) -> Vec<String> {
-    let values =
-        text.lines().filter_map(|line| line.trim().trim_start_matches("- ").strip_prefix("client-key-data:"));
-    let decoded = values.filter_map(|value| STANDARD.decode(value.trim().trim_matches(['"', '\''])).ok());
-    decoded.filter_map(|bytes| String::from_utf8(bytes).ok()).collect()
+fn kubeconfig_keys(text: &str) -> Result<Vec<String>> {
+    let config: Value = serde_saphyr::from_str(text).context("the kubeconfig is no YAML")?;
+    let users = config["users"].as_array().into_iter().flatten();
+    let encoded = users.filter_map(|user| user.pointer("/user/client-key-data")?.as_str());
+    encoded.map(|encoded| Ok(String::from_utf8(STANDARD.decode(encoded)?)?)).collect()
 }
 
 /// Names of secrets, with the forms of each.
@@ -108,7 +109,7 @@ fn of_kubeconfig(context: &mut Context) -> Result<Needles> {
         let mut command = context.command(arguments);
         command.env("KUBECONFIG", &file);
         context.ok(command)?;
-        let keys = kubeconfig_keys(&fs::read_to_string(&file)?);
+        let keys = kubeconfig_keys(&fs::read_to_string(&file)?)?;
         ensure!(keys.len() == 1, "{}: {} keys in the kubeconfig", arguments.join(" "), keys.len());
         needles.push((format!("the user's key by `{}`", arguments.join(" ")), forms_of_pem(&keys[0])));
     }
@@ -228,10 +229,10 @@ mod tests {
         let key = "-----BEGIN PRIVATE KEY-----\nMC4C\n-----END PRIVATE KEY-----\n";
         let encoded = STANDARD.encode(key);
         let text = format!(
-            "users:\n- name: a\n  user:\n    client-certificate-data: AAAA\n    client-key-data: {encoded}\n- name: b\n  user:\n    client-key-data: \"{encoded}\"\n"
+            "users:\n- name: a\n  user:\n    client-certificate-data: AAAA\n    client-key-data: {encoded}\n- name: b\n  user:\n    client-key-data: >-\n      {encoded}\n"
         );
-        assert_eq!(kubeconfig_keys(&text), [key, key]);
-        assert!(kubeconfig_keys("users: []\n").is_empty());
+        assert_eq!(kubeconfig_keys(&text).unwrap(), [key, key]);
+        assert!(kubeconfig_keys("users: []\n").unwrap().is_empty());
     }
 
     #[test]
