@@ -26,11 +26,13 @@ impl Script {
 
     /// A host's fencing by it, with these arguments.
     pub(crate) fn fencing(&self, arguments: &[&str]) -> HostFencing {
-        let program = self.path("fence").display().to_string();
+        // The shell reads it. Executing it itself fails with ETXTBSY now and then: another test's
+        // thread may have forked while the file was open to be written, and not have executed yet.
+        let program = ["/bin/sh".to_owned(), self.path("fence").display().to_string()];
         let arguments = arguments.iter().map(|&argument| argument.to_owned());
         HostFencing {
             ipmi: None,
-            command: std::iter::once(program).chain(arguments).collect(),
+            command: program.into_iter().chain(arguments).collect(),
             after_s: None,
         }
     }
