@@ -23,9 +23,19 @@ const LAB: &[&str] = &[
 ];
 /// What image builds need: a root file system, its disk, kernel modules unpacked, certificates for downloads.
 const IMAGE: &[&str] = &["ca-certificates", "e2fsprogs", "mmdebstrap", "xz-utils"];
-/// What only the tests need: a registry to serve images locally, a simulated BMC, and eyes on the network.
-const TESTS: &[&str] =
-    &["arping", "cpio", "docker-registry", "iputils-ping", "openipmi", "sqlite3", "tcpdump", "xorriso"];
+/// What only the tests need: a registry to serve images locally, a simulated BMC, eyes on the network, and a systemd that the
+/// unit is run by.
+const TESTS: &[&str] = &[
+    "arping",
+    "cpio",
+    "docker-registry",
+    "iputils-ping",
+    "openipmi",
+    "sqlite3",
+    "systemd",
+    "tcpdump",
+    "xorriso",
+];
 
 /// Where dpkg keeps what is installed.
 const DPKG_STATUS: &str = "/var/lib/dpkg/status";
