@@ -16,7 +16,9 @@ pub enum EngineError {
     #[error("the store could not be used")]
     Store(#[from] StoreError),
     /// An object in the store is not what this program understands.
-    #[error("{object} in the store cannot be read by this version of Ashlar")]
+    #[error(
+        "{object} in the store cannot be read by this version of Ashlar: `ashlar store check` names all that it cannot read"
+    )]
     Unreadable {
         /// Which.
         object: String,

@@ -17,6 +17,7 @@ pub mod effects;
 pub mod enrol;
 pub mod etcd_copy;
 pub mod pki;
+pub mod readable;
 pub mod seed;
 pub mod vault;
 

@@ -56,6 +56,20 @@ Examples:
     },
     /// Say where the store is, and which daemons lead and stand by
     Show,
+    /// See whether this version of Ashlar can read all that the store holds; nothing is changed
+    #[command(after_help = "\
+To upgrade Ashlar: `store backup`, then the new program in place of the old one. To go back: stop the daemon, and ask the old
+program. Where it can read everything it goes on from here, machines and all. Where it cannot, it is said which objects have
+what it does not know: fields that are new are there only while they say something. What it cannot read it does not touch.
+
+Examples:
+  ashlar store check                               the store in place
+  ashlar-0.1.0 store check                         may that version go on from here?
+  ashlar store check /backup/ashlar-2026-11-28     a copy that `store backup` made")]
+    Check {
+        /// Directory that `store backup` made [default: the store in place]
+        directory: Option<PathBuf>,
+    },
 }
 
 /// `ashlar store migrate`

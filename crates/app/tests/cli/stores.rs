@@ -85,3 +85,26 @@ fn a_copy_goes_to_an_empty_place_and_never_into_another_installation() {
     assert!(damaged.starts_with("exit 1") && damaged.contains("damaged"), "{damaged}");
     assert!(place.run(&["get", "clusters", "-o", "name"]).contains("cluster/prod"));
 }
+
+/// An older Ashlar in the place of a newer one: it says what it cannot read, and touches nothing.
+#[test]
+fn what_a_newer_version_wrote_is_named() {
+    let place = Place::with(&stock());
+    let whole = place.run(&["store", "check"]);
+    place.run(&["store", "backup", "copy"]);
+    let mut newer = host("h1", 1);
+    newer["record"]["fromTheFuture"] = true.into();
+    let mut kind = host("f1", 1);
+    kind["kind"] = "Flavour".into();
+    place.put(&[newer, kind]);
+    let file = place.file("prod.yaml", CLUSTER);
+    let all = [
+        whole,
+        place.run(&["store", "check"]),
+        place.run(&["apply", "--store-only", "-f", &file]),
+        place.run(&["plan", "--offline"]),
+        place.run(&["store", "check", "copy"]),
+        place.run(&["store", "check", "nowhere"]),
+    ];
+    insta::assert_snapshot!(all.join("\n"));
+}

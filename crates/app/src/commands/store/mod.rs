@@ -1,5 +1,6 @@
 //! `ashlar store`: copies of all that an installation has, but for its key.
 
+mod check;
 mod etcd;
 mod migrate;
 
@@ -42,6 +43,7 @@ pub(crate) fn store(settings: &Settings, command: StoreCommand) -> Result {
         StoreCommand::Migrate(args) => migrate::migrate(settings, &args),
         StoreCommand::Use { file } => etcd::use_store(settings, &file),
         StoreCommand::Show => etcd::show(settings),
+        StoreCommand::Check { directory } => check::check(settings, directory.as_deref()),
     }
 }
 
