@@ -66,23 +66,30 @@ pub fn distrust_emptied_pools(snapshot: &mut Snapshot) {
         return;
     }
     let emptied = emptied(snapshot);
-    for ((host, uuid), pool) in emptied {
+    for ((host, uuid), (pool, path)) in emptied {
         let Some(HostSeen::Seen(world)) = snapshot.observed.hosts.get_mut(&host) else { continue };
         let Some(seen) = world.pools.remove(&uuid) else { continue };
+        let found = if seen.is_at(&path) {
+            format!("is its file system mounted there (`findmnt -T {path}`)?")
+        } else {
+            format!(
+                "it is over {} now. Machines have their disks' paths in their definitions: define the pool over {path} again, or \
+                 have that path lead to where the files are (a bind mount, say).",
+                seen.path
+            )
+        };
         let reason = format!(
-            "storage pool {pool} on {host} shows none of the files that Ashlar made in {path}: is its file system \
-             mounted there (`findmnt -T {path}`)? Nothing is assumed about its volumes, and none is made. If they are \
-             lost for good, say so with the annotation {FILES_LOST_ANNOTATION}: {host} on storagepool {pool}",
-            path = seen.path,
+            "storage pool {pool} on {host} shows none of the files that Ashlar made in {path}: {found} Nothing is assumed \
+             about its volumes, and none is made. If they are lost for good, say so with the annotation {FILES_LOST_ANNOTATION}: {host} on storagepool {pool}",
         );
         world.distrusted_pools.insert(uuid, reason);
     }
 }
 
-/// (host, pool UUID) → pool's name.
-fn emptied(snapshot: &Snapshot) -> BTreeMap<(String, Uuid), String> {
+/// (host, pool UUID) → pool's name, and where its files are.
+fn emptied(snapshot: &Snapshot) -> BTreeMap<(String, Uuid), (String, String)> {
     let mut shown: BTreeSet<(&str, Uuid)> = BTreeSet::new();
-    let mut missed: BTreeMap<(&str, Uuid), &str> = BTreeMap::new();
+    let mut missed: BTreeMap<(&str, Uuid), (&str, &str)> = BTreeMap::new();
     for volume in snapshot.volumes.values() {
         let spec = &volume.spec;
         let place = (spec.host.as_str(), spec.pool_uuid);
@@ -94,7 +101,7 @@ fn emptied(snapshot: &Snapshot) -> BTreeMap<(String, Uuid), String> {
             shown.insert(place);
         } else if !volume.metadata.is_deleting() && (is_used_disk(snapshot, volume) || is_image_file(volume))
         {
-            missed.insert(place, &spec.pool);
+            missed.insert(place, (&spec.pool, &spec.pool_path));
         }
     }
     let is_given_up = |host: &str, pool: &str| {
@@ -102,12 +109,13 @@ fn emptied(snapshot: &Snapshot) -> BTreeMap<(String, Uuid), String> {
         let hosts = annotations.and_then(|annotations| annotations.get(FILES_LOST_ANNOTATION));
         hosts.is_some_and(|hosts| hosts.split(',').any(|lost| lost.trim() == host))
     };
-    missed.retain(|place, pool| !shown.contains(place) && !is_given_up(place.0, pool));
-    missed.into_iter().map(|((host, uuid), pool)| ((host.to_owned(), uuid), pool.to_owned())).collect()
+    missed.retain(|place, (pool, _)| !shown.contains(place) && !is_given_up(place.0, pool));
+    let owned = |(pool, path): (&str, &str)| (pool.to_owned(), path.to_owned());
+    missed.into_iter().map(|((host, uuid), found)| ((host.to_owned(), uuid), owned(found))).collect()
 }
 
 fn is_there(world: &HostWorld, volume: &VolumeSpec) -> bool {
-    let pool = world.pools.get(&volume.pool_uuid);
+    let pool = world.pools.get(&volume.pool_uuid).filter(|pool| pool.is_at(&volume.pool_path));
     // A file that went away behind libvirt's back is listed without a size.
     pool.and_then(|pool| pool.volumes.get(&volume.file_name)).is_some_and(|seen| seen.capacity_bytes > 0)
 }

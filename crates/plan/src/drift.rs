@@ -133,39 +133,57 @@ fn of_domain(
         let (field, declared) = ("definition".to_owned(), "kept on the host".to_owned());
         changes.push(Change { field, declared, found: "removed while it runs".to_owned() });
     }
-    let mut add = |kind, changes: Vec<Change>, what: &str, then: String| {
+    let mut add = |kind, heals, changes: Vec<Change>, what: &str, then: String| {
         if !changes.is_empty() {
             let (name, host, diff) = (&machine.spec.domain.name, &machine.spec.host, diff(&changes));
             let message = format!("domain {name} on {host} {what} (declared → found): {diff}; {then}");
             drifts.push(Drift { machine: key.clone(), kind, changes, heals, message });
         }
     };
-    let edited = if heals { HEALED } else { REPORTED };
-    add(DriftKind::Definition, changes, "is not defined as it was declared", edited.to_owned());
+    let is_typed = changes.iter().any(|change| TYPES.contains(&change.field.as_str()));
+    let edited = match (heals, is_typed) {
+        (true, true) => TYPED,
+        (true, false) => HEALED,
+        (false, _) => REPORTED,
+    };
+    add(
+        DriftKind::Definition,
+        heals && !is_typed,
+        changes,
+        "is not defined as it was declared",
+        edited.to_owned(),
+    );
     let then = format!(
         "its next start takes up what is defined: `ashlar machine replace {}`, or restart it when that suits you",
         machine.metadata.name
     );
-    add(DriftKind::Running, compared(&domain.running), "runs otherwise than declared", then);
+    add(DriftKind::Running, heals, compared(&domain.running), "runs otherwise than declared", then);
 }
+
+/// Who changes these had a reason that the host gave (a QEMU that has the declared one no more): what was declared would be
+/// refused, and a machine that is off would not be started.
+const TYPES: [&str; 2] = ["type", "machine type"];
+const TYPED: &str = "it is left so, since somebody gave it another type: `ashlar machine replace` makes one of what the host has";
 
 const HEALED: &str =
     "it is defined again as declared, what runs goes on as it is and takes that up at its next start";
 const REPORTED: &str = "it is left so, and that counts from its next start on (spec.drift.policy: report)";
 
-/// Labels and taints that the machine says, and its node has not. Those of others are not looked at.
+/// Labels and taints that the machine says, and its node has not. Those of others are not looked at. A taint that evicts is
+/// never put back: who took it away may be who it is for (a network's agent that is ready), and pods would go again and again.
 fn of_node(key: &NamespacedName, machine: &Machine, node: &NodeSeen, heals: bool) -> Option<Drift> {
     let config = &machine.spec.node;
     // What was declared anew is on its way there.
     if machine.record.node_lags() || node.provider_id != config.provider_id {
         return None;
     }
-    let mut changes = Vec::new();
+    let (mut changes, mut is_evicting) = (Vec::new(), true);
     for (label, value) in &config.labels {
         let found = node.labels.get(label);
         if found != Some(value) {
             let found = found.map_or(NONE, String::as_str).to_owned();
             changes.push(Change { field: format!("label {label}"), declared: value.clone(), found });
+            is_evicting = false;
         }
     }
     for taint in &config.taints {
@@ -174,16 +192,20 @@ fn of_node(key: &NamespacedName, machine: &Machine, node: &NodeSeen, heals: bool
                 node.taints.iter().find(|there| (&there.key, there.effect) == (&taint.key, taint.effect));
             let found = other.map_or_else(|| NONE.to_owned(), effect);
             changes.push(Change { field: format!("taint {}", taint.key), declared: effect(taint), found });
+            is_evicting &= taint.evicts();
         }
     }
     if changes.is_empty() {
         return None;
     }
-    let then = if heals {
-        "they are put back (`spec.drift.policy: report` leaves them)"
-    } else {
-        "they are left so (spec.drift.policy: report)"
+    let then = match (heals, is_evicting) {
+        (true, true) => {
+            "it is left so, since putting it back would evict pods: `kubectl taint node` does it, or take it out of the group"
+        }
+        (true, false) => "they are put back (`spec.drift.policy: report` leaves them)",
+        (false, _) => "they are left so (spec.drift.policy: report)",
     };
+    let heals = heals && !is_evicting;
     let message = format!(
         "labels and taints of node {} were changed (declared → found): {}; {then}",
         config.name,

@@ -207,6 +207,13 @@ pub struct PoolSeen {
     pub volumes: BTreeMap<String, VolumeSeen>,
 }
 
+impl PoolSeen {
+    /// Whether it is over that directory: somebody may have defined it anew over another one.
+    pub fn is_at(&self, path: &str) -> bool {
+        self.path.trim_end_matches('/') == path.trim_end_matches('/')
+    }
+}
+
 /// A volume.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct VolumeSeen {

@@ -49,6 +49,12 @@ fn a_pool_that_shows_none_of_our_files_is_not_believed() {
     pool(&mut hidden).volumes.values_mut().for_each(|file| file.capacity_bytes = 0);
     assert!(doubt_of_pool(hidden).is_some(), "files that are listed without a size are not there");
 
+    // All of them, in another directory: those that machines have open are not these.
+    let mut copied = world.snapshot.clone();
+    pool(&mut copied).path = "/srv/big".to_owned();
+    let reason = doubt_of_pool(copied).unwrap();
+    assert!(reason.contains("it is over /srv/big now"), "{reason}");
+
     let mut given_up = emptied.clone();
     let annotations = &mut given_up.pools.values_mut().next().unwrap().metadata.annotations;
     annotations.insert(FILES_LOST_ANNOTATION.to_owned(), format!("other, {HOST}"));
@@ -112,6 +118,12 @@ fn a_host_that_shows_none_of_several_domains_is_not_believed() {
     let first = *seen(&mut one_left).domains.keys().next().unwrap();
     seen(&mut one_left).domains.remove(&first);
     assert_eq!(doubt_of_host(one_left), None, "one is undefined by a person easily");
+
+    // All of them, in another directory: those that machines have open are not these.
+    let mut copied = world.snapshot.clone();
+    pool(&mut copied).path = "/srv/big".to_owned();
+    let reason = doubt_of_pool(copied).unwrap();
+    assert!(reason.contains("it is over /srv/big now"), "{reason}");
 
     let mut given_up = emptied.clone();
     let annotations = &mut given_up.hosts.get_mut(HOST).unwrap().metadata.annotations;

@@ -257,3 +257,32 @@ fn declared_labels_reach_nodes_where_drift_is_only_told() {
     let plan = world.plan();
     assert!(plan.is_empty() && plan.report.drifts.len() == 1, "{plan:#?}");
 }
+
+/// Its agent takes it away when the node's network is up, as Cilium's does; put back it would evict what runs there.
+#[test]
+fn a_taint_that_evicts_is_set_once_and_not_put_back() {
+    let mut world = living();
+    let taint =
+        Taint { key: "net/agent-not-ready".to_owned(), value: String::new(), effect: TaintEffect::NoExecute };
+    world.snapshot.groups.get_mut(&key("prod-wkr")).unwrap().spec.taints.push(taint.clone());
+    world.snapshot.clusters.get_mut(&key("prod")).unwrap().spec.workers[0].taints.push(taint.clone());
+    assert!(world.settle().is_empty());
+    assert!(node(&mut world, "prod-wkr-1").taints.contains(&taint), "it was declared");
+    node(&mut world, "prod-wkr-1").taints.clear();
+    let plan = world.plan();
+    assert!(plan.is_empty(), "{plan:#?}");
+    let drifts = &plan.report.drifts;
+    assert!(drifts.len() == 1 && drifts[0].message.contains("would evict pods"), "{drifts:#?}");
+}
+
+/// The host's QEMU may have the declared one no more; what was declared would be refused, and the machine stay off.
+#[test]
+fn another_machine_type_is_left_and_told() {
+    let mut world = living();
+    edit(&mut world, "prod-wkr-1", |it| it.machine_type = "pc-q35-9.0".to_owned());
+    domain(&mut world, "prod-wkr-1").state = DomainState::ShutOff;
+    let plan = world.plan();
+    assert_eq!(actions(&plan), [&Action::StartDomain { machine: key("prod-wkr-1") }]);
+    let drifts = &plan.report.drifts;
+    assert!(drifts.iter().any(|drift| drift.message.contains("another type")), "{drifts:#?}");
+}

@@ -75,6 +75,13 @@ pub struct Taint {
     pub effect: TaintEffect,
 }
 
+impl Taint {
+    /// Whether pods that are there already have to go.
+    pub fn evicts(&self) -> bool {
+        self.effect == TaintEffect::NoExecute
+    }
+}
+
 /// What a taint does.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema,

@@ -27,7 +27,8 @@ pub(super) async fn configure(job: Job<'_>, name: &NamespacedName) -> Outcome {
     }
     let mut taints = now.taints.clone();
     taints.retain(|there| !machine.record.removed_taints.iter().any(|removed| is_taint(there, removed)));
-    for wanted in &node.taints {
+    // One that evicts is set when it is declared, and not put back: see `ashlar_plan::Drift`.
+    for wanted in node.taints.iter().filter(|wanted| machine.record.node_lags() || !wanted.evicts()) {
         if !taints
             .iter()
             .any(|there| is_taint(there, wanted) && there["value"].as_str().unwrap_or("") == wanted.value)

@@ -140,7 +140,9 @@ fn lost_disk(snapshot: &Snapshot, host: &HostWorld, machine: &Machine) -> Option
     [MachineVolumeRole::Root, MachineVolumeRole::Etcd].into_iter().find_map(|role| {
         let name = machine.spec.volume(role)?;
         let volume = snapshot.volumes.get(&NamespacedName::new(&machine.metadata.namespace, name))?;
-        let pool = host.pools.get(&volume.spec.pool_uuid)?;
+        // Over another directory it says nothing of this one's files.
+        let pool =
+            host.pools.get(&volume.spec.pool_uuid).filter(|pool| pool.is_at(&volume.spec.pool_path))?;
         (!pool.volumes.contains_key(&volume.spec.file_name)).then(|| volume.spec.path())
     })
 }

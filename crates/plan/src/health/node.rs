@@ -61,11 +61,13 @@ pub(super) fn static_pods(machine: &Machine, node: &NodeSeen) -> Option<String> 
     })
 }
 
-/// Whether the API shows controller managers of the cluster, and none that is Ready: pods that go come back nowhere, and no
-/// node can join.
+/// Whether the API shows what control planes run from files, and no controller manager of theirs that is Ready (it may be gone
+/// from all of them): pods that go come back nowhere, and no node can join.
 pub(crate) fn no_controllers(api: &ClusterWorld) -> bool {
-    let mut seen = api.nodes.values().filter_map(|node| node.static_pods.get(CONTROLLERS)).peekable();
-    seen.peek().is_some() && !seen.any(|pod| pod.ready)
+    let is_control_plane =
+        |node: &&NodeSeen| STATIC_PODS.iter().any(|pod| node.static_pods.contains_key(*pod));
+    let mut seen = api.nodes.values().filter(is_control_plane).peekable();
+    seen.peek().is_some() && !seen.any(|node| node.static_pods.get(CONTROLLERS).is_some_and(|pod| pod.ready))
 }
 
 #[cfg(test)]
@@ -89,5 +91,17 @@ mod tests {
         assert!(no_controllers(&with_controllers(&[false])));
         assert!(no_controllers(&with_controllers(&[false, false, false])));
         assert!(!no_controllers(&with_controllers(&[false, true, false])));
+    }
+
+    #[test]
+    fn controllers_that_are_gone_are_missed_where_others_of_their_node_are_shown() {
+        let with = |pod: &str| {
+            let static_pods = [(pod.to_owned(), StaticPodSeen { ready: true, reason: String::new() })].into();
+            let mut api = ClusterWorld::default();
+            api.nodes.insert("node-1".to_owned(), NodeSeen { static_pods, ..NodeSeen::default() });
+            api
+        };
+        assert!(no_controllers(&with("kube-apiserver")));
+        assert!(!no_controllers(&with("somebody-elses")), "what a worker runs from a file says nothing");
     }
 }

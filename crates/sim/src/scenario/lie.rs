@@ -67,7 +67,7 @@ pub(crate) enum HostLie {
     LosesBridge(String),
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum PoolLie {
     /// Defined again: same name, same directory.
     NewUuid,
@@ -75,6 +75,8 @@ pub(crate) enum PoolLie {
     Swapped,
     /// Somebody deleted everything in it.
     Emptied,
+    /// Defined again over another directory, into which all but etcd's disks were copied.
+    CopiedTo(String),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -165,6 +167,7 @@ pub(super) fn parse(words: &[&str]) -> Option<Result<Command, String>> {
         ["pool", name, "has", "a", "new", "uuid"] => pool(name, PoolLie::NewUuid),
         ["pool", name, "is", "swapped"] => pool(name, PoolLie::Swapped),
         ["pool", name, "is", "emptied"] => pool(name, PoolLie::Emptied),
+        ["pool", name, "is", "copied", "to", path] => pool(name, PoolLie::CopiedTo(text(path))),
         ["volume", name, word, "has", size] => match super::command::size_mib(size) {
             Ok(mib) => Lie::Volume { host: text(name), word: text(word), lie: VolumeLie::Resized(mib << 20) },
             Err(error) => return Some(Err(error)),
@@ -220,7 +223,7 @@ impl Lie {
         state.touched();
         match self {
             Lie::Host { host, lie } => on_host(state, host, lie),
-            Lie::Pool { host, lie } => on_pool(state, host, *lie),
+            Lie::Pool { host, lie } => on_pool(state, host, lie.clone()),
             Lie::Volume { host, word, lie } => on_volume(state, host, word, *lie),
             Lie::Domain { host, domain, lie } => on_domain(state, host, domain, lie),
             Lie::Api { cluster, lie } => on_api(state, cluster, lie),
@@ -297,7 +300,12 @@ fn on_pool(state: &mut State, name: &str, lie: PoolLie) -> Result<(), String> {
     change(state, name, |host| {
         let pools = std::mem::take(&mut host.pools);
         for (uuid, mut pool) in pools {
-            match lie {
+            match &lie {
+                PoolLie::CopiedTo(path) => {
+                    pool.volumes.retain(|name, _| !name.contains("-etcd-"));
+                    pool.path.clone_from(path);
+                    host.pools.insert(uuid, pool);
+                }
                 PoolLie::NewUuid => {
                     host.pools.insert(changed(uuid), pool);
                 }
