@@ -8,6 +8,7 @@ mod e2e;
 mod example;
 mod ha;
 mod hosts;
+mod nodes;
 mod pool;
 mod sim;
 mod upgrade;

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use crate::e2e::context::{Context, wait_for};
 use crate::e2e::daemon::Daemon;
 use crate::hosts::{self, NodeImage};
+use crate::nodes;
 
 const HOSTS: usize = 2;
 pub(super) const WORKERS: usize = 2;
@@ -17,7 +18,7 @@ pub(super) const WORKERS: usize = 2;
 pub(super) const PING_LOG: &str = "/run/test-ping.log";
 const CREATE_TIMEOUT: &str = "40m";
 /// As little as is allowed: what is measured is not how long a person is ready to wait.
-const PATIENCE_S: u32 = 60;
+pub(super) const PATIENCE_S: u32 = 60;
 
 /// A worker with what is known of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,7 +47,7 @@ impl Fleet {
         hosts::fresh_lab(&mut self.context, HOSTS)?;
         let NodeImage { name: image, kubernetes } = hosts::node_image(&mut self.context, image)?;
         self.context.ok(self.context.command(&["image", "register", &image]))?;
-        let public = fs::read_to_string(self.login_key()?.with_extension("pub"))?;
+        let public = nodes::public_key(&self.context)?;
         let class =
             |memory: &str| json!({"vcpus": 2, "memory": memory, "rootDisk": "10Gi", "etcdDisk": "2Gi"});
         let objects = [
@@ -56,7 +57,7 @@ impl Fleet {
                 "Cluster",
                 self.context.name.as_str(),
                 json!({
-                    "kubernetesVersion": kubernetes, "image": image, "sshAuthorizedKeys": [public.trim()],
+                    "kubernetesVersion": kubernetes, "image": image, "sshAuthorizedKeys": [public],
                     "controlPlane": {"replicas": 1, "class": "ctrl"},
                     "workers": [{"name": "wkr", "class": "wkr", "replicas": WORKERS}],
                     "health": {
@@ -64,6 +65,7 @@ impl Fleet {
                         "nodeMissingS": PATIENCE_S,
                         "kubeletSilentS": PATIENCE_S,
                         "guestNotUpS": PATIENCE_S,
+                        "staticPodNotReadyS": PATIENCE_S,
                         "backoffS": PATIENCE_S,
                     },
                 }),
@@ -97,6 +99,14 @@ impl Fleet {
         let host = control_plane.and_then(|machine| machine["spec"]["host"].as_str());
         host.context("there is no control plane")?.clone_into(&mut self.safe_host);
         Ok(())
+    }
+
+    /// The name of the only control plane, and of its node.
+    pub(super) fn control_plane(&mut self) -> Result<String> {
+        let machines = self.machines()?;
+        let control_plane = machines.iter().find(|machine| machine["spec"]["role"] == "control-plane");
+        let name = control_plane.and_then(|machine| machine["metadata"]["name"].as_str());
+        name.map(str::to_owned).context("there is no control plane")
     }
 
     pub(super) fn serve(&mut self) -> Result<()> {
@@ -158,8 +168,7 @@ impl Fleet {
 
     /// A program on a worker, as root there.
     pub(super) fn inside(&mut self, worker: &Worker, program: &str) -> Result<String> {
-        let key = self.login_key()?.to_string_lossy().into_owned();
-        self.context.ok(self.context.command(&["ssh", "-i", &key, &worker.name, "--", program]))
+        nodes::inside(&mut self.context, &worker.name, program)
     }
 
     /// Pings an address from a worker until it is ended, each answer a line with its moment in a file there: a session of ours
@@ -176,17 +185,6 @@ impl Fleet {
         let address = machine.pointer("/spec/nics/0/address").and_then(Value::as_str);
         let address = address.and_then(|address| address.split('/').next());
         address.map(str::to_owned).context("the machine has no address")
-    }
-
-    /// The key that logs in on nodes, made with the cluster.
-    fn login_key(&self) -> Result<PathBuf> {
-        let key = self.context.state_dir()?.join("test-login-key");
-        if !key.exists() {
-            let mut make = std::process::Command::new("ssh-keygen");
-            let made = make.args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(&key).status()?;
-            ensure!(made.success(), "ssh-keygen: {made}");
-        }
-        Ok(key)
     }
 
     /// The node's Ready condition as the API server says it (`True`, `False`, `Unknown`); none if there is no node.

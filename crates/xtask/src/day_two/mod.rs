@@ -6,6 +6,7 @@
 mod fleet;
 mod moved;
 mod stages;
+mod told;
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -47,6 +48,16 @@ const STAGES: &[Stage] = &[
         "hung",
         "the same, while the other host's libvirtd is frozen: it is brought back no later for that",
         stages::killed_beside_a_hung_host,
+    ),
+    (
+        "ailing",
+        "a static pod is gone, and a kubelet is silent while no controller manager runs: both told, and nobody is replaced",
+        told::ailing,
+    ),
+    (
+        "drifted",
+        "a taint, an edited and a removed definition are put right under a running worker",
+        told::drifted,
     ),
     (
         "corrupted",

@@ -3,6 +3,7 @@
 //!
 //! Real libvirt, kubeadm, etcd and kubelets, emulated. Judged by what the API server says, not by Ashlar's own store.
 
+mod api_use;
 mod app;
 
 use std::fs;
@@ -15,6 +16,7 @@ use serde_json::{Value, json};
 
 use crate::e2e::context::{Context, wait_for};
 use crate::hosts::{self, NodeImage};
+use crate::nodes;
 use crate::writer::Writer;
 
 const CREATE_TIMEOUT: &str = "30m";
@@ -85,6 +87,7 @@ fn play(context: &mut Context, options: &Options, begin: Instant) -> Result<()> 
 
     refusals(context, &old, &new)?;
     tell("refusals: a version back and a skipped minor are refused before anything happens");
+    api_use::judge(context, &old, &new)?;
     let plan = manifest(context, &new)?;
     print!("{}", context.ok(context.command(&["plan", "-f", &plan.to_string_lossy()]))?);
 
@@ -151,7 +154,7 @@ fn manifest(context: &Context, image: &NodeImage) -> Result<PathBuf> {
 fn declare(context: &Context, version: &str, image: Option<&str>) -> Result<PathBuf> {
     let class = |memory: &str| json!({"vcpus": 2, "memory": memory, "rootDisk": "10Gi", "etcdDisk": "2Gi"});
     let mut cluster = json!({
-        "kubernetesVersion": version,
+        "kubernetesVersion": version, "sshAuthorizedKeys": [nodes::public_key(context)?],
         "controlPlane": {"replicas": 1, "class": "ctrl"},
         "workers": [{"name": "wkr", "class": "wkr", "replicas": 1}],
     });
