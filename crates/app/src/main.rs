@@ -21,6 +21,12 @@ mod wiring;
 
 use std::process::ExitCode;
 
+/// What a whole look at a pool took goes back to the system; glibc's keeps it for ever in pieces.
+/// Tests have the simulated world's.
+#[cfg(not(test))]
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     commands::main().into()
 }

@@ -30,11 +30,7 @@ impl Script {
         // thread may have forked while the file was open to be written, and not have executed yet.
         let program = ["/bin/sh".to_owned(), self.path("fence").display().to_string()];
         let arguments = arguments.iter().map(|&argument| argument.to_owned());
-        HostFencing {
-            ipmi: None,
-            command: program.into_iter().chain(arguments).collect(),
-            after_s: None,
-        }
+        HostFencing { ipmi: None, command: program.into_iter().chain(arguments).collect(), after_s: None }
     }
 
     pub(crate) fn log(&self) -> String {
