@@ -185,15 +185,12 @@ pub(crate) fn recorded_domains(snapshot: &Snapshot) -> BTreeSet<Uuid> {
 /// Domains of ours on the host that the store knows nothing of.
 pub(crate) fn of_host(snapshot: &Snapshot, recorded: &BTreeSet<Uuid>, host: &str) -> Option<Lost> {
     let Some(HostSeen::Seen(world)) = snapshot.observed.hosts.get(host) else { return None };
-    let left = snapshot.hosts.get(host).map_or(&[][..], |host| &host.record.left_domains);
-    let is_left = |domain: &DomainSeen| {
-        !domain.state.is_active() && left.iter().any(|left| domain.is_left(snapshot.installation, left))
-    };
+    let left: BTreeSet<Uuid> = left_on(snapshot, host).map(|domain| domain.uuid).collect();
     let mut names: Vec<&str> = world
         .domains
         .values()
         .filter(|domain| domain.mark.as_ref().is_some_and(|mark| mark.installation == snapshot.installation))
-        .filter(|domain| !recorded.contains(&domain.uuid) && !is_left(domain))
+        .filter(|domain| !recorded.contains(&domain.uuid) && !left.contains(&domain.uuid))
         .map(|domain| domain.name.as_str())
         .collect();
     names.sort_unstable();
@@ -211,6 +208,18 @@ pub(crate) fn of_host(snapshot: &Snapshot, recorded: &BTreeSet<Uuid>, host: &str
             "{domains} the mark of this installation on host {host}, and no machine in the store is it: {HOW} Or \
              somebody cloned a machine. Ashlar leaves it alone; undefine it if nobody needs it"
         ),
+    })
+}
+
+/// Domains on the host that calls or moves left there, and that go.
+pub(crate) fn left_on<'s>(snapshot: &'s Snapshot, host: &str) -> impl Iterator<Item = &'s DomainSeen> {
+    let seen = snapshot.observed.hosts.get(host);
+    let left = snapshot.hosts.get(host).map_or(&[][..], |host| &host.record.left_domains);
+    left.iter().filter_map(move |left| {
+        let Some(HostSeen::Seen(world)) = seen else { return None };
+        let domain = world.domains.get(&left.uuid)?;
+        let goes = !domain.state.is_active() || domain.stands_still_since_a_move(left);
+        (goes && domain.is_left(snapshot.installation, left)).then_some(domain)
     })
 }
 

@@ -149,6 +149,11 @@ impl DomainSeen {
             && mark
                 .is_some_and(|mark| mark.installation == installation && mark.machine_uid == left.machine_uid)
     }
+
+    /// Whether nobody let it go on since a move left it: what was to go on is elsewhere, or gone with its machine.
+    pub fn stands_still_since_a_move(&self, left: &ashlar_api::LeftDomain) -> bool {
+        left.by_move && self.state == DomainState::Paused
+    }
 }
 
 /// libvirt's domain states, as far as they make a difference.

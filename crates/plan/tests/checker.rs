@@ -158,6 +158,51 @@ fn nothing_is_destroyed_without_intent() {
 }
 
 #[test]
+fn what_a_move_left_goes_where_that_is_on_record_and_it_stands_still() {
+    let mut world = World::new(one_plus_one(), 1);
+    assert!(world.settle().is_empty());
+    let mut plan = world.plan();
+    let machine = world.snapshot.machines[&key("demo-wkr-1")].clone();
+    let uuid = machine.spec.domain.uuid;
+    plan.steps = vec![Step {
+        object: ObjectRef::new(Kind::Host, "", "lab-1"),
+        host: "lab-1".to_owned(),
+        action: Some(Action::UndefineLeft { host: "lab-1".to_owned(), domain: uuid }),
+        state: StepState::Ready,
+        why: "because".to_owned(),
+    }];
+    assert_eq!(rules(&world.snapshot, &plan), ["Intent"]);
+    let left = LeftDomain {
+        name: machine.spec.domain.name.clone(),
+        uuid,
+        machine_uid: machine.metadata.uid.unwrap(),
+        since: world.snapshot.now,
+        by_move: true,
+    };
+    let remember = |world: &mut World, left: LeftDomain| {
+        world.snapshot.hosts.get_mut("lab-1").unwrap().record.left_domains = vec![left];
+    };
+    let is = |world: &mut World, state: DomainState| match world.snapshot.observed.hosts.get_mut("lab-1") {
+        Some(HostSeen::Seen(host)) => host.domains.get_mut(&uuid).unwrap().state = state,
+        other => panic!("{other:?}"),
+    };
+    remember(&mut world, left.clone());
+    is(&mut world, DomainState::Paused);
+    assert_eq!(rules(&world.snapshot, &plan), ["InUse"], "it is the machine's");
+    world.snapshot.machines.remove(&key("demo-wkr-1"));
+    assert_eq!(rules(&world.snapshot, &plan), Vec::<&str>::new());
+    is(&mut world, DomainState::Running);
+    assert_eq!(rules(&world.snapshot, &plan), ["Order"], "somebody let it go on");
+    is(&mut world, DomainState::Paused);
+    remember(&mut world, LeftDomain { by_move: false, ..left });
+    assert_eq!(
+        rules(&world.snapshot, &plan),
+        ["Order"],
+        "no move left it, and nobody knows why it is paused"
+    );
+}
+
+#[test]
 fn objects_leave_only_when_the_world_was_seen_without_them() {
     let mut world = World::new(one_plus_one(), 1);
     assert!(world.settle().is_empty());

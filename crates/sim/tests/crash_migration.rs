@@ -1,13 +1,17 @@
 //! Ashlar is killed at every outside call and every commit while a host is emptied by moving its machines alive: the next run
-//! ends where an undisturbed one ends, no guest was ever turned off, none ran twice, and nothing is left on the host.
+//! ends where an undisturbed one ends, no guest was ever turned off, none ran twice, and nothing is left on the host. And while
+//! what a move has left is removed, whose machine is gone.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 mod common;
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
-use ashlar_api::DrainBy;
-use ashlar_engine::{Goal, declare};
+use ashlar_api::{DrainBy, Kind, ObjectRef};
+use ashlar_engine::{Goal, Scope, declare};
+use ashlar_plan::DomainState;
+use ashlar_sim::executor::Ended;
 use ashlar_sim::{Record, Simulation, fixtures};
 use common::{demo, each, must_run};
 use futures::executor::block_on;
@@ -66,4 +70,99 @@ fn a_crash_while_a_lonely_control_plane_and_its_worker_move_changes_nothing() {
 #[test]
 fn a_crash_while_one_of_three_control_planes_moves_changes_nothing() {
     crash_on_the_way(3, 2, 1);
+}
+
+/// Where the domain is, host by host, and how it stands there.
+fn places(simulation: &Simulation, name: &str) -> Vec<(String, DomainState)> {
+    let state = simulation.world.state();
+    let on = |(host, world): (&String, &ashlar_sim::SimHost)| {
+        let domain = world.domains.values().find(|domain| domain.name == name)?;
+        Some((host.clone(), domain.state))
+    };
+    state.hosts.iter().filter_map(on).collect()
+}
+
+fn answers(simulation: &Simulation, host: &str, does: bool) {
+    simulation.world.state().hosts.get_mut(host).unwrap().reachable = does;
+}
+
+/// Works while a host is silent: not everything can be done.
+fn run_beside_silence(simulation: &Simulation) {
+    let ended = simulation.run(&Scope::All, &Goal::Settled, Duration::from_secs(300));
+    assert!(matches!(ended, Ended::Done(_)), "{}\n{ended:?}", common::trace(simulation));
+    assert_eq!(simulation.world.state().violations(), &[] as &[String]);
+}
+
+/// A worker is on its way, and all of it is at its target although it goes on where it was. Neither is the host of the API.
+struct Unheard {
+    simulation: Simulation,
+    worker: String,
+    from: String,
+    to: String,
+}
+
+fn arrived_unheard() -> Unheard {
+    let simulation = Simulation::with_pool(1, 3).unwrap();
+    simulation.apply(&fixtures::cluster("demo", 1, 3)).unwrap();
+    must_run(&simulation, Goal::ClusterReady(demo()));
+    let place = |name: &str| places(&simulation, name).pop().unwrap().0;
+    let home = place("demo-ctrl-1");
+    let workers = ["demo-wkr-1", "demo-wkr-2", "demo-wkr-3"];
+    let from = workers.iter().map(|worker| place(worker)).find(|host| *host != home).unwrap();
+    block_on(declare::cordon_host(simulation.store(), &home)).unwrap();
+    block_on(declare::drain_host(simulation.store(), &from, DrainBy::Migration)).unwrap();
+    simulation.world.state().unheard_moves = 1;
+    simulation.record();
+    must_run(&simulation, Goal::Settled);
+    let found = simulation.take_records().into_iter().find_map(|record| {
+        let next = simulation.resume(&record).unwrap();
+        let is_over = next.world.state().unheard_moves == 0;
+        let (worker, to) = workers.iter().find_map(|worker| {
+            let places = places(&next, worker);
+            let goes_on = places.contains(&(from.clone(), DomainState::Running));
+            let to = places.into_iter().find(|(_, state)| *state == DomainState::Paused)?.0;
+            goes_on.then(|| ((*worker).to_owned(), to))
+        })?;
+        is_over.then(|| Unheard { simulation: next, worker, from: from.clone(), to })
+    });
+    found.expect("a move ended unheard")
+}
+
+#[test]
+fn a_crash_while_a_machine_goes_that_a_move_left_half_elsewhere_leaves_nothing_there() {
+    let Unheard { simulation, worker, from, to } = arrived_unheard();
+    answers(&simulation, &to, false);
+    block_on(declare::uncordon_host(simulation.store(), &from)).unwrap();
+    let machine = ObjectRef::new(Kind::Machine, "default", &worker);
+    simulation.delete(&machine).unwrap();
+    simulation.record();
+    run_beside_silence(&simulation);
+    let silent = simulation.take_records();
+    assert_eq!(simulation.read(&machine).unwrap(), None, "its own host answers");
+    assert_eq!(places(&simulation, &worker), [(to.clone(), DomainState::Paused)]);
+    assert!(!simulation.world.state().orphans().is_empty(), "the judge sees it");
+    answers(&simulation, &to, true);
+    simulation.record();
+    must_run(&simulation, Goal::Settled);
+    let heard = simulation.take_records();
+    println!("{} + {} copies on the way", silent.len(), heard.len());
+    assert!(silent.len() > 10 && heard.len() > 3, "nothing went");
+    let is_clean = |simulation: &Simulation, at: &str| {
+        must_run(simulation, Goal::Settled);
+        let orphans = simulation.world.state().orphans();
+        assert!(orphans.is_empty(), "{at}: {orphans:?}");
+        assert!(places(simulation, &worker).is_empty(), "{at}");
+    };
+    is_clean(&simulation, "the end");
+    each(&silent, |record| {
+        for answers_late in [true, false] {
+            let next = simulation.resume(record).unwrap();
+            if answers_late {
+                run_beside_silence(&next);
+            }
+            answers(&next, &to, true);
+            is_clean(&next, &format!("silent, {:?}, late: {answers_late}", record.point));
+        }
+    });
+    each(&heard, |record| is_clean(&simulation.resume(record).unwrap(), &format!("{:?}", record.point)));
 }

@@ -3,7 +3,7 @@
 
 mod common;
 
-use ashlar_api::{Kind, ObjectRef, VolumeFormat};
+use ashlar_api::{Kind, NamespacedName, ObjectRef, VolumeFormat};
 use ashlar_engine::effects::{
     DialTarget, EtcdApi as _, EtcdTarget, HostTarget, Hypervisor as _, VolumeCreate,
 };
@@ -197,6 +197,22 @@ fn a_planted_leak_is_found_and_nothing_else() {
     let mut state = simulation.world.state();
     state.search_for_secrets();
     assert_eq!(state.violations(), ["secrets: a private key stands in an event"]);
+}
+
+#[test]
+fn what_belongs_to_nothing() {
+    let simulation = ready();
+    let orphans = |simulation: &Simulation| {
+        let orphans = simulation.world.state().orphans();
+        orphans.into_iter().map(|(cluster, what)| format!("{cluster}: {what}")).collect::<Vec<_>>().join("\n")
+    };
+    assert_eq!(orphans(&simulation), "");
+    simulation.lose_objects(Kind::Machine, Some(&NamespacedName::new("default", "demo-wkr-1"))).unwrap();
+    assert_eq!(orphans(&simulation), "demo: domain demo-wkr-1 on h1");
+    let root = ObjectRef::new(Kind::Volume, "default", "demo-wkr-1-root");
+    simulation.edit(&root, "/metadata/deletionTimestamp", "\"2026-01-01T00:00:00Z\"").unwrap();
+    let found = orphans(&simulation);
+    assert!(found.contains("demo: file ashlar-demo-wkr-1-root-"), "{found}");
 }
 
 #[test]

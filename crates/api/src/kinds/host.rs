@@ -155,9 +155,12 @@ pub struct LeftDomain {
     /// The uid of the machine, which is in its mark.
     #[schemars(with = "crate::schema::UuidText")]
     pub machine_uid: Uuid,
-    /// When the machine left the store.
+    /// When the machine left the store, or this host.
     #[schemars(with = "crate::schema::TimeText")]
     pub since: Timestamp,
+    /// Whether it is what a move left: it may stand still there, and goes once its machine is gone too.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub by_move: bool,
 }
 
 /// Proof that a host is off, and with it every VM that was on it: more than that it does not answer.

@@ -1,7 +1,7 @@
 //! Domains: defining, starting, stopping, ejecting, removing.
 
 use ashlar_api::{MachineVolumeRole, NamespacedName};
-use ashlar_plan::{DomainState, Guard, domain::domain_spec};
+use ashlar_plan::{Guard, domain::domain_spec};
 use uuid::Uuid;
 
 use super::{Failure, Job, Outcome, etcd, fine_if_gone, owned, record, volume};
@@ -114,7 +114,7 @@ pub(super) async fn undefine(job: Job<'_>, name: &NamespacedName) -> Outcome {
     }
 }
 
-/// A domain whose machine is gone: its host remembers that a call may have defined it.
+/// A domain whose machine is gone or elsewhere: its host remembers that a call or a move may have left it.
 pub(super) async fn undefine_left(job: Job<'_>, host: &str, uuid: Uuid) -> Outcome {
     let left = job.host(host)?.record.left_domains.iter().find(|left| left.uuid == uuid);
     let left = left.ok_or_else(|| Failure::NotNow(format!("nothing is known of domain {uuid}")))?;
@@ -123,7 +123,7 @@ pub(super) async fn undefine_left(job: Job<'_>, host: &str, uuid: Uuid) -> Outco
     let what = format!("looking at domain {} on {}", left.name, host.name);
     let Some(seen) = job.call(&what, hypervisor.domain(&host, uuid)).await? else { return Ok(()) };
     let is_left = seen.is_left(job.engine.settings.installation, left);
-    if is_left && seen.state == DomainState::Paused && runs_elsewhere(job, &host, uuid).await? {
+    if is_left && seen.stands_still_since_a_move(left) && is_not_here(job, &host, uuid).await? {
         let what = format!("ending what is of domain {} on {}", seen.name, host.name);
         return fine_if_gone(job.call(&what, hypervisor.destroy_domain(&host, uuid)).await);
     }
@@ -135,15 +135,19 @@ pub(super) async fn undefine_left(job: Job<'_>, host: &str, uuid: Uuid) -> Outco
     fine_if_gone(job.call(&what, hypervisor.undefine_domain(&host, uuid)).await)
 }
 
-/// Whether the machine of a domain that stands still here runs where it is: then this one never ran.
-async fn runs_elsewhere(job: Job<'_>, here: &HostTarget, uuid: Uuid) -> Result<bool, Failure> {
+/// Whether the machine of a domain that stands still here is gone, or to go, or seen where it is: then nobody will let this one go
+/// on.
+async fn is_not_here(job: Job<'_>, here: &HostTarget, uuid: Uuid) -> Result<bool, Failure> {
     let machine = job.snapshot.machines.values().find(|machine| machine.spec.domain.uuid == uuid);
-    let Some(machine) = machine.filter(|machine| machine.hosts().all(|host| host != here.name)) else {
+    let Some(machine) = machine else { return Ok(true) };
+    if machine.hosts().any(|host| host == here.name) {
         return Ok(false);
-    };
+    }
+    if machine.metadata.is_deleting() {
+        return Ok(true);
+    }
     let home = job.leased(&machine.spec.host)?;
-    let there = owned::domain(job, &home, machine).await?;
-    Ok(there.is_some_and(|there| there.state == DomainState::Running))
+    Ok(owned::domain(job, &home, machine).await?.is_some_and(|there| there.persistent))
 }
 
 pub(super) async fn eject(job: Job<'_>, name: &NamespacedName) -> Outcome {

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::removal::is_spent_seed;
 use super::{Findings, Projected, image_files};
-use crate::{Action, ClusterSeen, DomainState, Guard, HostSeen, HostWorld, Plan, Snapshot, StepState, names};
+use crate::{Action, ClusterSeen, Guard, HostSeen, HostWorld, Plan, Snapshot, StepState, names};
 
 pub(super) fn check(snapshot: &Snapshot, plan: &Plan, projected: &Projected<'_>, findings: &mut Findings) {
     if !Guard::RecordedIntent.stands() {
@@ -120,7 +120,8 @@ fn domain(
     }
 }
 
-/// A domain without a machine: its host has to remember that a call may have made it.
+/// A domain without a machine, or that its machine has elsewhere: its host has to remember that a call or a move may have left
+/// it.
 fn left_domain(
     snapshot: &Snapshot,
     projected: &Projected<'_>,
@@ -136,20 +137,16 @@ fn left_domain(
     if let Some(machine) = projected.machines.values().find(|machine| machine.spec.domain.uuid == uuid) {
         let is_seen =
             seen(snapshot, &machine.spec.host).is_some_and(|world| world.domains.contains_key(&uuid));
-        if machine.hosts().any(|one| one == host) || !is_seen {
+        let goes_too = machine.metadata.is_deleting() && left.by_move;
+        if machine.hosts().any(|one| one == host) || !is_seen && !goes_too {
             findings.add("InUse", object, "a domain is removed as left that a machine has");
         }
     }
-    let runs_at_home = || {
-        let machine = projected.machines.values().find(|machine| machine.spec.domain.uuid == uuid);
-        let home = machine.and_then(|machine| seen(snapshot, &machine.spec.host));
-        home.and_then(|world| world.domains.get(&uuid)).is_some_and(|seen| seen.state == DomainState::Running)
-    };
     match seen(snapshot, host).and_then(|world| world.domains.get(&uuid)) {
         Some(found) if !found.is_left(snapshot.installation, left) => {
             findings.add("Ours", object, "a domain is removed as left that does not carry its mark");
         }
-        Some(found) if found.state.is_active() && !(found.state == DomainState::Paused && runs_at_home()) => {
+        Some(found) if found.state.is_active() && !found.stands_still_since_a_move(left) => {
             findings.add("Order", object, "a domain is removed as left while it runs");
         }
         Some(_) => {}

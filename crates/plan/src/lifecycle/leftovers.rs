@@ -55,12 +55,16 @@ pub(super) fn remove(draft: &mut Draft<'_>, unit: &mut Unit, volume: &Volume) {
 /// What a call may still define of a machine that leaves the store is remembered by its host.
 pub(super) fn remember_domain(draft: &mut Draft<'_>, unit: &mut Unit, machine: &Machine) {
     if machine.record.define_unanswered {
-        remember_left(draft, unit, &machine.spec.host, machine);
+        remember(draft, unit, &machine.spec.host, machine, false);
     }
 }
 
-/// What a host may have, or get, of a machine that is gone or elsewhere is removed when it is seen.
-pub(super) fn remember_left(draft: &mut Draft<'_>, unit: &mut Unit, host: &str, machine: &Machine) {
+/// What a host may have of a machine that moved on from there, or did not come there after all, is removed when it is seen.
+pub(super) fn remember_moved(draft: &mut Draft<'_>, unit: &mut Unit, host: &str, machine: &Machine) {
+    remember(draft, unit, host, machine, true);
+}
+
+fn remember(draft: &mut Draft<'_>, unit: &mut Unit, host: &str, machine: &Machine, by_move: bool) {
     let (Some(host), Some(machine_uid)) = (draft.hosts.get(&host.to_owned()), machine.metadata.uid) else {
         return;
     };
@@ -70,6 +74,7 @@ pub(super) fn remember_left(draft: &mut Draft<'_>, unit: &mut Unit, host: &str, 
         uuid: machine.spec.domain.uuid,
         machine_uid,
         since: draft.snapshot.now,
+        by_move,
     });
     unit.update(host.clone());
     draft.hosts.insert(host.metadata.name.clone(), host);

@@ -6,7 +6,7 @@ use ashlar_api::*;
 
 use super::cluster::Parts;
 use super::create::{RECORDED_HOSTS, bump_host, bump_networks, ensure_image_volumes};
-use super::leftovers::remember_left;
+use super::leftovers::remember_moved;
 use super::{PoolTier, control_plane, rolling};
 use crate::draft::{Draft, Unit, cluster_of, new_metadata, owner_reference};
 use crate::etcd::{Etcd, is_living};
@@ -49,7 +49,7 @@ fn arrive(draft: &mut Draft<'_>, machine: &Machine) {
     let message = format!("it moved alive from {from} to {to}");
     draft.note(machine.object_ref(), NoteKind::Notice, "Migrated", message);
     let mut unit = Unit::default();
-    remember_left(draft, &mut unit, from, machine);
+    remember_moved(draft, &mut unit, from, machine);
     let left: Vec<String> = machine
         .spec
         .volumes
@@ -78,7 +78,7 @@ fn stay(draft: &mut Draft<'_>, machine: &Machine, why: &str) {
     let mut unit = Unit::default();
     // A target that gives no answer may have all of it, standing still: the source went on because nobody heard of that.
     if !matches!(draft.snapshot.observed.hosts.get(&migration.to), Some(HostSeen::Seen(_))) {
-        remember_left(draft, &mut unit, &migration.to, machine);
+        remember_moved(draft, &mut unit, &migration.to, machine);
     }
     let there: Vec<String> = migration.volumes.iter().map(|volume| volume.name.clone()).collect();
     give_up_volumes(draft, &mut unit, &machine.metadata.namespace, &there);

@@ -2,15 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use ashlar_api::{LeftDomain, Machine};
+use ashlar_api::Machine;
 use uuid::Uuid;
 
 use super::chain::Chain;
 use crate::draft::Draft;
-use crate::{Action, DomainSeen, DomainState, HostSeen, Step};
+use crate::{Action, HostSeen, Step};
 
-/// Removes those that are seen, and off. One that somebody started is theirs to explain: it is told as unrecorded.
-/// What a machine that moved left behind goes once that was seen where it is.
+/// Removes those that are seen, and off, or stand still since a move. One that somebody started is theirs to explain: it is
+/// told as unrecorded. What a machine that moved left behind goes once that was seen where it is, or is to go itself.
 pub(crate) fn steps(draft: &Draft<'_>) -> Vec<Step> {
     let mut steps = Vec::new();
     let is_remembering = |host: &&ashlar_api::Host| !host.record.left_domains.is_empty();
@@ -33,46 +33,33 @@ pub(crate) fn steps(draft: &Draft<'_>) -> Vec<Step> {
                 continue;
             }
             let mut chain = Chain::new(host.object_ref(), name);
-            match machines.get(&left.uuid) {
-                None if seen.state.is_active() => continue,
-                None => undefine(
-                    &mut chain,
-                    name,
-                    left,
-                    seen,
-                    "the call that defined it took effect after its machine was gone",
-                ),
-                Some(machine) if machine.hosts().any(|one| one == name) || !is_seen(draft, machine) => {
-                    continue;
-                }
-                // It came by a move whose end nobody heard of, and was never let go on.
-                Some(machine) if seen.state == DomainState::Paused && runs_at_home(draft, machine) => {
-                    let why = format!("{} runs on {}, and never did here", machine.key(), machine.spec.host);
-                    undefine(&mut chain, name, left, seen, &why);
-                }
-                Some(_) if seen.state.is_active() => continue,
-                Some(machine) => {
-                    let why = format!("{} moved to {}", machine.key(), machine.spec.host);
-                    undefine(&mut chain, name, left, seen, &why);
-                }
+            let stands_still = seen.stands_still_since_a_move(left);
+            if seen.state.is_active() && !stands_still {
+                continue;
             }
+            let why = match machines.get(&left.uuid) {
+                None if left.by_move => "a move left it, and its machine is gone".to_owned(),
+                None => "the call that defined it took effect after its machine was gone".to_owned(),
+                Some(machine) if machine.hosts().any(|one| one == name) => continue,
+                // One that goes may be gone already where it was, and its record waits for this one.
+                Some(machine) if machine.metadata.is_deleting() && left.by_move => {
+                    format!("a move left it, and {} is being deleted", machine.key())
+                }
+                Some(machine) if !is_seen(draft, machine) => continue,
+                // It came by a move whose end nobody heard of, and was never let go on.
+                Some(machine) if stands_still => {
+                    format!("{} is on {}, and nothing of it goes on here", machine.key(), machine.spec.host)
+                }
+                Some(machine) => format!("{} moved to {}", machine.key(), machine.spec.host),
+            };
+            chain.push(
+                Action::UndefineLeft { host: name.clone(), domain: left.uuid },
+                format!("remove domain {}: {why}", seen.name),
+            );
             steps.extend(chain.finish());
         }
     }
     steps
-}
-
-fn undefine(chain: &mut Chain, host: &str, left: &LeftDomain, seen: &DomainSeen, why: &str) {
-    chain.push(
-        Action::UndefineLeft { host: host.to_owned(), domain: left.uuid },
-        format!("remove domain {}: {why}", seen.name),
-    );
-}
-
-/// Whether the machine was seen to run where it is.
-fn runs_at_home(draft: &Draft<'_>, machine: &Machine) -> bool {
-    let seen = draft.snapshot.observed.hosts.get(&machine.spec.host);
-    matches!(seen, Some(HostSeen::Seen(world)) if world.domains.get(&machine.spec.domain.uuid).is_some_and(|seen| seen.state == DomainState::Running))
 }
 
 /// Whether the machine's domain was seen where the machine is.

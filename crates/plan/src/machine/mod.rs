@@ -20,7 +20,7 @@ mod serving;
 use ashlar_api::*;
 
 use crate::draft::Draft;
-use crate::{Action, Block, Note, NoteKind, Step, StepState, Wait, fence, names};
+use crate::{Action, Block, Note, NoteKind, Step, StepState, Wait, fence, lost, names};
 
 pub(crate) use chain::{Chain, block, wait};
 use context::ClusterContext;
@@ -118,8 +118,14 @@ fn orphan_volumes(draft: &Draft<'_>, hosts: &HostViews<'_>) -> Vec<Step> {
             }
         };
         let mut chain = Chain::new(volume.object_ref(), &volume.spec.host);
+        let path = volume.spec.path();
+        let mut left = lost::left_on(draft.snapshot, &volume.spec.host);
+        let left = left.find(|domain| domain.disk_paths.contains(&path));
+        if let Some(domain) = left {
+            chain.wait_for("DomainFirst", format!("what is left of {} there goes first", domain.name));
+        }
         match hosts.get(&volume.spec.host).and_then(|view| {
-            view.unused_by_others(volume, uuid::Uuid::nil())?;
+            view.unused_by_others(volume, left.map_or(uuid::Uuid::nil(), |domain| domain.uuid))?;
             view.volume(volume)
         }) {
             Ok(None) => continue,

@@ -220,6 +220,9 @@ fn remove(draft: &Draft<'_>, network: &Network, host: &str, chain: &mut Chain) {
         let message = format!("{}. Network {name} stays on {host} as long as it may need it", lost.message);
         chain.hold(block(lost.reason, message));
     }
+    if let Some(domain) = crate::lost::left_on(draft.snapshot, host).find(|left| left.state.is_active()) {
+        chain.hold(wait("DomainFirst", format!("what is left of {} on {host} goes first", domain.name)));
+    }
     chain.push(
         Action::RemoveNetwork { network: name.clone(), host: host.to_owned() },
         format!("remove network {name}: no machine there needs it any more"),

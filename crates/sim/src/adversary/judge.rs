@@ -12,7 +12,18 @@ impl Teller<'_> {
                 self.judge_cluster(name, asked)?;
             }
         }
-        Ok(())
+        self.judge_orphans()
+    }
+
+    /// What is on hosts belongs to something.
+    fn judge_orphans(&self) -> Result<(), String> {
+        let orphans = self.simulation.world.state().orphans();
+        match orphans.into_iter().find(|(cluster, _)| !self.spoiled.contains(&cluster.name)) {
+            None => Ok(()),
+            Some((cluster, what)) => {
+                Err(format!("something is on a host that belongs to nothing: {}: {what}", cluster.name))
+            }
+        }
     }
 
     fn judge_cluster(&self, name: &str, asked: &Asked) -> Result<(), String> {

@@ -80,6 +80,7 @@ pub(super) fn of_seed(seed: u64, size: Option<Size>) -> Vec<String> {
     super::drifting::weave(&mut writer.lines, seed);
     super::controllers::weave(&mut writer.lines, seed);
     super::wiping::weave(&mut writer.lines, seed);
+    super::moving::weave(&mut writer.lines, seed, hosts);
     writer.lines
 }
 

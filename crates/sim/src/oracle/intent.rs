@@ -155,15 +155,18 @@ impl State {
             return self.blame("identity", format!("{call} of the foreign domain {name}"));
         };
         let cluster = cluster_of(&machine);
+        // What came by a move and was never let go on.
+        let never_went_on = domain.never_went_on;
         let Some(stored) = self.recorded_machine(domain, uuid) else {
+            if never_went_on && self.is_remembered(&host.name, uuid) {
+                return;
+            }
             return self.blame("identity", format!("{call} of {name}, which is not the recorded domain"));
         };
         let stopped = self.cluster_is(&cluster, |cluster| {
             cluster.pointer("/record/stopped").and_then(Value::as_bool) == Some(true)
         });
-        // What came by a move and was never let go on.
         let is_left = field(&stored, "/spec/host") != host.name && self.is_remembered(&host.name, uuid);
-        let never_went_on = self.domain_there(host, uuid).is_some_and(|domain| domain.never_went_on);
         if self.is_half_moved(&host.name, uuid) || is_left && never_went_on {
             return;
         }
@@ -295,7 +298,7 @@ impl State {
         }
     }
 
-    /// Whether the host's record says that a call may have left this domain.
+    /// Whether the host's record says that a call or a move may have left this domain.
     fn is_remembered(&self, host: &str, uuid: Uuid) -> bool {
         let stored = self.stored_object("Host", &NamespacedName::new("", host));
         let left = stored.as_deref().and_then(|host| host.pointer("/record/leftDomains")?.as_array());

@@ -1,8 +1,10 @@
-//! What is left of a cluster, listed from the world.
+//! What is left of a cluster, and what belongs to nothing, listed from the world.
 
 use ashlar_api::NamespacedName;
+use serde_json::Value;
+use uuid::Uuid;
 
-use super::{FileId, field};
+use super::{FileId, field, is_deleting};
 use crate::State;
 use crate::guest::cluster_of;
 
@@ -59,6 +61,60 @@ impl State {
         found
     }
 
+    /// Domains that carry a machine's mark on a host where no machine of the store has them, and disks that no Volume of the store
+    /// stands for, or one that was to be gone: cluster by cluster. When everything has come to rest there are none.
+    pub fn orphans(&self) -> Vec<(NamespacedName, String)> {
+        let mut found = Vec::new();
+        for (host, world) in &self.hosts {
+            for (uuid, domain) in &world.domains {
+                let machine = domain.machine().or_else(|| domain.mark.as_ref()?.machine.as_deref());
+                if let Some(machine) = machine
+                    && !self.oracle.foreign_domains.contains_key(&(host.clone(), *uuid))
+                    && !self.is_recorded_at(host, *uuid)
+                {
+                    found.push((cluster_of(machine), format!("domain {} on {host}", domain.name)));
+                }
+            }
+        }
+        for (id, owner) in &self.oracle.created {
+            if self.is_there(id) && !self.oracle.foreign_volumes.contains_key(id) && !self.is_wanted(id) {
+                let (host, _, file) = id;
+                found.push((owner.cluster.clone(), format!("file {file} on {host}")));
+            }
+        }
+        found
+    }
+
+    /// Whether a machine of the store has this domain on this host, now or at the end of its way.
+    fn is_recorded_at(&self, host: &str, uuid: Uuid) -> bool {
+        let uuid = uuid.to_string();
+        let machine =
+            self.oracle.truth.as_ref().and_then(|store| {
+                store.find("Machine", |machine| field(machine, "/spec/domain/uuid") == uuid)
+            });
+        let is_its = |machine: &Value| {
+            ["/spec/host", "/record/migration/to"].iter().any(|place| field(machine, place) == host)
+        };
+        machine.is_some_and(|machine| is_its(&machine))
+    }
+
+    /// Whether a Volume of the store stands for the file, and is not to be gone.
+    fn is_wanted(&self, (host, pool, file): &FileId) -> bool {
+        let volume = self.oracle.truth.as_ref().and_then(|store| {
+            store.find("Volume", |volume| {
+                field(volume, "/spec/fileName") == file
+                    && field(volume, "/spec/host") == host
+                    && field(volume, "/spec/poolUuid") == pool.to_string()
+            })
+        });
+        volume.is_some_and(|volume| !is_deleting(&volume))
+    }
+
+    fn is_there(&self, (host, pool, file): &FileId) -> bool {
+        let pool = self.hosts.get(host).and_then(|host| host.pools.get(pool));
+        pool.is_some_and(|pool| pool.volumes.contains_key(file))
+    }
+
     /// What a cluster that is ready must not have any more: seeds and tokens.
     pub fn leftover_secrets(&self, cluster: &NamespacedName) -> Vec<String> {
         let mut found = Vec::new();
@@ -104,13 +160,9 @@ impl State {
 
     /// Files that were made for the cluster and are still there: host and name.
     fn files_of(&self, cluster: &NamespacedName) -> Vec<(String, String)> {
-        let there = |(host, pool, file): &FileId| {
-            let pool = self.hosts.get(host).and_then(|host| host.pools.get(pool));
-            pool.is_some_and(|pool| pool.volumes.contains_key(file))
-        };
         let created = self.oracle.created.iter();
         created
-            .filter(|(id, owner)| owner.cluster == *cluster && there(id))
+            .filter(|(id, owner)| owner.cluster == *cluster && self.is_there(id))
             .map(|((host, _, file), _)| (host.clone(), file.clone()))
             .collect()
     }

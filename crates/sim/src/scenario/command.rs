@@ -244,6 +244,8 @@ pub(crate) enum Expectation {
     Error(String),
     /// No destructive call since the last `watch`.
     NoDestruction,
+    /// Nothing of ours is on a host that belongs to nothing.
+    NoOrphans,
     Condition {
         reason: String,
         kind: String,
@@ -430,6 +432,7 @@ pub(super) fn parse(text: &str, document: Option<String>) -> Result<Command, Str
         },
         (["watch"], None) => Command::Watch,
         (["expect", "no", "destruction"], None) => Command::Expect(Expectation::NoDestruction),
+        (["expect", "no", "orphans"], None) => Command::Expect(Expectation::NoOrphans),
         (["expect", "condition", reason, "on", kind, name], None) => {
             Command::Expect(Expectation::Condition {
                 reason: (*reason).to_owned(),

@@ -416,6 +416,10 @@ impl Runner {
                 let made = self.simulation.world.state().destructive_calls - self.destroyed;
                 if made == 0 { Ok(()) } else { Err(format!("there were {made} destructive calls")) }
             }
+            Expectation::NoOrphans => {
+                let orphans = self.simulation.world.state().orphans();
+                nothing(&orphans.into_iter().map(|(_, what)| what).collect::<Vec<_>>())
+            }
             Expectation::Condition { reason, kind, name } => {
                 let object = object_named(kind, name)?;
                 let stored = self.simulation.read(&object).map_err(plain)?;
