@@ -6,6 +6,7 @@ use crate::cli::{AuditCommand, AuditListArgs, OutputFormat};
 use crate::failure::{Exit, Failure, Result};
 use crate::output::{Table, plural};
 use crate::settings::Settings;
+use crate::wiring::place::Place;
 use crate::wiring::{audit_path, open_vault};
 
 /// Runs an audit command.
@@ -20,14 +21,28 @@ pub(crate) fn audit(settings: &Settings, command: &AuditCommand) -> Result {
 
 fn check(settings: &Settings) -> Result {
     let path = audit_path(settings);
+    // Another machine may have changed the key, which a store that they share says.
+    if let Err(failure) = Place::find(settings) {
+        let why = failure.chain.join(": ");
+        settings.printer.warn(format!("whether the key was changed on another machine is not known: {why}"));
+    }
     let vault = open_vault(settings)?;
     match verify(&path, &vault)? {
-        Ok(whole) => settings.printer.line(format!(
-            "{}: whole, {}, the last has the digest {}",
-            path.display(),
-            plural(usize::try_from(whole.lines).unwrap_or(usize::MAX), "line"),
-            whole.digest
-        )),
+        Ok(whole) => {
+            settings.printer.line(format!(
+                "{}: whole, {}, the last has the digest {}",
+                path.display(),
+                plural(usize::try_from(whole.lines).unwrap_or(usize::MAX), "line"),
+                whole.digest
+            ))?;
+            if let Some(key) = whole.noted_before {
+                settings.printer.note(format!(
+                    "how long it is was noted by key {key}, which was the installation's before: the next command that changes \
+                     something notes it by the present one"
+                ));
+            }
+            Ok(Exit::Success)
+        }
         Err(broken) => {
             let at = broken.line.map(|line| format!(":{line}")).unwrap_or_default();
             Err(Failure::new(format!("the audit log {}{at} is not whole: {}", path.display(), broken.why))

@@ -289,6 +289,8 @@ mod inside {
         let kubeconfig =
             |state: &Path, key: &[&str]| on(state, &place, &[&["kubeconfig", "demo"], key].concat());
         assert!(kubeconfig(&second, &[]).contains("client-key-data"));
+        let class = place.file("class.yaml", "apiVersion: ashlar.dev/v1alpha1\nkind: MachineClass\nmetadata: {name: new}\nspec: {vcpus: 1, memory: 1Gi, rootDisk: 4Gi}\n");
+        assert!(on(&first, &place, &["apply", "--store-only", "-f", &class]).starts_with("exit 0"));
         // A daemon leads: refused from anywhere. It is paused, and leads no more.
         let mut daemon = Daemon::start(&place, &first, "one");
         daemon.wait_for("leading");
@@ -307,6 +309,7 @@ mod inside {
         daemon.child.wait().unwrap();
         let wrong = kubeconfig(&first, &[]);
         assert!(wrong.contains("wrong key") && wrong.contains("that is the new one"), "{wrong}");
+        audit_log_after_a_rotation_elsewhere(&place, &first, &key(0));
         assert!(kubeconfig(&first, &["--key", &key(0)]).contains("client-key-data"));
         // Killed on the one machine, gone on with on the other.
         let began = Instant::now();
@@ -337,6 +340,27 @@ mod inside {
             assert!(opens(&first, &new) && opens(&second, &new), "{round}");
         }
         println!("6 rotations of {whole:?} were killed: {arrived} had the new key by then");
+    }
+
+    /// The first command on a machine whose audit log was last noted by the key before: the log is whole, and lines that are cut off
+    /// are missed all the same.
+    fn audit_log_after_a_rotation_elsewhere(place: &Place, state: &Path, key: &str) {
+        let verify = || on(state, place, &["audit", "verify", "--key", key]);
+        let whole = verify();
+        assert!(whole.starts_with("exit 0") && whole.contains("the installation's before"), "{whole}");
+        let record = state.join("audit.jsonl");
+        let lines = std::fs::read_to_string(&record).unwrap();
+        std::fs::write(&record, format!("{}\n", lines.lines().next().unwrap())).unwrap();
+        let cut = verify();
+        assert!(cut.starts_with("exit 1") && cut.contains("removed at the end"), "{cut}");
+        let delete = || on(state, place, &["delete", "machineclass", "new", "--yes", "--key", key]);
+        let refused = delete();
+        assert!(refused.starts_with("exit 1") && refused.contains("lines once and has"), "{refused}");
+        std::fs::write(&record, lines).unwrap();
+        let deleted = delete();
+        assert!(deleted.starts_with("exit 0"), "{deleted}");
+        let noted = verify();
+        assert!(noted.starts_with("exit 0") && !noted.contains("before"), "{noted}");
     }
 
     /// Again until nobody leads whose lease is not over yet.

@@ -33,11 +33,20 @@ pub struct AuditFile {
     open: Mutex<Open>,
 }
 
+/// The note of how long a record was.
+pub(super) struct Noted {
+    pub(super) head: Head,
+    /// Id of the key that it was sealed by, if that was the installation's before.
+    pub(super) before: Option<String>,
+}
+
 struct Open {
     file: File,
     /// Where the file ended when we wrote last, and what stood there.
     end: u64,
     last: Head,
+    /// Whether the note of how long it is was ours. One that is gone, or is another's, is not written anew: that would hide it.
+    is_noted: bool,
 }
 
 /// The last line: its number and digest.
@@ -72,25 +81,31 @@ impl AuditFile {
             .open(path)
             .map_err(failed("write", path))?;
         let last = Head { sequence: 0, digest: NOTHING.to_owned() };
-        // From its first line on it can be told whether lines are missing.
-        let noted = Head::read(path, &vault)?;
         let log = AuditFile {
             path: path.to_owned(),
             author,
-            vaults: Mutex::new(vec![vault]),
+            vaults: Mutex::new(vec![Arc::clone(&vault)]),
             entropy,
-            open: Mutex::new(Open { file, end: 0, last }),
+            open: Mutex::new(Open { file, end: 0, last, is_noted: false }),
         };
-        log.locked(|log, open| match noted {
-            Ok(Some(noted)) if noted.sequence > open.last.sequence => {
-                let (was, is) = (noted.sequence, open.last.sequence);
+        log.locked(|log, open| match Head::read(path, &vault).map_err(io::Error::other)? {
+            Ok(Some(Noted { head, .. })) if head.sequence > open.last.sequence => {
+                let (was, is) = (head.sequence, open.last.sequence);
                 Err(io::Error::other(format!(
                     "it had {was} lines once and has {is}; keep it elsewhere, and a new one begins"
                 )))
             }
-            Ok(None) if open.last.sequence == 0 => log.seal(&open.last),
-            // That the note is gone, or is another's, `ashlar audit verify` says.
-            Ok(_) | Err(_) => Ok(()),
+            Ok(Some(_)) => {
+                open.is_noted = true;
+                Ok(())
+            }
+            // From its first line on it can be told whether lines are missing.
+            Ok(None) if open.last.sequence == 0 => {
+                open.is_noted = true;
+                log.seal(&open.last)
+            }
+            // That the note is gone, or is another's, `ashlar audit verify` says, until a person has looked.
+            Ok(None) | Err(_) => Ok(()),
         })?;
         Ok(log)
     }
@@ -102,7 +117,7 @@ impl AuditFile {
     pub fn close(&self) -> Result<(), AuditError> {
         self.locked(|log, open| {
             open.file.sync_data()?;
-            log.seal(&open.last)
+            if open.is_noted { log.seal(&open.last) } else { Ok(()) }
         })
     }
 
@@ -146,7 +161,7 @@ impl AuditFile {
     fn seal(&self, head: &Head) -> io::Result<()> {
         let plain = serde_json::to_vec(head)?;
         let vaults = self.vaults.lock().unwrap_or_else(PoisonError::into_inner);
-        let sealed = vaults.iter().map(|vault| vault.seal_note(HEAD_PLACE, &plain, self.entropy.as_ref()));
+        let sealed = vaults.iter().map(|vault| vault.seal_lasting(HEAD_PLACE, &plain, self.entropy.as_ref()));
         let sealed: Option<Vec<String>> = sealed.collect();
         let sealed = sealed.ok_or_else(|| io::Error::other("it cannot be sealed"))?.join("\n");
         drop(vaults);
@@ -181,6 +196,11 @@ impl Open {
         if end == self.end {
             return Ok(());
         }
+        if end < self.end {
+            let message =
+                "lines were removed since this process wrote last; keep it elsewhere, and a new one begins";
+            return Err(io::Error::other(message));
+        }
         let mut tail = Vec::new();
         self.file.seek(SeekFrom::Start(end.saturating_sub(TAIL_BYTES)))?;
         self.file.read_to_end(&mut tail)?;
@@ -210,16 +230,23 @@ impl Open {
 
 impl Head {
     /// The note of how long the record was; a sentence if it is not ours.
-    pub(super) fn read(path: &Path, vault: &Vault) -> Result<Result<Option<Head>, String>, AuditError> {
+    pub(super) fn read(path: &Path, vault: &Vault) -> Result<Result<Option<Noted>, String>, AuditError> {
         let path = head_path(path);
         let sealed = match std::fs::read_to_string(&path) {
             Ok(sealed) => sealed,
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Ok(None)),
             Err(error) => return Err(failed("read", &path)(error)),
         };
-        let mut notes = sealed.lines().filter_map(|note| vault.open_note(HEAD_PLACE, note));
-        let head = notes.next().and_then(|plain| serde_json::from_slice(&plain).ok());
-        Ok(head.map(Some).ok_or_else(|| "it was not written by Ashlar with this key".to_owned()))
+        let mut notes: Vec<_> =
+            sealed.lines().filter_map(|note| vault.open_lasting(HEAD_PLACE, note)).collect();
+        // Between the two seals of a rotation, that of the present key.
+        notes.sort_by_key(|note| note.before.is_some());
+        let noted = notes.into_iter().next().and_then(|note| {
+            let head = serde_json::from_slice(&note.plain).ok()?;
+            Some(Noted { head, before: note.before })
+        });
+        let foreign = || "it was not written by Ashlar with this key, or one before it".to_owned();
+        Ok(noted.map(Some).ok_or_else(foreign))
     }
 }
 

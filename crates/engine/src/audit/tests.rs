@@ -160,6 +160,65 @@ fn a_note_that_is_gone_or_forged_is_noticed() {
 }
 
 #[test]
+fn lines_that_are_cut_off_under_a_process_are_missed() {
+    let place = Place::new();
+    let log = place.open();
+    (0..4).for_each(|number| record(&log, number));
+    place.put(&place.lines()[..2]);
+    let deed = Deed::Conflicted { plan: Timestamp::UNIX_EPOCH };
+    let error = log.record(Timestamp::UNIX_EPOCH, &deed).unwrap_err();
+    assert!(format!("{:?}", error.source).contains("lines were removed"), "{error:?}");
+    assert!(log.close().is_err());
+}
+
+#[test]
+fn a_note_that_is_gone_or_forged_is_not_hidden_by_who_writes_next() {
+    for forged in [None, Some("bm90IG91cnM=")] {
+        let place = Place::with_lines(4);
+        let head = place.path().with_extension("head");
+        place.put(&place.lines()[..2]);
+        fs::remove_file(&head).unwrap();
+        if let Some(forged) = forged {
+            fs::write(&head, forged).unwrap();
+        }
+        let log = place.open();
+        record(&log, 9);
+        drop(log);
+        assert_eq!(place.lines().len(), 3, "{forged:?}: what is done is recorded all the same");
+        assert_eq!(line_of(&place.verify()), None, "{forged:?}");
+    }
+}
+
+/// Another machine changed the key: this one has the new one, and its record was noted by the old.
+#[test]
+fn a_note_of_the_key_before_counts_until_something_is_recorded() {
+    let mut place = Place::with_lines(6);
+    let old = Arc::clone(&place.vault);
+    let mut new = Vault::from_key(Zeroizing::new([2; 32]));
+    new.take_over(&old.hand_on(&new, &Counter).unwrap());
+    place.vault = Arc::new(new);
+    let verified = place.verify().unwrap();
+    assert_eq!((verified.lines, verified.noted_before.as_deref()), (6, Some(old.key_id())));
+    // Lines that are cut off then are missed, and nothing hides that.
+    let lines = place.lines();
+    place.put(&lines[..5]);
+    assert_eq!(line_of(&place.verify()), None);
+    let author = Author("root@bastion".to_owned());
+    let again = AuditFile::open(&place.path(), author, place.vault.clone(), Arc::new(Counter));
+    assert!(again.is_err_and(|error| format!("{:?}", error.source).contains("had 6 lines once and has 5")));
+    assert_eq!(line_of(&place.verify()), None);
+    place.put(&lines);
+    let log = place.open();
+    record(&log, 9);
+    drop(log);
+    let verified = place.verify().unwrap();
+    assert_eq!((verified.lines, verified.noted_before), (7, None));
+    // By the old key alone nobody can tell any more.
+    place.vault = old;
+    assert_eq!(line_of(&place.verify()), None);
+}
+
+#[test]
 fn a_torn_last_line_goes_and_the_record_goes_on() {
     let place = Place::with_lines(3);
     let torn = format!("{}\n{}", place.lines().join("\n"), &place.lines()[0][..40]);

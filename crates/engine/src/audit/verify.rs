@@ -15,6 +15,9 @@ pub struct Verified {
     pub lines: u64,
     /// Digest of the last one: who keeps it elsewhere can tell later that nothing before it was changed.
     pub digest: String,
+    /// Id of the key that the note of its length was sealed by, where that was the installation's before: another machine changed
+    /// it, and nothing was recorded on this one since.
+    pub noted_before: Option<String>,
 }
 
 /// Where a record is not whole.
@@ -31,8 +34,14 @@ pub struct Broken {
 /// # Errors
 /// The file cannot be read.
 pub fn verify(path: &Path, vault: &Vault) -> Result<Result<Verified, Broken>, AuditError> {
-    let mut seen = Verified { lines: 0, digest: NOTHING.to_owned() };
-    let head = Head::read(path, vault)?;
+    let mut seen = Verified { lines: 0, digest: NOTHING.to_owned(), noted_before: None };
+    let mut noted_before = None;
+    let head = Head::read(path, vault)?.map(|noted| {
+        noted.map(|noted| {
+            noted_before = noted.before;
+            noted.head
+        })
+    });
     let file = match std::fs::File::open(path) {
         Ok(file) => Some(file),
         Err(error) if error.kind() == ErrorKind::NotFound => None,
@@ -57,7 +66,7 @@ pub fn verify(path: &Path, vault: &Vault) -> Result<Result<Verified, Broken>, Au
         if line.previous != seen.digest {
             return broken("it follows another line than the one before it: lines were exchanged".to_owned());
         }
-        seen = Verified { lines: number, digest };
+        seen = Verified { lines: number, digest, noted_before: None };
         if let Ok(Some(head)) = &head
             && head.sequence == number
         {
@@ -81,7 +90,7 @@ pub fn verify(path: &Path, vault: &Vault) -> Result<Result<Verified, Broken>, Au
             head_path(path).display()
         )),
         Err(why) => missing(format!("{}: {why}", head_path(path).display())),
-        Ok(_) => Ok(Ok(seen)),
+        Ok(_) => Ok(Ok(Verified { noted_before, ..seen })),
     }
 }
 

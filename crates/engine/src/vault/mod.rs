@@ -6,12 +6,14 @@
 //! stored beside the store.
 
 mod error;
+mod lasting;
 mod provider;
 mod rotate;
 mod seal;
 mod stream;
 
 pub use error::VaultError;
+pub use lasting::HandedOn;
 pub use provider::KeyProvider;
 pub use rotate::{Standing, renew_data_keys, seal_only, seal_too, standing};
 pub use seal::{Prepared, STATE_FILE, SecretValues, Vault, VaultState, follow_state, key_id_of_state};

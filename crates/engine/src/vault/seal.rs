@@ -12,10 +12,11 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
+use super::lasting::{Before, HandedOn};
 use super::{KeyProvider, VaultError};
 use crate::effects::Entropy;
 
-const KEY_BYTES: usize = 32;
+pub(super) const KEY_BYTES: usize = 32;
 const NONCE_BYTES: usize = 24;
 const SALT_BYTES: usize = 16;
 /// argon2id: 64 MiB, 3 passes, 1 lane: about a quarter of a second, above OWASP's floor (19 MiB, 2 passes).
@@ -34,6 +35,8 @@ pub struct Vault {
     key_id: String,
     /// Of the installation, in base64; only a passphrase's key comes of it.
     salt: String,
+    /// Keys that were the installation's before, as far as notes of theirs are concerned.
+    pub(super) before: Vec<Before>,
 }
 
 impl std::fmt::Debug for Vault {
@@ -50,6 +53,9 @@ pub struct VaultState {
     pub key_id: String,
     /// A passphrase's salt, in base64.
     pub salt: String,
+    /// What the keys before have handed on.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub before: Vec<HandedOn>,
 }
 
 impl Vault {
@@ -70,14 +76,17 @@ impl Vault {
             }
         };
         let material = provider.material(state_dir)?;
-        let vault = of_material(provider, &material, &salt)?;
+        let mut vault = of_material(provider, &material, &salt)?;
         match known {
             Some(state) if state.key_id != vault.key_id => Err(VaultError::WrongKey {
                 expected: state.key_id,
                 given: vault.key_id,
                 origin: provider.origin(),
             }),
-            Some(_) => Ok(vault),
+            Some(state) => {
+                vault.take_over(&state.before);
+                Ok(vault)
+            }
             None => {
                 write_state(&path, &vault.state())?;
                 // Another process may have been first: what is on disk counts.
@@ -110,12 +119,16 @@ impl Vault {
     pub fn from_key(key: Zeroizing<[u8; KEY_BYTES]>) -> Self {
         let digest = Sha256::new().chain_update(b"ashlar key id v1\0").chain_update(key.as_ref()).finalize();
         let key_id = digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
-        Vault { key, key_id, salt: String::new() }
+        Vault { key, key_id, salt: String::new(), before: Vec::new() }
     }
 
     /// What it needs besides its key.
     pub fn state(&self) -> VaultState {
-        VaultState { key_id: self.key_id.clone(), salt: self.salt.clone() }
+        VaultState { key_id: self.key_id.clone(), salt: self.salt.clone(), before: Vec::new() }
+    }
+
+    pub(super) fn key(&self) -> &[u8; KEY_BYTES] {
+        &self.key
     }
 
     /// Id of the key: a digest of it, which tells nothing about it.
@@ -250,6 +263,14 @@ impl Prepared {
         Ok(Prepared { state: vault.state(), vault })
     }
 
+    /// The same, to take the place of this one: notes of its time can still be told from forged ones. None if that cannot be
+    /// sealed.
+    #[must_use]
+    pub fn after(self, old: &Vault, entropy: &dyn Entropy) -> Option<Self> {
+        let before = old.hand_on(&self.vault, entropy)?;
+        Some(Prepared { vault: self.vault, state: VaultState { before, ..self.state } })
+    }
+
     /// What [`STATE_FILE`] says then. Nothing in it is secret.
     ///
     /// # Errors
@@ -332,7 +353,12 @@ fn value_place(name: &NamespacedName, value: &str) -> String {
 }
 
 /// base64 of nonce and ciphertext. The nonce has 24 random bytes, so that one key may seal any number of values.
-fn seal_one(key: &[u8; KEY_BYTES], plain: &[u8], place: &str, entropy: &dyn Entropy) -> Option<String> {
+pub(super) fn seal_one(
+    key: &[u8; KEY_BYTES],
+    plain: &[u8],
+    place: &str,
+    entropy: &dyn Entropy,
+) -> Option<String> {
     let mut sealed = vec![0u8; NONCE_BYTES];
     entropy.fill(&mut sealed);
     let payload = Payload { msg: plain, aad: place.as_bytes() };
@@ -342,7 +368,7 @@ fn seal_one(key: &[u8; KEY_BYTES], plain: &[u8], place: &str, entropy: &dyn Entr
     Some(BASE64.encode(sealed))
 }
 
-fn open_one(key: &[u8; KEY_BYTES], sealed: &str, place: &str) -> Option<Zeroizing<Vec<u8>>> {
+pub(super) fn open_one(key: &[u8; KEY_BYTES], sealed: &str, place: &str) -> Option<Zeroizing<Vec<u8>>> {
     let sealed = BASE64.decode(sealed).ok()?;
     let (nonce, ciphertext) = sealed.split_at_checked(NONCE_BYTES)?;
     let payload = Payload { msg: ciphertext, aad: place.as_bytes() };

@@ -90,7 +90,8 @@ pub(super) fn rotate(settings: &Settings, args: &SecretsRotateArgs) -> Result {
         return finish(settings, &alone, Arc::new(vault), args, default, true);
     }
     let old = open_vault(settings)?;
-    let prepared = Prepared::new(&provider, &settings.state_dir, &OsEntropy)?;
+    let prepared = Prepared::new(&provider, &settings.state_dir, &OsEntropy)?.after(&old, &OsEntropy);
+    let prepared = prepared.ok_or_else(|| Failure::internal("what the old key hands on cannot be sealed"))?;
     record_wish(settings, "secrets rotate", [])?;
     let sealed = block_on(seal_too(alone.store.as_ref(), &old, &prepared.vault, &OsEntropy))
         .context("not all secrets could be sealed with the new key")
