@@ -1,9 +1,9 @@
 //! The engine's public face.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use ashlar_api::{DrainBy, Object};
-use ashlar_plan::{Plan, Snapshot};
+use ashlar_plan::{Plan, Snapshot, overwriting};
 use ashlar_store::Store;
 
 use crate::{
@@ -106,7 +106,7 @@ impl Engine {
     /// The store cannot be read; no plan can be made.
     pub async fn plan(&self, scope: &Scope) -> Result<(Snapshot, Plan), EngineError> {
         let mut snapshot = self.snapshot(scope).await?;
-        let plan = self.plan_with_free_addresses(&mut snapshot, scope).await?;
+        let plan = self.plan_to_show(&mut snapshot, scope).await?;
         Ok((snapshot, plan))
     }
 
@@ -123,7 +123,7 @@ impl Engine {
         crate::declare::lay_over(&mut snapshot, objects, self.world.entropy.as_ref());
         // An upgrade may be wished only now.
         self.observe_api_use(&mut snapshot, &secrets, scope).await;
-        let plan = self.plan_with_free_addresses(&mut snapshot, scope).await?;
+        let plan = self.plan_to_show(&mut snapshot, scope).await?;
         Ok((snapshot, plan))
     }
 
@@ -139,8 +139,15 @@ impl Engine {
         }
         self.observe(&mut view, &Scope::All, None).await;
         let mut snapshot = view.snapshot;
-        let plan = self.plan_with_free_addresses(&mut snapshot, &Scope::All).await?;
+        let plan = self.plan_to_show(&mut snapshot, &Scope::All).await?;
         Ok((snapshot, plan))
+    }
+
+    /// A plan that nobody carries out: nothing of it is under way.
+    async fn plan_to_show(&self, snapshot: &mut Snapshot, scope: &Scope) -> Result<Plan, EngineError> {
+        let mut plan = self.plan_with_free_addresses(snapshot, scope).await?;
+        overwriting::in_turn(&mut plan, snapshot, &BTreeMap::new(), |_| true);
+        Ok(plan)
     }
 
     /// Works until the goal is met, nothing can go on without a person, or the time is up.

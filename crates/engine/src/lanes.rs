@@ -15,7 +15,7 @@ use std::{
 };
 
 use ashlar_api::{Kind, NamespacedName, ObjectRef};
-use ashlar_plan::{Action, Plan, Snapshot, Step, StepState, network};
+use ashlar_plan::{Action, Plan, Snapshot, Step, StepState, network, overwriting};
 use futures::{
     FutureExt, StreamExt,
     future::{BoxFuture, Either, select},
@@ -64,6 +64,8 @@ struct Busy {
     recalled: Arc<AtomicBool>,
     /// Where its steps are taken.
     hosts: BTreeSet<String>,
+    /// Where it overwrites disks.
+    overwrites: BTreeSet<String>,
 }
 
 /// The lanes of a run.
@@ -120,6 +122,12 @@ impl<'a> Lanes<'a> {
         touched.filter(|object| object.kind == Kind::Machine).map(ObjectRef::key).collect()
     }
 
+    /// Whoever overwrites disks, and on which hosts.
+    pub(crate) fn overwriting(&self) -> BTreeMap<ObjectRef, BTreeSet<String>> {
+        let overwriting = self.busy.iter().filter(|(_, lane)| !lane.overwrites.is_empty());
+        overwriting.map(|(object, lane)| (object.clone(), lane.overwrites.clone())).collect()
+    }
+
     /// Whether nothing is under way.
     pub(crate) fn is_idle(&self) -> bool {
         self.running.is_empty()
@@ -172,7 +180,10 @@ impl<'a> Lanes<'a> {
                 hosts.into_iter().map(str::to_owned).collect::<Vec<_>>()
             };
             let hosts = steps.iter().flat_map(hosts_of).collect();
-            self.busy.insert(object.clone(), Busy { builds, recalled: Arc::clone(&recalled), hosts });
+            let overwrites = steps.iter().filter(|step| overwriting::is_overwriting(snapshot, step));
+            let overwrites = overwrites.map(|step| step.host.clone()).collect();
+            let busy = Busy { builds, recalled: Arc::clone(&recalled), hosts, overwrites };
+            self.busy.insert(object.clone(), busy);
             let view =
                 LaneView { snapshot: snapshot.clone(), networks: Arc::clone(&networks), seen_at, recalled };
             let lane = run_lane(self.engine, self.memory, view, object, steps);

@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use ashlar_api::{Host, ObjectRef};
-use ashlar_plan::{Action, Decision, Plan, Snapshot, Step, StepState};
+use ashlar_plan::{Action, Decision, Plan, Snapshot, Step, StepState, overwriting};
 
 use crate::{
     Engine, EngineError, Scope,
@@ -60,8 +60,12 @@ impl Pass {
     /// The plan takes its decisions for made; those that were withheld or are not ours are not, so what follows from
     /// them waits.
     fn may_take(&self, belongings: &Belongings<'_>, step: &Step) -> bool {
-        (belongings.has_step(step) || belongings.is_tidying(step)) && !self.held.contains(&step.object)
+        may_take(belongings, &self.held, step)
     }
+}
+
+fn may_take(belongings: &Belongings<'_>, held: &BTreeSet<ObjectRef>, step: &Step) -> bool {
+    (belongings.has_step(step) || belongings.is_tidying(step)) && !held.contains(&step.object)
 }
 
 impl<'a> Worker<'a> {
@@ -117,6 +121,10 @@ impl<'a> Worker<'a> {
         let mut held = Belongings::carry_along(&mut wanted, &others);
         Belongings::carry_along(&mut wanted, &withheld);
         held.extend(belongings.subjects(&withheld));
+        let under_way = lanes.overwriting();
+        overwriting::in_turn(&mut plan, &view.snapshot, &under_way, |step| {
+            may_take(&belongings, &held, step) && !lanes.is_touched(&step.object)
+        });
         let has_decided = !wanted.is_empty();
         let committed = lanes.alongside(engine.commit(&view.snapshot, wanted)).await??;
         self.count(&committed)?;

@@ -41,6 +41,7 @@ pub mod network;
 pub mod node_seen;
 pub mod objects;
 pub mod observed;
+pub mod overwriting;
 mod pairs;
 mod patience;
 pub mod place;

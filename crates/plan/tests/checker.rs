@@ -203,6 +203,18 @@ fn what_a_move_left_goes_where_that_is_on_record_and_it_stands_still() {
 }
 
 #[test]
+fn only_what_was_seen_gone_gives_its_room_away() {
+    let mut world = World::new(one_plus_one(), 1);
+    assert!(world.settle().is_empty());
+    let mut plan = world.plan();
+    let mut machine = world.snapshot.machines[&key("demo-wkr-1")].clone();
+    machine.record.disks_only = true;
+    plan.decisions = vec![vec![Decision::Update(machine.into())]];
+    assert_eq!(rules(&world.snapshot, &plan), ["Removal"]);
+    assert_eq!(check(&world.snapshot, &plan).len(), 3, "no intent, and domain and node are there");
+}
+
+#[test]
 fn objects_leave_only_when_the_world_was_seen_without_them() {
     let mut world = World::new(one_plus_one(), 1);
     assert!(world.settle().is_empty());

@@ -39,6 +39,8 @@ pub struct SimHost {
     pub slow_s: u32,
     /// How long every change of a file takes there; guests are slow, too.
     pub disk_slow_s: u32,
+    /// How long it takes there to overwrite a disk.
+    pub overwrite_s: u32,
     /// When somebody last took its networks' filters away.
     pub filters_lost_at: Option<Timestamp>,
     /// How often its libvirtd was started.
@@ -200,6 +202,7 @@ impl SimHost {
             mute: false,
             slow_s: 0,
             disk_slow_s: 0,
+            overwrite_s: 0,
             filters_lost_at: None,
             daemon_starts: 0,
             power_cuts: 0,

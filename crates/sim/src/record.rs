@@ -70,6 +70,7 @@ impl State {
                 let mut state = self.clone();
                 state.processes = Default::default();
                 state.sleepers.clear();
+                state.overwriting.clear();
                 let stored = listing.items.into_iter().map(|stored| (stored.key, stored.value)).collect();
                 let point = CrashPoint { effect, moment };
                 records.made.push(Record { point, state, stored, fingerprint });

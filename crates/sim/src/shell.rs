@@ -5,6 +5,7 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use ashlar_engine::effects::{EffectError, EffectErrorKind, FileChunks, HostShell, HostTarget};
+use ashlar_plan::overwriting::AT_ONCE;
 use async_trait::async_trait;
 
 use crate::{SimWorld, State};
@@ -18,6 +19,35 @@ fn volume_at<'s>(
     let missing = || EffectError::new(EffectErrorKind::NotFound, format!("host {name}: no file {path}"));
     // A shell's command: nobody asks libvirt.
     state.host_by_ssh(host)?.volume_at(path).ok_or_else(missing)
+}
+
+/// A call that overwrites a disk; it ends with the value.
+struct Overwriting {
+    world: SimWorld,
+    place: (String, usize),
+}
+
+impl Overwriting {
+    fn begin(world: &SimWorld, host: &str) -> Self {
+        let place = (host.to_owned(), world.process);
+        let mut state = world.state();
+        let now = state.overwriting.entry(place.clone()).or_default();
+        *now += 1;
+        if *now > AT_ONCE {
+            let what = format!("{now} disks are overwritten at once on {host}");
+            state.oracle_violated("bounds", what);
+        }
+        drop(state);
+        Overwriting { world: world.clone(), place }
+    }
+}
+
+impl Drop for Overwriting {
+    fn drop(&mut self) {
+        if let Some(now) = self.world.state().overwriting.get_mut(&self.place) {
+            *now = now.saturating_sub(1);
+        }
+    }
 }
 
 #[async_trait]
@@ -58,6 +88,7 @@ impl HostShell for SimWorld {
             let why = "its file system (btrfs) writes elsewhere, and not over what is there";
             return Ok(Some(why.to_owned()));
         }
+        let _overwriting = Overwriting::begin(self, &host.name);
         let (target, path) = (host.clone(), path.to_owned());
         let name = path.rsplit('/').next().unwrap_or_default().to_owned();
         self.change(host, "zero_volume", name, move |state| {

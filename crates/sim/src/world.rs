@@ -82,6 +82,8 @@ pub struct State {
     pub(crate) damages: bool,
     /// So many moves from now on end without their source hearing that all has arrived.
     pub unheard_moves: u32,
+    /// Disks that are being overwritten, by host and by the process that asked for it.
+    pub(crate) overwriting: BTreeMap<(String, usize), usize>,
     /// What went wrong with which action, and how often.
     pub(crate) coverage: BTreeMap<String, BTreeMap<&'static str, u64>>,
     /// Something changed since guests were last looked at.
@@ -205,6 +207,7 @@ impl SimWorld {
             planned: Vec::new(),
             damages: false,
             unheard_moves: 0,
+            overwriting: BTreeMap::new(),
             coverage: BTreeMap::new(),
             moved: true,
             changes: 0,

@@ -1,5 +1,6 @@
 //! Ashlar is killed at every outside call and every commit while disks are overwritten before they are deleted: the next run ends where
-//! an undisturbed one ends. That none is deleted without is judged by the world at each deletion.
+//! an undisturbed one ends. That none is deleted without is judged by the world at each deletion, and that none is overwritten beside
+//! another on its host.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 mod common;
@@ -15,6 +16,8 @@ fn up(hosts: u32, control_planes: u32, workers: u32) -> Simulation {
     let cluster = fixtures::cluster("demo", control_planes, workers) + "  wipeDisks: zero\n";
     simulation.apply(&cluster).unwrap();
     must_run(&simulation, Goal::ClusterReady(demo()));
+    // So long that others go on meanwhile.
+    simulation.world.state().hosts.values_mut().for_each(|host| host.overwrite_s = 30);
     simulation
 }
 
@@ -32,6 +35,8 @@ fn a_crash_while_a_machine_is_replaced_leaves_no_disk_as_it_was() {
     let records = simulation.take_records();
     let end = simulation.canonical().unwrap();
     assert_eq!(zeroed(&simulation), 2, "its root disk and etcd's");
+    let is_past = |machine: &serde_json::Value| machine.pointer("/record/disksOnly") == Some(&true.into());
+    assert!(records.iter().any(|record| record.objects("Machine").any(is_past)), "nobody waits for them");
     println!("{} copies on the way", records.len());
     let records: Vec<&Record> = records.iter().collect();
     each(&records, |record| {

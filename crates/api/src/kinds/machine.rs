@@ -286,6 +286,10 @@ pub struct MachineRecord {
     /// A call that defines its domain got no answer: it may take effect when nobody waits for it any more.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub define_unanswered: bool,
+    /// It is being deleted, and was seen gone but for disks that are overwritten first, which may take long: it takes no CPUs, memory
+    /// or place among others any more, and nobody waits for it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub disks_only: bool,
     /// It is on its way to another host.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub migration: Option<Box<Migration>>,

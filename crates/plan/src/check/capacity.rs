@@ -46,6 +46,11 @@ fn count(sum: &mut u64, amount: u64, add: bool) {
     *sum = if add { *sum + amount } else { sum.saturating_sub(amount) };
 }
 
+/// Where a machine takes CPUs and memory: nowhere, once nothing is left of it but disks.
+fn claimed(machine: &Machine) -> impl Iterator<Item = &str> {
+    machine.hosts().filter(move |_| !machine.record.disks_only)
+}
+
 pub(super) fn check(snapshot: &Snapshot, plan: &Plan, findings: &mut Findings) {
     if plan.decisions.is_empty() {
         return;
@@ -53,7 +58,7 @@ pub(super) fn check(snapshot: &Snapshot, plan: &Plan, findings: &mut Findings) {
     let mut claims: BTreeMap<&str, Claims> = BTreeMap::new();
     let mut machines: BTreeMap<NamespacedName, &Machine> = BTreeMap::new();
     for machine in snapshot.machines.values() {
-        for host in machine.hosts() {
+        for host in claimed(machine) {
             claims.entry(host).or_default().machine(&machine.spec, true);
         }
     }
@@ -79,10 +84,10 @@ pub(super) fn check(snapshot: &Snapshot, plan: &Plan, findings: &mut Findings) {
                     // One that moves has a claim at both ends of its way.
                     let read = machines.get(&machine.key()).copied();
                     let before = read.or_else(|| snapshot.machines.get(&machine.key()));
-                    for host in before.into_iter().flat_map(Machine::hosts) {
+                    for host in before.into_iter().flat_map(claimed) {
                         claims.entry(host).or_default().machine(&machine.spec, false);
                     }
-                    for host in machine.hosts() {
+                    for host in claimed(machine) {
                         claims.entry(host).or_default().machine(&machine.spec, true);
                     }
                     let newly = before.is_some_and(|before| before.record.migration.is_none());
@@ -98,10 +103,8 @@ pub(super) fn check(snapshot: &Snapshot, plan: &Plan, findings: &mut Findings) {
                 }
                 Decision::Remove { object, .. } if object.kind == Kind::Machine => {
                     let changed = machines.get(&object.key()).copied();
-                    for host in changed
-                        .or_else(|| snapshot.machines.get(&object.key()))
-                        .into_iter()
-                        .flat_map(Machine::hosts)
+                    for host in
+                        changed.or_else(|| snapshot.machines.get(&object.key())).into_iter().flat_map(claimed)
                     {
                         if let Some(machine) = snapshot.machines.get(&object.key()) {
                             claims.entry(host).or_default().machine(&machine.spec, false);

@@ -128,7 +128,8 @@ fn too_many_workers(
     };
     let mut faults = Vec::new();
     let asked = group.spec.replicas.unwrap_or(0);
-    let going = beside.iter().filter(|other| other.metadata.is_deleting()).count();
+    let going =
+        beside.iter().filter(|other| other.metadata.is_deleting() && !other.record.disks_only).count();
     let allowed = std::cmp::max(1, asked as usize * cluster.spec.health.max_percent as usize / 100);
     if going > allowed {
         faults.push(format!("{going} of {asked} machines of its group go at once, and {allowed} may"));
@@ -185,7 +186,9 @@ fn control_plane_missed(
                 && other.record.ailment.is_none()
                 && !other.metadata.is_deleting()
     });
-    let goes = |other: &&Machine| other.metadata.is_deleting() && !is_proved_off(snapshot, other);
+    let goes = |other: &&Machine| {
+        other.metadata.is_deleting() && !other.record.disks_only && !is_proved_off(snapshot, other)
+    };
     if sound.count() + 1 < asked || others.iter().any(|other| goes(other)) {
         faults.push("another control plane is missing, not well, or on its way".to_owned());
     }

@@ -5,7 +5,7 @@ use ashlar_api::own_network::is_network_of;
 use ashlar_api::*;
 
 use super::{Findings, Projected, image_files};
-use crate::{Decision, Guard, HostSeen, NetworksSeen, Plan, Snapshot, certificates};
+use crate::{ClusterSeen, Decision, Guard, HostSeen, NetworksSeen, Plan, Snapshot, certificates};
 
 pub(super) fn check(snapshot: &Snapshot, plan: &Plan, projected: &Projected<'_>, findings: &mut Findings) {
     for decision in plan.decisions.iter().flatten() {
@@ -17,6 +17,10 @@ pub(super) fn check(snapshot: &Snapshot, plan: &Plan, projected: &Projected<'_>,
                     && before.is_some_and(|machine| !machine.metadata.is_deleting());
                 if newly && !is_wished(snapshot, projected, machine) {
                     findings.add("Intent", &machine.object_ref(), "nobody asked for its deletion");
+                }
+                let was_more = before.is_none_or(|before| !before.record.disks_only);
+                if machine.record.disks_only && was_more {
+                    disks_only(snapshot, machine, findings);
                 }
             }
             Decision::Update(Object::Volume(volume)) => {
@@ -71,6 +75,35 @@ pub(super) fn check(snapshot: &Snapshot, plan: &Plan, projected: &Projected<'_>,
             }
             _ => {}
         }
+    }
+}
+
+/// What it takes is others' from now on: it has to be gone.
+fn disks_only(snapshot: &Snapshot, machine: &Machine, findings: &mut Findings) {
+    let object = machine.object_ref();
+    if !machine.metadata.is_deleting() {
+        findings.add("Removal", &object, "there is no recorded intent to delete it");
+    }
+    if !is_seen_absent(snapshot, machine) && Guard::SeenGone.stands() {
+        findings.add("Removal", &object, "its domain was not seen to be gone");
+    }
+    let cluster = NamespacedName::new(&machine.metadata.namespace, &machine.spec.cluster);
+    let has_node = match snapshot.observed.clusters.get(&cluster) {
+        Some(ClusterSeen::Seen(world)) => world
+            .nodes
+            .get(&machine.spec.node.name)
+            .is_some_and(|node| node.provider_id == machine.spec.node.provider_id),
+        _ => snapshot.clusters.get(&cluster).is_some_and(|cluster| cluster.record.initialized),
+    };
+    if has_node {
+        findings.add("Removal", &object, "its node was not seen to be gone");
+    }
+}
+
+fn is_seen_absent(snapshot: &Snapshot, machine: &Machine) -> bool {
+    match snapshot.observed.hosts.get(&machine.spec.host) {
+        Some(HostSeen::Seen(world)) => !world.domains.contains_key(&machine.spec.domain.uuid),
+        _ => false,
     }
 }
 
@@ -168,11 +201,7 @@ fn remove(snapshot: &Snapshot, projected: &Projected<'_>, object: &ObjectRef, fi
             if !machine.metadata.is_deleting() {
                 findings.add("Removal", object, "there is no recorded intent to delete it");
             }
-            let absent = match snapshot.observed.hosts.get(&machine.spec.host) {
-                Some(HostSeen::Seen(world)) => !world.domains.contains_key(&machine.spec.domain.uuid),
-                _ => false,
-            };
-            if !absent && Guard::SeenGone.stands() {
+            if !is_seen_absent(snapshot, machine) && Guard::SeenGone.stands() {
                 findings.add("Removal", object, "its domain was not seen to be gone");
             }
             if machine.record.migration.is_some() {

@@ -68,7 +68,9 @@ impl Forecast {
             is_replaced_by_wish(snapshot, machine) || !is_current(snapshot, machine, &cluster, &groups, image)
         };
         let mut of_cluster = snapshot.machines.values().filter(|machine| {
-            machine.spec.cluster == key.name && machine.metadata.namespace == key.namespace
+            machine.spec.cluster == key.name
+                && machine.metadata.namespace == key.namespace
+                && !machine.record.disks_only
         });
         of_cluster.any(goes).then(|| Self::over(after(snapshot, plan), key)).flatten()
     }
@@ -151,10 +153,13 @@ impl Forecast {
         machines
     }
 
+    /// Without those of which only disks are left.
     fn members(&self) -> impl Iterator<Item = &Machine> {
         let key = self.cluster.key();
         self.world.machines.values().filter(move |machine| {
-            machine.spec.cluster == key.name && machine.metadata.namespace == key.namespace
+            machine.spec.cluster == key.name
+                && machine.metadata.namespace == key.namespace
+                && !machine.record.disks_only
         })
     }
 

@@ -8,11 +8,11 @@ use ashlar_api::*;
 use super::cluster::{self, Parts};
 use super::create::{NewMachine, create};
 use super::replicas::{fits_as_a_whole, name, no_address, numbers, place_one, pool};
-use super::{PoolTier, ensure_finalizer, removal, rolling};
+use super::{PoolTier, ensure_finalizer, removal, rolling, wiping};
 use crate::draft::{Draft, Unit};
 use crate::etcd::{Etcd, is_living};
 use crate::place::Request;
-use crate::{Ids, NoteKind, fence};
+use crate::{Ids, NoteKind};
 
 /// Joins that fail one after the other before Ashlar stops making new machines: the next would fail as well, and the
 /// last one is kept for whoever looks.
@@ -138,14 +138,12 @@ fn place_beside(
     }
 }
 
-/// Control planes, without those that are gone but for what a host that is off still has of them.
+/// Control planes, without those that are gone but for what a host that is off still has of them, or for their disks.
 pub(super) fn members(draft: &Draft<'_>, key: &NamespacedName) -> Vec<Arc<Machine>> {
     draft
         .machines_of(key)
         .into_iter()
-        .filter(|machine| {
-            machine.spec.role == MachineRole::ControlPlane && !fence::is_left_behind(draft, machine)
-        })
+        .filter(|machine| machine.spec.role == MachineRole::ControlPlane && !wiping::is_past(draft, machine))
         .cloned()
         .collect()
 }

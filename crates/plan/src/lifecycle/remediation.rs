@@ -6,12 +6,12 @@ use std::sync::Arc;
 use ashlar_api::*;
 use jiff::{SignedDuration, Timestamp};
 
-use super::{control_plane, removal, rolling};
+use super::{control_plane, removal, rolling, wiping};
 use crate::draft::{Draft, Unit};
 use crate::etcd::{Change, Etcd};
 use crate::health::{self, Health};
 use crate::machine::{block, wait};
-use crate::{ClusterSeen, Guard, NoteKind, StepState, fence, lost};
+use crate::{ClusterSeen, Guard, NoteKind, StepState, lost};
 
 /// Decides for each machine of the cluster that is not well: it is waited for, replaced now, or left to a person.
 pub(super) fn of_cluster(draft: &mut Draft<'_>, key: &NamespacedName, image: &Image) {
@@ -177,7 +177,7 @@ impl Scene {
         let beside: Vec<Arc<Machine>> = if is_worker {
             let machines = draft.machines_of(&key).into_iter();
             let is_beside = |other: &&Arc<Machine>| {
-                other.spec.group == machine.spec.group && !fence::is_left_behind(draft, other)
+                other.spec.group == machine.spec.group && !wiping::is_past(draft, other)
             };
             machines.filter(is_beside).cloned().collect()
         } else {

@@ -7,7 +7,7 @@ use ashlar_api::own_network::is_network_of;
 use ashlar_api::*;
 
 use super::facts::is_seen_absent;
-use super::{image_files, leftovers};
+use super::{image_files, leftovers, wiping};
 use crate::draft::{Draft, Unit, cluster_of};
 use crate::etcd::{self, Etcd};
 use crate::{ClusterSeen, Guard, HostSeen, NoteKind, fence, names, network};
@@ -170,8 +170,11 @@ fn remove_machine(draft: &mut Draft<'_>, machine: &Machine) {
             left = true;
         }
     }
-    let token_gone = !left && token_is_gone(draft, machine);
-    if token_gone && !node_may_be_left(draft, machine) && !member_may_be_left(draft, machine) {
+    let is_out = !node_may_be_left(draft, machine) && !member_may_be_left(draft, machine);
+    if left && is_out {
+        wiping::note_disks_only(draft, &mut unit, machine);
+    }
+    if !left && is_out && token_is_gone(draft, machine) {
         draft.remove_secret(&mut unit, &names::join_secret(&machine.key()));
         draft.remove_secret(&mut unit, &names::ssh_secret(&machine.key()));
         leftovers::remember_domain(draft, &mut unit, machine);

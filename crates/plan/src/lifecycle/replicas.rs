@@ -6,10 +6,10 @@ use ashlar_api::*;
 
 use super::cluster::{self, Parts};
 use super::create::{NewMachine, create};
-use super::{PoolTier, control_plane, ensure_finalizer, rolling};
+use super::{PoolTier, control_plane, ensure_finalizer, rolling, wiping};
 use crate::draft::{Draft, Pending};
 use crate::place::{self, Fleet, Request};
-use crate::{Ids, NoteKind, fence, names};
+use crate::{Ids, NoteKind, names};
 
 /// Workers of a group: missing ones are made, the newest of too many go.
 pub(super) fn workers(
@@ -25,7 +25,7 @@ pub(super) fn workers(
     let (going, present): (Vec<Arc<Machine>>, Vec<Arc<Machine>>) = draft
         .machines_of(cluster_key)
         .into_iter()
-        .filter(|machine| machine.spec.group == key.name && !fence::is_left_behind(draft, machine))
+        .filter(|machine| machine.spec.group == key.name && !wiping::is_past(draft, machine))
         .cloned()
         .partition(|machine| machine.metadata.is_deleting());
     let mut have = u32::try_from(present.len()).unwrap_or(u32::MAX);
@@ -197,15 +197,28 @@ pub(super) fn place_one(draft: &mut Draft<'_>, tier: &mut PoolTier, request: &Re
     let host = placement.host.clone();
     if host.is_none() {
         let message = place::what_would_help(fleet, request, &placement.verdicts);
+        let (reason, message) = lacks(draft, request, "Unschedulable", message);
         draft.pending.push(Pending {
             machine: request.machine.clone(),
             cluster: request.cluster.key(),
-            reason: "Unschedulable".to_owned(),
+            reason,
             message,
         });
     }
     draft.report.placements.push(placement);
     host
+}
+
+/// Why a machine has no place: for want of a person, unless what it lacks may come free by itself.
+fn lacks(draft: &Draft<'_>, request: &Request<'_>, reason: &str, message: String) -> (String, String) {
+    match wiping::in_the_way(draft, &request.cluster.key()) {
+        Some(other) => {
+            let first =
+                format!("it waits for the disks of {other}, which are overwritten and give their room back");
+            ("DisksFirst".to_owned(), format!("{first}: {message}"))
+        }
+        None => (reason.to_owned(), message),
+    }
 }
 
 /// Tries all members of a new control plane; if one fits nowhere, none is made, and each says why.
@@ -267,13 +280,15 @@ fn try_all(
 
 pub(super) fn no_address(draft: &mut Draft<'_>, request: &Request<'_>) {
     draft.report.placements.pop();
+    let message = format!(
+        "network {} has no free address left: add a range to it or delete machines",
+        request.network.metadata.name
+    );
+    let (reason, message) = lacks(draft, request, "NoAddress", message);
     draft.pending.push(Pending {
         machine: request.machine.clone(),
         cluster: request.cluster.key(),
-        reason: "NoAddress".to_owned(),
-        message: format!(
-            "network {} has no free address left: add a range to it or delete machines",
-            request.network.metadata.name
-        ),
+        reason,
+        message,
     });
 }

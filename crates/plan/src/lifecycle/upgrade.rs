@@ -3,13 +3,13 @@
 use ashlar_api::*;
 
 use super::control_plane;
-use super::{PoolTier, api_use, cluster::Parts, replicas};
+use super::{PoolTier, api_use, cluster::Parts, replicas, wiping};
 use crate::draft::Draft;
 use crate::draft::Unit;
 use crate::etcd::{Etcd, is_living};
 use crate::machine::{block, wait};
 use crate::place::{self, Request};
-use crate::{ClusterSeen, NoteKind, StepState, fence, lost};
+use crate::{ClusterSeen, NoteKind, StepState, lost};
 
 /// The image for new machines: the wanted one once the upgrade has begun, until then the recorded one.
 pub(super) fn begin<'s>(
@@ -102,7 +102,7 @@ fn health(draft: &Draft<'_>, cluster: &Cluster) -> Result<(), StepState> {
     };
     for machine in draft.machines_of(&key) {
         let name = machine.key();
-        if fence::is_left_behind(draft, machine) {
+        if wiping::is_past(draft, machine) {
             continue;
         }
         if machine.metadata.is_deleting() {

@@ -2,7 +2,8 @@
 
 use ashlar_api::*;
 
-use crate::draft::{Draft, Unit};
+use crate::draft::{Draft, Unit, cluster_of};
+use crate::fence;
 
 /// Whether a cluster wants that of a disk. A seed is wiped in any case, and earlier.
 pub(super) fn is_asked(cluster: &Cluster, role: MachineVolumeRole) -> bool {
@@ -16,6 +17,40 @@ pub(crate) fn is_due(volume: &Volume, owner: Option<&Machine>) -> bool {
         && !record.wiped
         && record.not_wiped.is_empty()
         && owner.is_none_or(|owner| owner.record.first_started_at.is_some())
+}
+
+/// Writes down that nothing is left of a machine but disks that are overwritten, which may take an hour: what it had of CPUs and
+/// memory is free, and whoever comes in its place does not wait for them. A cluster that goes as a whole waits in any case.
+pub(super) fn note_disks_only(draft: &mut Draft<'_>, unit: &mut Unit, machine: &Machine) {
+    let goes = draft.clusters.get(&cluster_of(machine)).is_none_or(|cluster| cluster.metadata.is_deleting());
+    let mut disks = machine.spec.volumes.iter().filter_map(|volume| {
+        draft.volumes.get(&NamespacedName::new(&machine.metadata.namespace, &volume.name))
+    });
+    let is_due =
+        |volume: &Volume| volume.spec.reclaim == ReclaimPolicy::Delete && is_due(volume, Some(machine));
+    if goes || machine.record.disks_only || !disks.any(is_due) {
+        return;
+    }
+    let mut changed = machine.clone();
+    changed.record.disks_only = true;
+    unit.update(changed.clone());
+    draft.put_machine(changed);
+}
+
+/// Whether others go on as if the machine were gone: nothing is left to do about it but on its host, which is off, or with its
+/// disks. What is decided only now is no record yet.
+pub(super) fn is_past(draft: &Draft<'_>, machine: &Machine) -> bool {
+    fence::is_left_behind(draft, machine) || is_disks_only(draft, machine)
+}
+
+fn is_disks_only(draft: &Draft<'_>, machine: &Machine) -> bool {
+    draft.snapshot.machines.get(&machine.key()).is_some_and(|machine| machine.record.disks_only)
+}
+
+/// The machine whose disks may be in the way of a new one of the cluster that has no room: they give theirs back when they are gone.
+pub(super) fn in_the_way(draft: &Draft<'_>, cluster: &NamespacedName) -> Option<NamespacedName> {
+    let mut machines = draft.machines_of(cluster).into_iter();
+    machines.find(|machine| is_disks_only(draft, machine)).map(|machine| machine.key())
 }
 
 /// Writes down what clusters say now. It stands with the disk, because that may be there for longer than its machine. Of a

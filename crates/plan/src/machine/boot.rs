@@ -290,8 +290,9 @@ pub(super) fn paused(machine: &Machine) -> StepState {
 fn gate(context: &ClusterContext<'_>, machine: &Machine) -> Result<(), StepState> {
     match (machine.spec.bootstrap, machine.spec.role) {
         (Bootstrap::Init, _) => {
-            // Two would claim the same virtual address.
-            match context.control_planes().find(|other| other.metadata.is_deleting()) {
+            // Two would claim the same virtual address. Disks claim none.
+            let goes = |other: &&Machine| other.metadata.is_deleting() && !other.record.disks_only;
+            match context.control_planes().find(goes) {
                 Some(former) => {
                     Err(wait("FormerControlPlane", format!("{} has to be gone first", former.object_ref())))
                 }

@@ -83,8 +83,8 @@ pub(crate) struct Binding {
 }
 
 impl Fleet {
-    /// All claims of machines and volumes in the store, of those being deleted too, until they are proved gone; but
-    /// for one machine, if it asks as if it were not there.
+    /// All claims of machines and volumes in the store, of those being deleted too, until they are proved gone (a machine may be
+    /// so before its disks); but for one machine, if it asks as if it were not there.
     pub(crate) fn new(draft: &Draft<'_>, without: Option<&NamespacedName>) -> Self {
         let snapshot = draft.snapshot;
         let mut fleet = Fleet {
@@ -145,7 +145,9 @@ impl Fleet {
                     continue;
                 }
                 // What it has on a host that it has left, or is on its way to, is no part of its claim where it is.
-                let is_there = |machine: &Machine| Some(host) == self.number(&machine.spec.host);
+                let is_there = |machine: &Machine| {
+                    Some(host) == self.number(&machine.spec.host) && !machine.record.disks_only
+                };
                 if snapshot.machines.get(&owner).is_some_and(is_there) {
                     let (in_pool, sum) = disks.entry(owner).or_insert((pool, 0));
                     if *in_pool == pool {
@@ -160,7 +162,7 @@ impl Fleet {
         let mut machines: Vec<(&NamespacedName, &Machine)> = snapshot.machines.iter().collect();
         machines.sort_by_key(|(key, machine)| (machine.metadata.creation_timestamp, *key));
         for (key, machine) in machines {
-            if Some(key) == without {
+            if Some(key) == without || machine.record.disks_only {
                 continue;
             }
             let Some(host) = self.number(&machine.spec.host) else { continue };

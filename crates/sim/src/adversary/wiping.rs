@@ -1,4 +1,4 @@
-//! Clusters whose disks are overwritten before they are deleted, hosts that cannot do it, and people who change their minds about it.
+//! Clusters whose disks are overwritten before they are deleted, hosts that cannot do it or take long, and people who change their minds about it.
 //!
 //! Drawn by dice of their own, so that seeds without any tell the story that they told before.
 
@@ -26,5 +26,8 @@ pub(super) fn weave(lines: &mut Vec<String>, seed: u64) {
     let runs = runs_of(lines);
     if rng.random_range(0..4) == 0 && !runs.is_empty() {
         lines.insert(runs[rng.random_range(0..runs.len())], "pool h1 copies on write".to_owned());
+    }
+    if rng.random_range(0..2) == 0 && !runs.is_empty() {
+        lines.insert(runs[rng.random_range(0..runs.len())], "host h1 overwrites in 90s".to_owned());
     }
 }

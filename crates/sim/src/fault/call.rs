@@ -176,8 +176,11 @@ impl SimWorld {
         let place = host.name.clone();
         let (target, is_visitor) = (host.name.clone(), host.lease_token.is_none());
         let (process, token) = (self.process, host.lease_token.unwrap_or_default());
-        let is_of_disk = name.ends_with("_volume");
-        let slow_of = |seen: &crate::SimHost| seen.slow_s.max(if is_of_disk { seen.disk_slow_s } else { 0 });
+        let slow_of = |seen: &crate::SimHost| match name {
+            "zero_volume" => seen.slow_s.max(seen.disk_slow_s).max(seen.overwrite_s),
+            name if name.ends_with("_volume") => seen.slow_s.max(seen.disk_slow_s),
+            _ => seen.slow_s,
+        };
         let is_slow = self.state().host_at(host).map_or(0, slow_of) > 0;
         let asked_at = self.state().now;
         let votes = |state: &State| {

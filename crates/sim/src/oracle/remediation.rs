@@ -46,6 +46,7 @@ impl State {
                     && is_beside(other)
                     && is_given_up(other)
                     && !is_for_its_host(other)
+                    && !other.pointer("/record/disksOnly").is_some_and(|only| only == true)
             })
             .count() as u64;
         let object = |kind, pointer| {

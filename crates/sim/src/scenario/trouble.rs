@@ -84,6 +84,8 @@ pub(crate) enum HostTrouble {
     RestartsLibvirtd,
     Slow(u32),
     DiskSlow(u32),
+    /// Overwriting a disk takes so long there.
+    OverwritesIn(u32),
     Clock(i64),
     /// The image files on it rot.
     Rots,
@@ -133,6 +135,9 @@ pub(super) fn parse(words: &[&str]) -> Option<Result<Command, String>> {
         ["host", name, "slow", time] => seconds(time).map(|time| host(name, HostTrouble::Slow(time))),
         ["host", name, "disk", "slow", time] => {
             seconds(time).map(|time| host(name, HostTrouble::DiskSlow(time)))
+        }
+        ["host", name, "overwrites", "in", time] => {
+            seconds(time).map(|time| host(name, HostTrouble::OverwritesIn(time)))
         }
         ["bmc", "of", name, mood @ ..] => {
             bmc_mood(mood).map(|mood| Trouble::Bmc { host: (*name).to_owned(), mood })
@@ -332,6 +337,7 @@ fn on_host(state: &mut State, name: &str, what: HostTrouble) -> Result<(), Strin
         }
         HostTrouble::Slow(seconds) => host.slow_s = seconds,
         HostTrouble::DiskSlow(seconds) => host.disk_slow_s = seconds,
+        HostTrouble::OverwritesIn(seconds) => host.overwrite_s = seconds,
         HostTrouble::Clock(seconds) => host.clock_error_s = seconds,
         HostTrouble::Rots => {
             let files = host.pools.values_mut().flat_map(|pool| pool.volumes.values_mut());
@@ -369,6 +375,7 @@ fn mend(state: &mut State) {
             host.mute = false;
             host.slow_s = 0;
             host.disk_slow_s = 0;
+            host.overwrite_s = 0;
             host.clock_error_s = 0;
             host.hides.clear();
             host.stale = None;
