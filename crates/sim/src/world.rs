@@ -82,6 +82,10 @@ pub struct State {
     pub(crate) damages: bool,
     /// So many moves from now on end without their source hearing that all has arrived.
     pub unheard_moves: u32,
+    /// So many do, and their targets answer nobody for so long after that.
+    pub silencing_moves: Option<(u32, std::time::Duration)>,
+    /// So many moves from now on leave their definition at the source: its libvirtd ends before it takes that away.
+    pub keeping_moves: u32,
     /// What went wrong with which action, and how often.
     pub(crate) coverage: BTreeMap<String, BTreeMap<&'static str, u64>>,
     /// Something changed since guests were last looked at.
@@ -205,6 +209,8 @@ impl SimWorld {
             planned: Vec::new(),
             damages: false,
             unheard_moves: 0,
+            silencing_moves: None,
+            keeping_moves: 0,
             coverage: BTreeMap::new(),
             moved: true,
             changes: 0,

@@ -12,6 +12,7 @@ mod fencing;
 mod idle;
 mod judge;
 mod mix;
+mod moving;
 mod person;
 mod power;
 mod script;
