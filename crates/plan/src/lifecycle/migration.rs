@@ -57,6 +57,10 @@ fn arrive(draft: &mut Draft<'_>, machine: &Machine) {
         .map(|volume| volume.name.clone())
         .collect();
     give_up_volumes(draft, &mut unit, &machine.metadata.namespace, &left);
+    if moved.metadata.is_deleting() {
+        let its: Vec<String> = moved.spec.volumes.iter().map(|volume| volume.name.clone()).collect();
+        give_up_volumes(draft, &mut unit, &machine.metadata.namespace, &its);
+    }
     unit.update(moved.clone());
     draft.put_machine(moved);
     draft.commit(unit);
