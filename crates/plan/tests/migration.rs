@@ -255,7 +255,7 @@ fn what_has_come_becomes_the_machine_only_where_its_source_did_nothing_after_tha
 #[test]
 fn what_is_done_about_each_pair_of_answers() {
     let mut text = String::new();
-    let wanted = |case: Case| !case.deleting && !case.calling && !(case.arrived && case.went_on);
+    let wanted = |case: Case| !(case.deleting || case.calling || case.arrived && case.went_on);
     each_case("prod-ctrl-1", wanted, |case, said| {
         let Case { source, target, arrived, went_on, .. } = case;
         let known = if arrived { ", arrived" } else { "" };

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::{field, is_deleting};
 use crate::State;
-use crate::host::Lived;
+use crate::host::{Lived, SimDomain};
 
 impl State {
     /// A machine moves where its record says, onto disks that are recorded, behind its filter.
@@ -53,9 +53,12 @@ impl State {
             return;
         }
         let here = self.reached(host).to_owned();
-        let other = self.hosts.iter().find(|(name, world)| {
-            **name != here && world.domains.get(&uuid).is_some_and(|domain| domain.state.is_active())
-        });
+        // The half of a move before, which stands still on a host that was silent since, is nobody's process.
+        let has_gone_on = |domain: &SimDomain| domain.state.is_active() && !domain.never_went_on;
+        let other = self
+            .hosts
+            .iter()
+            .find(|(name, world)| **name != here && world.domains.get(&uuid).is_some_and(has_gone_on));
         if let Some((other, _)) = other {
             let what = format!("domain {uuid} goes on at {here}, and its process is on {other} too");
             self.blame("disks", what);
