@@ -54,11 +54,13 @@ pub enum Guard {
     FewSilent,
     /// What arrives by a live migration stands still until Ashlar lets it go on.
     PausedArrival,
+    /// It goes on only where its source is certain to have done nothing after all had come.
+    CertainArrival,
 }
 
 impl Guard {
     /// All of them.
-    pub const ALL: [Guard; 23] = [
+    pub const ALL: [Guard; 24] = [
         Guard::DomainMark,
         Guard::DomainUuid,
         Guard::RecordedIntent,
@@ -82,6 +84,7 @@ impl Guard {
         Guard::RemediationLimits,
         Guard::FewSilent,
         Guard::PausedArrival,
+        Guard::CertainArrival,
     ];
 
     /// Whether it stands.

@@ -2,14 +2,15 @@
 //!
 //! A migration is one call of libvirt's, made by Ashlar with a connection to each of the two hosts. It ends with the guest standing
 //! still at the target: libvirt would let it go on there and, where the answer to that got lost, at the source too. So Ashlar
-//! lets it go on itself, once the source was seen without it. Until then the machine's spec names the host that it leaves, and
-//! as long as its process is there, that is where it is.
+//! lets it go on itself. Until then the machine's spec names the host that it leaves, and that host has the truth: what has come to the
+//! target may be older than what the source did after it. It becomes the machine only if it is certain that the source did nothing any
+//! more, and that stands in the record (`arrivedAt`) before it goes on there. Where nobody knows, the source's disks are the machine.
 
 use ashlar_api::*;
 use jiff::{SignedDuration, Timestamp};
 use uuid::Uuid;
 
-use crate::{DomainSeen, DomainState, HostSeen, Snapshot, fence, health, network};
+use crate::{DomainSeen, DomainState, Guard, HostSeen, Snapshot, fence, health, network};
 
 /// Attempts after which a machine is replaced instead.
 pub const ATTEMPTS: u32 = 3;
@@ -26,7 +27,7 @@ pub(crate) fn tried_again_at(migration: &Migration) -> Option<Timestamp> {
 /// Where the guest of a machine is that is on its way.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Whereabouts {
-    /// Where it was, and nothing of it is at the target.
+    /// Where it was, and nothing of it is at the target that counts.
     Source,
     /// The call is under way.
     UnderWay,
@@ -34,16 +35,20 @@ pub(crate) enum Whereabouts {
     HalfThere,
     /// It stands still at the source, and nothing of it is at the target: it goes on at the source.
     StoppedAtSource,
-    /// All of it is at the target, where it stands still, and nothing at the source: it goes on at the target.
+    /// All of it is at the target, where it stands still, and its source ran no more after that: it goes on at the target.
     Arrived,
     /// At the target, for good.
     Target,
     /// This host did not answer, and it may be there.
     Unknown(String),
+    /// All of it may be at the target, where it stands still. Its source is proved off, and may have gone on after that.
+    Unproved,
     /// Neither host has its domain.
     Nowhere,
     /// A domain of its UUID is at the target that is not Ashlar's.
     Foreign,
+    /// It was let go on, and not by Ashlar, as this says.
+    Strange(String),
 }
 
 /// What one of the two hosts says of the domain.
@@ -77,6 +82,46 @@ fn is_ours(snapshot: &Snapshot, machine: &Machine, domain: &DomainSeen) -> bool 
     })
 }
 
+/// What the host that it leaves has of it.
+enum Left<'s> {
+    Silent,
+    /// The host is proved to have no power.
+    Off,
+    /// A process.
+    Running(&'s DomainSeen),
+    /// Disks that it may have written after all had come to the target.
+    Defined,
+    /// It gave it away.
+    Gone {
+        defined: bool,
+    },
+}
+
+fn left<'s>(source: Side<'s>, migration: &Migration) -> Left<'s> {
+    match source {
+        Side::Silent => Left::Silent,
+        Side::With(here) if here.state.is_active() => Left::Running(here),
+        Side::With(_) | Side::Off if !Guard::CertainArrival.stands() => Left::Gone { defined: true },
+        Side::Off => Left::Off,
+        // Whoever undefined it where it went on, or made the host anew: no move did.
+        Side::Without | Side::With(_) if migration.went_on_at.is_some() => Left::Defined,
+        Side::Without => Left::Gone { defined: false },
+        Side::With(here) if here.left_by_migration => Left::Gone { defined: true },
+        Side::With(_) => Left::Defined,
+    }
+}
+
+/// Whether it is seen to run at its source while its target does not tell, or has the half of a call that failed; none where that
+/// is not seen.
+pub(crate) fn goes_on_beside(snapshot: &Snapshot, machine: &Machine) -> Option<bool> {
+    let migration = machine.record.migration.as_ref()?;
+    let uuid = machine.spec.domain.uuid;
+    let runs =
+        matches!(side(snapshot, &machine.spec.host, uuid), Side::With(here) if here.state.is_running());
+    let is_seen = runs && !is_calling(snapshot, machine) && migration.arrived_at.is_none();
+    is_seen.then(|| !matches!(side(snapshot, &migration.to, uuid), Side::Without))
+}
+
 /// Where the machine is; none if it is on no way.
 pub(crate) fn whereabouts(snapshot: &Snapshot, machine: &Machine) -> Option<Whereabouts> {
     let migration = machine.record.migration.as_ref()?;
@@ -87,42 +132,81 @@ pub(crate) fn whereabouts(snapshot: &Snapshot, machine: &Machine) -> Option<Wher
     {
         return Some(Whereabouts::Foreign);
     }
-    let is_calling = is_calling(snapshot, machine);
-    // What a process at the source does not hold any more, it has given away or lost.
-    let source = match side(snapshot, from, uuid) {
-        Side::With(here) if !here.state.is_active() && !matches!(target, Side::Without) => Side::Without,
-        other => other,
+    let runs = |seen: &HostSeen| matches!(seen, HostSeen::Seen(world) if world.domains.get(&uuid).is_some_and(|it| it.state.is_running()));
+    let mut others = snapshot.observed.hosts.iter().filter(|(host, _)| *host != from && *host != to);
+    if let Some((other, _)) = others.find(|(_, seen)| runs(seen)) {
+        return Some(Whereabouts::Strange(format!("it runs on {other}")));
+    }
+    let left = left(side(snapshot, from, uuid), migration);
+    let found = match migration.arrived_at {
+        Some(_) => after_arrival(machine, migration, left, target),
+        None => before_arrival(machine, migration, left, target),
     };
-    Some(match (source, target) {
-        (Side::With(here), Side::With(there)) if there.state.is_running() => {
-            // The hosts were not asked at the same moment: it may have moved in between. Looked at again.
-            if here.state.is_running() { Whereabouts::UnderWay } else { Whereabouts::Target }
+    // What a call in this very moment does is no end of it.
+    Some(match found {
+        Whereabouts::HalfThere
+        | Whereabouts::StoppedAtSource
+        | Whereabouts::Arrived
+        | Whereabouts::Unproved
+        | Whereabouts::Nowhere
+            if is_calling(snapshot, machine) =>
+        {
+            Whereabouts::UnderWay
         }
-        (Side::With(_), Side::With(_)) if is_calling => Whereabouts::UnderWay,
-        (Side::With(_), Side::With(_)) => Whereabouts::HalfThere,
-        (Side::With(here), _) if !here.paused_by_migration => Whereabouts::Source,
-        (Side::With(_), Side::Without) if is_calling => Whereabouts::UnderWay,
-        (Side::With(_), Side::Without) => Whereabouts::StoppedAtSource,
-        (Side::With(_), Side::Off) => Whereabouts::StoppedAtSource,
-        (Side::Without | Side::Off, Side::With(there)) if there.persistent => match there.state {
-            DomainState::Paused if is_calling => Whereabouts::UnderWay,
+        found => found,
+    })
+}
+
+/// What has come to the target is the machine.
+fn after_arrival(machine: &Machine, migration: &Migration, left: Left<'_>, target: Side<'_>) -> Whereabouts {
+    let (from, to) = (&machine.spec.host, &migration.to);
+    match (left, target) {
+        // Somebody ended what had come to the target, and let it go on where it was.
+        (Left::Running(here), Side::Without) if here.state.is_running() => Whereabouts::Source,
+        (Left::Running(_), _) => {
+            Whereabouts::Strange(format!("its process on {from}, which it had left, is there again"))
+        }
+        (_, Side::With(there)) if there.state == DomainState::Paused => match there.persistent {
+            true => Whereabouts::Arrived,
+            false => Whereabouts::Strange(format!("somebody undefined it on {to}")),
+        },
+        (_, Side::With(_) | Side::Off) => Whereabouts::Target,
+        (_, Side::Without) => Whereabouts::Nowhere,
+        (_, Side::Silent) => Whereabouts::Unknown(to.clone()),
+    }
+}
+
+/// Nobody has let go on what is at the target, or that would stand in the record.
+fn before_arrival(machine: &Machine, migration: &Migration, left: Left<'_>, target: Side<'_>) -> Whereabouts {
+    let (from, to) = (&machine.spec.host, &migration.to);
+    match (left, target) {
+        // The hosts were not asked at the same moment: it may have moved in between. Looked at again.
+        (Left::Running(_), Side::With(there)) if there.state.is_running() => Whereabouts::UnderWay,
+        (Left::Running(_), Side::With(_)) => Whereabouts::HalfThere,
+        (Left::Running(here), _) if !here.paused_by_migration => Whereabouts::Source,
+        (Left::Running(_), Side::Without | Side::Off) => Whereabouts::StoppedAtSource,
+        (Left::Gone { .. }, Side::With(there)) => match there.state {
+            DomainState::Running | DomainState::ShuttingDown => Whereabouts::Target,
+            // Its memory did not arrive whole, and is nowhere else.
+            _ if !there.persistent => Whereabouts::HalfThere,
             DomainState::Paused => Whereabouts::Arrived,
             _ => Whereabouts::Target,
         },
-        (Side::Without, Side::With(_)) if is_calling => Whereabouts::UnderWay,
-        // Its memory did not arrive whole, and is nowhere else.
-        (Side::Without | Side::Off, Side::With(_)) => Whereabouts::HalfThere,
-        (Side::Silent, Side::With(there)) if there.state.is_running() => Whereabouts::Target,
-        (Side::Without, Side::Without) if is_calling => Whereabouts::UnderWay,
-        (Side::Without, Side::Without) => Whereabouts::Nowhere,
-        // It may have gone on there before the power went.
-        (Side::Without, Side::Off) => Whereabouts::Target,
-        (Side::Off, Side::Without) => Whereabouts::Source,
+        (Left::Gone { defined: false }, Side::Without) => Whereabouts::Nowhere,
+        (Left::Defined | Left::Off, Side::With(there)) if there.state.is_running() => {
+            Whereabouts::Strange(format!("it runs on {to}, and what {from} has of it may be newer"))
+        }
+        (Left::Off, Side::With(there)) if there.persistent && !machine.metadata.is_deleting() => {
+            Whereabouts::Unproved
+        }
+        (Left::Defined | Left::Off, Side::With(_)) => Whereabouts::HalfThere,
+        (Left::Gone { .. }, Side::Off) if !Guard::CertainArrival.stands() => Whereabouts::Target,
+        (Left::Gone { .. } | Left::Off, Side::Without | Side::Off) | (Left::Defined, _) => {
+            Whereabouts::Source
+        }
         (_, Side::Silent) => Whereabouts::Unknown(to.clone()),
-        (Side::Silent, _) => Whereabouts::Unknown(from.clone()),
-        // Whatever is right, they need power first.
-        (Side::Off, Side::Off) => Whereabouts::Unknown(from.clone()),
-    })
+        (Left::Silent, _) => Whereabouts::Unknown(from.clone()),
+    }
 }
 
 /// Why a machine on a host that is being emptied is replaced and not moved alive; none if it is moved. What passes by

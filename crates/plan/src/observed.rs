@@ -128,6 +128,10 @@ pub struct DomainSeen {
     /// It is paused because it is arriving from another host, or has left for one (libvirt's reason of the pause).
     #[serde(default)]
     pub paused_by_migration: bool,
+    /// It is off because it has left for another host, as long as its libvirtd remembers: not after a restart of that, nor of the
+    /// host (libvirt's reason of the state).
+    #[serde(default)]
+    pub left_by_migration: bool,
     /// What is defined; none where it is not told: of what is not Ashlar's.
     #[serde(default)]
     pub definition: Option<Arc<Definition>>,

@@ -497,6 +497,7 @@ pub(crate) fn power_cut(state: &mut State, host: &str) {
             domain.power_off();
             off.push(*uuid);
         }
+        domain.left_by_migration = false;
     }
     // Nothing of a network is on a disk, and nothing that was sent to it.
     world.networks.clear();

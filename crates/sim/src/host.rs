@@ -136,6 +136,17 @@ pub struct SimVolume {
     pub joined: Option<Uuid>,
     /// Whether what it held was overwritten with zeros.
     pub zeroed: bool,
+    /// What it holds of a machine's life; none if no machine ran on it.
+    pub(crate) lived: Option<Lived>,
+}
+
+/// What a disk holds of a machine's life: whoever goes on writes more to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Lived {
+    /// Its domain.
+    pub(crate) domain: Uuid,
+    /// How often that had gone on, wherever it was, when it wrote to this disk last.
+    pub(crate) times: u64,
 }
 
 /// A domain.
@@ -165,8 +176,8 @@ pub struct SimDomain {
     pub(crate) stands_still: bool,
     /// What libvirt gives as the reason.
     pub(crate) paused_by_migration: bool,
-    /// The host that it came from alive.
-    pub(crate) came_from: Option<String>,
+    /// The reason that libvirtd remembers of a domain that is off: it has gone to another host.
+    pub(crate) left_by_migration: bool,
     /// Its guest never did anything here.
     pub(crate) never_went_on: bool,
     /// It was started at least once.
@@ -293,6 +304,7 @@ impl SimVolume {
             seed: None,
             joined: None,
             zeroed: false,
+            lived: None,
         }
     }
 
@@ -330,7 +342,7 @@ impl SimDomain {
             arriving: false,
             stands_still: false,
             paused_by_migration: false,
-            came_from: None,
+            left_by_migration: false,
             never_went_on: false,
             console: Vec::new(),
             guest: crate::guest::Guest::default(),
@@ -354,7 +366,7 @@ impl SimDomain {
             arriving: false,
             stands_still: false,
             paused_by_migration: false,
-            came_from: None,
+            left_by_migration: false,
             never_went_on: false,
             console: Vec::new(),
             guest: crate::guest::Guest::default(),
@@ -394,6 +406,7 @@ impl SimDomain {
     pub fn power_off(&mut self) {
         self.state = DomainState::ShutOff;
         (self.stands_still, self.paused_by_migration) = (false, false);
+        self.left_by_migration = false;
         self.started_at = None;
         self.off_at = None;
         self.running = None;
@@ -416,6 +429,7 @@ impl SimDomain {
             medium_path: self.medium_path.clone(),
             persistent: !self.arriving,
             paused_by_migration: self.paused_by_migration,
+            left_by_migration: self.left_by_migration && self.state == DomainState::ShutOff,
             definition: self.definition.clone().filter(|_| self.mark.is_some()),
             running: self.runs_otherwise().filter(|_| self.mark.is_some()),
         }

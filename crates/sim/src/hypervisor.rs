@@ -257,6 +257,7 @@ impl Hypervisor for SimWorld {
             seen.started_at = Some(now);
             seen.has_run = true;
             seen.guest = Guest::default();
+            state.judge_goes_on(host, domain);
             Ok(())
         })
         .await
@@ -384,6 +385,7 @@ impl Hypervisor for SimWorld {
                 seed: None,
                 joined: None,
                 zeroed: false,
+                lived: None,
             };
             pool.volumes.insert(volume.file_name.clone(), made);
             if is_cut {
@@ -452,6 +454,7 @@ impl Hypervisor for SimWorld {
             let volume = volume_of(state, host, pool, file_name)?;
             volume.seed = None;
             volume.joined = None;
+            volume.lived = None;
             volume.arrived = Arrived::default();
             Ok(())
         })

@@ -85,9 +85,16 @@ impl SimWorld {
         .await?;
         {
             let mut state = self.state();
+            let what = "nobody heard that all has arrived";
             if let Some(left) = state.unheard_moves.checked_sub(1) {
                 state.unheard_moves = left;
-                return Err(error(EffectErrorKind::Unreachable, to, "nobody heard that all has arrived"));
+                return Err(error(EffectErrorKind::Unreachable, to, what));
+            }
+            if let Some((number, time)) = state.silencing_moves {
+                state.silencing_moves =
+                    number.checked_sub(1).filter(|left| *left > 0).map(|left| (left, time));
+                state.cut(to, time);
+                return Err(error(EffectErrorKind::Unreachable, to, what));
             }
         }
         connections.has_heard = true;
@@ -123,6 +130,7 @@ impl SimWorld {
             seen.stands_still = false;
             seen.paused_by_migration = false;
             seen.never_went_on = false;
+            state.judge_goes_on(host, domain);
             Ok(())
         })
         .await
@@ -166,7 +174,7 @@ impl State {
         arriving.arriving = true;
         arriving.stands_still = true;
         arriving.paused_by_migration = true;
-        (arriving.came_from, arriving.never_went_on) = (Some(from.name.clone()), true);
+        arriving.never_went_on = true;
         target.domains.insert(spec.uuid, arriving);
         Ok(())
     }
@@ -241,7 +249,11 @@ impl State {
             {
                 file.joined = content.joined;
                 file.arrived = content.arrived;
+                file.lived = content.lived;
             }
+        }
+        if !Guard::PausedArrival.stands() {
+            self.goes_on(&to.name, domain);
         }
         Ok(())
     }
@@ -254,8 +266,15 @@ impl State {
         domain: Uuid,
     ) -> Result<(), EffectError> {
         let has_arrived = self.host(to)?.domains.get(&domain).is_some_and(|there| !there.arriving);
+        let keeps = self.keeping_moves > 0;
         let source = self.host(from)?;
-        if has_arrived && source.domains.get(&domain).is_some_and(|here| here.paused_by_migration) {
+        let here = source.domains.get_mut(&domain).filter(|here| here.paused_by_migration);
+        let Some(here) = here.filter(|_| has_arrived) else { return Ok(()) };
+        if keeps {
+            here.power_off();
+            here.left_by_migration = true;
+            self.keeping_moves -= 1;
+        } else {
             source.domains.remove(&domain);
         }
         Ok(())
@@ -282,6 +301,7 @@ impl State {
         if has_arrived && here.state == DomainState::Paused && here.paused_by_migration {
             (here.state, here.stands_still, here.paused_by_migration) = (DomainState::Running, false, false);
             let name = here.name.clone();
+            self.goes_on(from, domain);
             self.note(format!("{from}: domain {name} goes on, since nobody heard of its end at {to}"));
             self.moved = true;
             self.oracle.dirty = true;

@@ -98,6 +98,7 @@ impl HostShell for SimWorld {
             if let Some(volume) = state.host_by_ssh(host)?.volume_at_mut(path) {
                 volume.zeroed = true;
                 volume.joined = None;
+                volume.lived = None;
             }
             Ok(())
         })

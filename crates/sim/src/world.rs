@@ -84,6 +84,10 @@ pub struct State {
     pub unheard_moves: u32,
     /// Disks that are being overwritten, by host and by the process that asked for it.
     pub(crate) overwriting: BTreeMap<(String, usize), usize>,
+    /// So many do, and their targets answer nobody for so long after that.
+    pub silencing_moves: Option<(u32, std::time::Duration)>,
+    /// So many moves from now on leave their definition at the source: its libvirtd ends before it takes that away.
+    pub keeping_moves: u32,
     /// What went wrong with which action, and how often.
     pub(crate) coverage: BTreeMap<String, BTreeMap<&'static str, u64>>,
     /// Something changed since guests were last looked at.
@@ -208,6 +212,8 @@ impl SimWorld {
             damages: false,
             unheard_moves: 0,
             overwriting: BTreeMap::new(),
+            silencing_moves: None,
+            keeping_moves: 0,
             coverage: BTreeMap::new(),
             moved: true,
             changes: 0,

@@ -166,3 +166,127 @@ fn a_crash_while_a_machine_goes_that_a_move_left_half_elsewhere_leaves_nothing_t
     });
     each(&heard, |record| is_clean(&simulation.resume(record).unwrap(), &format!("{:?}", record.point)));
 }
+
+/// What befalls both ends of a move between a kill and the next run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    /// The source loses its power for a moment.
+    SourceCycled,
+    /// So do all hosts.
+    AllCycled,
+    /// The source does, while the others are silent for some time.
+    SourceCycledOthersSilent,
+    /// The source's libvirtd is started anew.
+    LibvirtdRestarted,
+    /// The source loses its power, and a person says so; later it is back.
+    SourceFenced,
+}
+
+/// So many moves end badly.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ends {
+    Unheard(u32),
+    LeavingTheirDefinition(u32),
+}
+
+/// Killed anywhere on the way, and then that: what goes on is never older than what ran last anywhere, nothing that is newest is taken
+/// away (the judges hold both), and it comes to the same end but for who was replaced.
+fn befallen_on_the_way(ends: Ends, fates: &[Fate], every: usize) {
+    let simulation = Simulation::with_pool(1, 3).unwrap();
+    simulation.apply(&fixtures::cluster("demo", 1, 3)).unwrap();
+    must_run(&simulation, Goal::ClusterReady(demo()));
+    let is_full = |name: &str| !simulation.world.state().hosts[name].domains.is_empty();
+    let host = ["h1", "h2", "h3"].into_iter().find(|name| is_full(name)).unwrap();
+    block_on(declare::drain_host(simulation.store(), host, DrainBy::Migration)).unwrap();
+    match ends {
+        Ends::Unheard(moves) => simulation.world.state().unheard_moves = moves,
+        Ends::LeavingTheirDefinition(moves) => simulation.world.state().keeping_moves = moves,
+    }
+    simulation.record();
+    let emptied = || Goal::HostEmptied(host.to_owned());
+    must_run(&simulation, emptied());
+    must_run(&simulation, Goal::Settled);
+    let records = simulation.take_records();
+    println!("{} copies on the way", records.len());
+    assert!(records.len() > 20, "nothing moved");
+    let records: Vec<&Record> = records.iter().step_by(every).collect();
+    let cases: Vec<(Fate, &Record)> =
+        fates.iter().flat_map(|fate| records.iter().map(|record| (*fate, *record))).collect();
+    each(&cases, |(fate, record)| {
+        let next = simulation.resume(record).unwrap();
+        let at = format!("{ends:?} {fate:?} {:?}", record.point);
+        befall(&next, host, *fate, &at);
+        let state = next.world.state();
+        assert_eq!(state.violations(), &[] as &[String], "{at}");
+        drop(state);
+        must_run(&next, emptied());
+        must_run(&next, Goal::Settled);
+        let state = next.world.state();
+        let domains: Vec<_> = state.hosts.values().flat_map(|host| host.domains.values()).collect();
+        assert_eq!(domains.len(), 4, "{at}");
+        assert!(domains.iter().all(|domain| domain.state == DomainState::Running), "{at}");
+        assert!(state.hosts[host].domains.is_empty(), "{at}");
+        let of_machines = |file: &&String| file.contains("demo-");
+        let files = state.hosts[host].pools.values().flat_map(|pool| pool.volumes.keys());
+        assert_eq!(files.filter(of_machines).collect::<Vec<_>>(), Vec::<&String>::new(), "{at}");
+    });
+}
+
+fn befall(next: &Simulation, source: &str, fate: Fate, at: &str) {
+    let names: Vec<String> = next.world.state().hosts.keys().cloned().collect();
+    let cycle = |name: &str| {
+        let mut state = next.world.state();
+        for on in [false, true] {
+            state.power(name, on).unwrap();
+        }
+    };
+    let silence = |is_silent: bool| {
+        let mut state = next.world.state();
+        for (name, host) in &mut state.hosts {
+            host.reachable = !is_silent || name == source;
+        }
+        state.touched();
+    };
+    let a_while = || {
+        next.run(&ashlar_engine::Scope::All, &Goal::Settled, std::time::Duration::from_secs(300));
+        let said = next.world.state().violations().join("\n");
+        assert_eq!(said, "", "{at}\n{}", common::trace(next));
+    };
+    match fate {
+        Fate::SourceCycled => cycle(source),
+        Fate::AllCycled => names.iter().for_each(|name| cycle(name)),
+        Fate::SourceCycledOthersSilent => {
+            silence(true);
+            cycle(source);
+            a_while();
+            silence(false);
+        }
+        Fate::LibvirtdRestarted => {
+            next.world.state().restart_libvirtd(source).unwrap();
+        }
+        Fate::SourceFenced => {
+            silence(true);
+            next.world.state().power(source, false).unwrap();
+            a_while();
+            next.lose_host(source).unwrap();
+            silence(false);
+            next.world.state().power(source, false).unwrap();
+            a_while();
+            next.world.state().power(source, true).unwrap();
+            // Who was fenced is cordoned, and is emptied as before.
+        }
+    }
+}
+
+#[test]
+fn a_move_that_nobody_heard_of_and_power_cuts_after_it_never_turn_a_machine_back() {
+    use Fate::*;
+    let fates = [SourceCycled, AllCycled, SourceCycledOthersSilent, LibvirtdRestarted, SourceFenced];
+    befallen_on_the_way(Ends::Unheard(2), &fates, 4);
+}
+
+#[test]
+fn a_definition_that_is_left_and_power_cuts_after_it_never_turn_a_machine_back() {
+    use Fate::*;
+    befallen_on_the_way(Ends::LeavingTheirDefinition(9), &[SourceCycled, AllCycled, SourceFenced], 4);
+}

@@ -43,22 +43,46 @@ fn options(guard: Guard) -> Options {
             .flat_map(|machine| [format!("virsh any replace {machine}"), format!("delete machine {machine}")])
             .collect(),
         Guard::PausedArrival => ["h1", "h2"].map(|host| format!("drain host {host}")).to_vec(),
+        Guard::CertainArrival => ["h1", "h2"]
+            .iter()
+            .flat_map(|host| {
+                [
+                    format!("drain host {host}"),
+                    format!("after 3m host {host} off"),
+                    format!("after 4m host {host} on"),
+                ]
+            })
+            .collect(),
         Guard::RemediationLimits => {
             ["blue", "green"].map(|cluster| format!("kubelets of {cluster} die")).to_vec()
         }
         _ => Vec::new(),
     };
-    let prepare = (guard == Guard::PausedArrival).then(|| Arc::new(next_move_ends_unheard) as Prepare);
+    let prepare = match guard {
+        Guard::PausedArrival => Some(Arc::new(next_move_ends_unheard) as Prepare),
+        Guard::CertainArrival => Some(Arc::new(next_moves_silence_their_targets) as Prepare),
+        _ => None,
+    };
     Options { prepare, size: Some(Size::Tiny), idle_ticks: 3, also, ..Options::default() }
 }
 
 /// Hosts between which machines can be moved, and a move whose end nobody hears.
 fn next_move_ends_unheard(simulation: &mut Simulation) {
+    in_one_rack(simulation);
+    simulation.world.state().unheard_moves = 1;
+}
+
+/// And targets that are silent then, while their sources lose their power.
+fn next_moves_silence_their_targets(simulation: &mut Simulation) {
+    in_one_rack(simulation);
+    simulation.world.state().silencing_moves = Some((4, std::time::Duration::from_secs(200)));
+}
+
+fn in_one_rack(simulation: &Simulation) {
     let hosts: Vec<String> = simulation.world.state().hosts.keys().cloned().collect();
     for host in hosts {
         simulation.edit(&ObjectRef::new(Kind::Host, "", host), "/spec/rack", "r1").unwrap();
     }
-    simulation.world.state().unheard_moves = 1;
 }
 
 /// The first of the seeds that notices, and what it says.

@@ -3,14 +3,15 @@
 
 mod common;
 
-use ashlar_api::{Kind, NamespacedName, ObjectRef, VolumeFormat};
+use ashlar_api::{DrainBy, Kind, NamespacedName, ObjectRef, VolumeFormat};
 use ashlar_engine::effects::{
     DialTarget, EtcdApi as _, EtcdTarget, HostTarget, Hypervisor as _, VolumeCreate,
 };
-use ashlar_engine::{EngineEvent, Goal};
+use ashlar_engine::{EngineEvent, Goal, declare};
 use ashlar_plan::{DomainState, Note, NoteKind};
 use ashlar_sim::{SimDomain, Simulation, executor, fixtures};
 use common::{demo, must_run};
+use futures::executor::block_on;
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
@@ -281,4 +282,85 @@ fn a_member_that_nobody_wants_gone_does_not_go_and_the_majority_stays() {
     });
     assert!(said.contains("intent: etcd member demo-ctrl-2"), "{said}");
     assert!(said.contains("quorum: the removal of demo-ctrl-2 leaves 1 living of 2 voters"), "{said}");
+}
+
+/// A machine whose move ended unheard, and that went on where it was until its host lost its power for a moment: the half of it on h2
+/// is old.
+fn half_moved() -> (Simulation, HostTarget, Uuid) {
+    let simulation = Simulation::with_pool(1, 2).unwrap();
+    simulation.apply(&fixtures::cluster("demo", 1, 0)).unwrap();
+    must_run(&simulation, Goal::ClusterReady(demo()));
+    let uuid = domain(&simulation, "demo-ctrl-1");
+    block_on(declare::drain_host(simulation.store(), "h1", DrainBy::Migration)).unwrap();
+    let minute = std::time::Duration::from_secs(60);
+    simulation.world.state().silencing_moves = Some((1, 10 * minute));
+    simulation.run(&ashlar_engine::Scope::All, &Goal::Settled, 2 * minute);
+    {
+        let mut state = simulation.world.state();
+        assert_eq!(state.violations(), &[] as &[String]);
+        assert_eq!(state.hosts["h1"].domains[&uuid].state, DomainState::Running);
+        assert_eq!(state.hosts["h2"].domains[&uuid].state, DomainState::Paused);
+        for on in [false, true] {
+            state.power("h1", on).unwrap();
+        }
+        state.hosts.get_mut("h2").unwrap().reachable = true;
+    }
+    let other = {
+        let state = simulation.world.state();
+        let host = &state.hosts["h2"];
+        let (installation, token, _) = host.lease.unwrap();
+        HostTarget {
+            name: "h2".to_owned(),
+            uri: String::new(),
+            ssh_host_key: host.ssh_host_key.clone(),
+            ssh_key_path: None,
+            installation,
+            lease_token: Some(token),
+            host_uuid: Some(host.host_uuid),
+        }
+    };
+    (simulation, other, uuid)
+}
+
+#[test]
+fn going_on_with_what_is_older_than_what_ran_elsewhere() {
+    let (simulation, other, uuid) = half_moved();
+    let world = simulation.world.clone();
+    let said = judged(&simulation, async { world.resume_domain(&other, uuid).await.unwrap() });
+    assert!(said.contains("goes on at h2") && said.contains("was newer elsewhere"), "{said}");
+
+    // With both off, and started.
+    let (simulation, other, uuid) = half_moved();
+    {
+        let mut state = simulation.world.state();
+        for on in [false, true] {
+            state.power("h2", on).unwrap();
+        }
+    }
+    let world = simulation.world.clone();
+    let said = judged(&simulation, async { world.start_domain(&other, uuid).await.unwrap() });
+    assert!(said.contains("goes on at h2") && said.contains("was newer elsewhere"), "{said}");
+
+    // Where it was newest it may be started, and then goes on as such.
+    let (simulation, _, uuid) = half_moved();
+    let (here, world) = (target(&simulation), simulation.world.clone());
+    let said = judged(&simulation, async { world.start_domain(&here, uuid).await.unwrap() });
+    assert!(!said.contains("newer elsewhere"), "{said}");
+}
+
+#[test]
+fn taking_the_newest_disk_of_a_machine_away() {
+    let (simulation, other, _) = half_moved();
+    let file = |host: &str| {
+        let state = simulation.world.state();
+        let (pool, found) = state.hosts[host].pools.iter().next().unwrap();
+        let names = found.volumes.keys();
+        (*pool, names.into_iter().find(|file| file.contains("ctrl-1-root")).unwrap().clone())
+    };
+    let ((old_pool, old), (pool, newest)) = (file("h2"), file("h1"));
+    let (here, world) = (target(&simulation), simulation.world.clone());
+    let said = judged(&simulation, async { world.delete_volume(&other, old_pool, &old).await.unwrap() });
+    assert!(!said.contains("is the newest"), "{said}");
+    let said = judged(&simulation, async { world.delete_volume(&here, pool, &newest).await.unwrap() });
+    assert!(said.contains(&format!("{newest} is taken away, and is the newest that there is")), "{said}");
 }

@@ -35,6 +35,23 @@ pub struct Migration {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<crate::schema::TimeText>")]
     pub failed_at: Option<Timestamp>,
+    /// When it was certain that all of it is at the target, and that it ran at its source no more after that: from then on what
+    /// the target has is the machine. It goes on there only once this stands.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<crate::schema::TimeText>")]
+    pub arrived_at: Option<Timestamp>,
+    /// When it was seen to run at its source, and what is at the target was not, or was the half of a call that failed: that gets old.
+    /// Taken away before it is tried again, once nothing is there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<crate::schema::TimeText>")]
+    pub went_on_at: Option<Timestamp>,
+}
+
+impl Migration {
+    /// Whether it is the same one, whatever became of it since.
+    pub fn is(&self, other: &Migration) -> bool {
+        self.to == other.to && self.volumes == other.volumes
+    }
 }
 
 fn is_zero(number: &u32) -> bool {

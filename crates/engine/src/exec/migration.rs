@@ -1,47 +1,127 @@
 //! Moving a domain to another host, alive. Every step looks at both ends first.
 
 use ashlar_api::{Machine, MachineVolumeRole, Migration, NamespacedName};
-use ashlar_plan::{DomainSeen, DomainState, MIGRATION_ATTEMPTS, domain::domain_spec, network::underlay};
+use ashlar_plan::{
+    DomainSeen, DomainState, Guard, MIGRATION_ATTEMPTS, domain::domain_spec, network::underlay,
+};
 
 use super::{Failure, Job, Outcome, fine_if_gone, owned, record};
 use crate::effects::{EffectErrorKind, HostTarget, MigrationRoute};
+use crate::objects;
+
+/// What a host has of the machine.
+enum Seen {
+    /// The host is proved off.
+    Off,
+    /// It did not tell, and it does not matter.
+    Nothing,
+    No,
+    Domain(DomainSeen),
+}
+
+impl Seen {
+    fn domain(&self) -> Option<&DomainSeen> {
+        match self {
+            Seen::Domain(domain) => Some(domain),
+            Seen::Off | Seen::Nothing | Seen::No => None,
+        }
+    }
+
+    fn is_active(&self) -> bool {
+        self.domain().is_some_and(|domain| domain.state.is_active())
+    }
+
+    /// Whether it gave it away: what it has did nothing after all had come to the target.
+    fn has_left(&self, has_gone_on: bool) -> bool {
+        match self {
+            Seen::Nothing => false,
+            Seen::Domain(domain) if domain.state.is_active() => false,
+            _ if !Guard::CertainArrival.stands() => true,
+            Seen::No => !has_gone_on,
+            Seen::Domain(domain) => domain.left_by_migration && !has_gone_on,
+            Seen::Off => false,
+        }
+    }
+}
 
 /// Both ends, with what is there of the machine.
 struct Ends<'a> {
     machine: &'a Machine,
     migration: &'a Migration,
-    from: HostTarget,
     to: HostTarget,
-    here: Option<DomainSeen>,
-    there: Option<DomainSeen>,
+    here: Seen,
+    there: Seen,
+    /// Whether the store says by now that what is at the target is the machine.
+    has_arrived: bool,
+    /// Whether it says that its source went on beside what may be at the target.
+    has_gone_on: bool,
+    is_deleting: bool,
 }
 
 async fn look<'a>(job: Job<'a>, name: &NamespacedName) -> Result<Ends<'a>, Failure> {
     let machine = job.machine(name)?;
-    let migration = machine.record.migration.as_deref();
-    let migration = migration
-        .ok_or_else(|| Failure::NotNow(format!("machine {name} is not on its way to another host")))?;
-    let from = job.leased(&machine.spec.host)?;
+    let not_on_its_way = || Failure::NotNow(format!("machine {name} is not on its way to another host"));
+    let migration = machine.record.migration.as_deref().ok_or_else(not_on_its_way)?;
+    // Another process may have written since that it has arrived, or that it stays.
+    let stored: Option<Machine> = objects::read(job.engine.store.as_ref(), &machine.object_ref()).await?;
+    let stored = stored.filter(|stored| stored.metadata.uid == machine.metadata.uid);
+    let is_deleting = stored.as_ref().is_some_and(|stored| stored.metadata.is_deleting());
+    let stored = stored.and_then(|stored| stored.record.migration).filter(|stored| stored.is(migration));
+    let stored = stored.ok_or_else(not_on_its_way)?;
+    let (has_arrived, has_gone_on) = (stored.arrived_at.is_some(), stored.went_on_at.is_some());
     let to = job.leased(&migration.to)?;
-    let here = at(job, &from, machine).await?;
+    let here = match at(job, &machine.spec.host, machine).await {
+        Err(Failure::Effect(_) | Failure::NotNow(_)) if has_arrived => Seen::Nothing,
+        here => here?,
+    };
     // The mark is that of the machine, whichever host it names.
-    let there = at(job, &to, machine).await?;
-    Ok(Ends { machine, migration, from, to, here, there })
+    let there = at(job, &migration.to, machine).await?;
+    Ok(Ends { machine, migration, to, here, there, has_arrived, has_gone_on, is_deleting })
 }
 
-/// What is of the machine at a host; nothing at one that is proved off.
-async fn at(job: Job<'_>, host: &HostTarget, machine: &Machine) -> Result<Option<DomainSeen>, Failure> {
-    match ashlar_plan::proof_of_host_off(job.snapshot, &host.name) {
-        Some(_) => Ok(None),
-        None => owned::domain(job, host, machine).await,
+/// What is of the machine at a host; nothing is asked of one that is proved off.
+async fn at(job: Job<'_>, host: &str, machine: &Machine) -> Result<Seen, Failure> {
+    if ashlar_plan::proof_of_host_off(job.snapshot, host).is_some() {
+        return Ok(Seen::Off);
     }
+    let host = job.leased(host)?;
+    Ok(owned::domain(job, &host, machine).await?.map_or(Seen::No, Seen::Domain))
+}
+
+/// Writes down that what is at the target is the machine, before it goes on there: from then on nobody goes back to the source. Who
+/// decided meanwhile that it stays was first.
+async fn arrived(job: Job<'_>, machine: &Machine, moves: &Migration) -> Outcome {
+    let now = job.engine.world.clock.now();
+    let mut stands = false;
+    let change = |machine: &mut Machine| match &mut machine.record.migration {
+        Some(migration)
+            if migration.is(moves) && (migration.went_on_at.is_none() || !Guard::CertainArrival.stands()) =>
+        {
+            stands = true;
+            let is_new = migration.arrived_at.is_none();
+            migration.arrived_at.get_or_insert(now);
+            is_new
+        }
+        _ => {
+            stands = false;
+            false
+        }
+    };
+    record(job, machine, change).await?;
+    if stands {
+        return Ok(());
+    }
+    let message =
+        format!("what {} has at {} is not what counts any more: looked at again", machine.key(), moves.to);
+    Err(Failure::NotNow(message))
 }
 
 /// Moves it. It stands still at the target when the call has ended well; the next step lets it go on.
 pub(super) async fn migrate(job: Job<'_>, name: &NamespacedName) -> Outcome {
-    let Ends { machine, migration, from, to, here, there } = look(job, name).await?;
-    let here = here.filter(|here| here.state == DomainState::Running && here.persistent);
-    let Some(here) = here.filter(|_| there.is_none()) else {
+    let Ends { machine, migration, to, here, there, has_arrived, has_gone_on, .. } = look(job, name).await?;
+    let from = job.leased(&machine.spec.host)?;
+    let here = here.domain().filter(|here| here.state == DomainState::Running && here.persistent);
+    let Some(here) = here.filter(|_| matches!(there, Seen::No) && !has_arrived && !has_gone_on) else {
         let message = format!("{name} does not run on {} alone: looked at again", from.name);
         return Err(Failure::NotNow(message));
     };
@@ -86,7 +166,8 @@ pub(super) async fn migrate(job: Job<'_>, name: &NamespacedName) -> Outcome {
             note(job, machine, &error.message, counts).await?;
             Err(Failure::Effect(error))
         }
-        other => other,
+        Ok(()) => arrived(job, machine, migration).await,
+        Err(other) => Err(other),
     }
 }
 
@@ -110,16 +191,23 @@ async fn note(job: Job<'_>, machine: &Machine, message: &str, counts: u32) -> Ou
     record(job, machine, change).await
 }
 
-/// Lets it go on where all of it is, once it was seen that nothing of it can go on at the other end.
+/// Lets it go on where all of it is, once it is certain that it did nothing at the other end after it came there.
 pub(super) async fn resume(job: Job<'_>, name: &NamespacedName) -> Outcome {
-    let Ends { from, to, here, there, .. } = look(job, name).await?;
-    let is_active = |seen: &Option<DomainSeen>| seen.as_ref().is_some_and(|seen| seen.state.is_active());
-    let (host, domain) = match (&here, &there) {
-        (_, Some(there)) if there.persistent && !is_active(&here) => (&to, there),
-        (Some(here), None) if here.paused_by_migration => (&from, here),
+    let Ends { machine, migration, to, here, there, has_arrived, has_gone_on, .. } = look(job, name).await?;
+    let is_certain = here.has_left(has_gone_on) || has_arrived && !here.is_active();
+    let (host, domain) = match (here.domain(), &there) {
+        (_, Seen::Domain(there)) if there.persistent && is_certain => {
+            arrived(job, machine, migration).await?;
+            (to, there)
+        }
+        (Some(here), Seen::No | Seen::Off) if here.paused_by_migration && !has_arrived => {
+            (job.leased(&machine.spec.host)?, here)
+        }
         _ => {
-            let message =
-                format!("{name} is not at one of {} and {} alone: looked at again", from.name, to.name);
+            let message = format!(
+                "{name} is not at one of {} and {} alone: looked at again",
+                machine.spec.host, to.name
+            );
             return Err(Failure::NotNow(message));
         }
     };
@@ -127,7 +215,7 @@ pub(super) async fn resume(job: Job<'_>, name: &NamespacedName) -> Outcome {
         DomainState::Running => Ok(()),
         DomainState::Paused => {
             let what = format!("letting domain {} go on at {}", domain.name, host.name);
-            job.call(&what, job.engine.world.hypervisor.resume_domain(host, domain.uuid)).await
+            job.call(&what, job.engine.world.hypervisor.resume_domain(&host, domain.uuid)).await
         }
         _ => Err(Failure::NotNow(format!("domain {} on {} is off", domain.name, host.name))),
     }
@@ -135,11 +223,17 @@ pub(super) async fn resume(job: Job<'_>, name: &NamespacedName) -> Outcome {
 
 /// Ends what is left at the target of a move that ended in the middle, or removes its definition: it never ran there.
 pub(super) async fn drop_arrival(job: Job<'_>, name: &NamespacedName) -> Outcome {
-    let Ends { from, to, here, there, .. } = look(job, name).await?;
-    let Some(there) = there else { return Ok(()) };
-    if there.state.is_running() || here.is_none() && there.persistent {
+    let Ends { machine, to, here, there, has_arrived, has_gone_on, is_deleting, .. } =
+        look(job, name).await?;
+    let Seen::Domain(there) = there else { return Ok(()) };
+    let may_be_all = match &here {
+        Seen::Nothing => true,
+        Seen::Off => there.persistent && !is_deleting,
+        here => there.persistent && here.has_left(has_gone_on),
+    };
+    if there.state.is_running() || has_arrived || may_be_all {
         let message =
-            format!("{name} may have gone on at {}, and is not sure to be at {}", to.name, from.name);
+            format!("{name} may have come to {}, and is not sure to be at {}", to.name, machine.spec.host);
         return Err(Failure::NotNow(message));
     }
     let hypervisor = &job.engine.world.hypervisor;

@@ -189,6 +189,7 @@ fn foreign(uuid: uuid::Uuid, mark: Option<DomainMark>) -> DomainSeen {
         medium_path: None,
         persistent: true,
         paused_by_migration: false,
+        left_by_migration: false,
         definition: None,
         running: None,
     }

@@ -180,6 +180,7 @@ impl Hypervisor for Fake {
             medium_path: spec.seed_path.clone(),
             persistent: true,
             paused_by_migration: false,
+            left_by_migration: false,
             definition: None,
             running: None,
         };

@@ -33,6 +33,8 @@ pub(crate) struct Standing {
     pub(crate) starts: bool,
     /// Paused because it arrives from another host, or has gone to one.
     pub(crate) by_migration: bool,
+    /// Off because it has gone to another host. libvirtd forgets that when it is started anew.
+    pub(crate) has_left: bool,
 }
 
 impl Standing {
@@ -41,12 +43,15 @@ impl Standing {
         const MIGRATION: c_int = 2;
         /// `VIR_DOMAIN_PAUSED_STARTING_UP`.
         const STARTING_UP: c_int = 11;
+        /// `VIR_DOMAIN_SHUTOFF_MIGRATED`.
+        const MIGRATED: c_int = 4;
         let paused = state == self::state::PAUSED;
         let starts = paused && reason == STARTING_UP;
         Standing {
             state: if starts { self::state::RUNNING } else { state },
             starts,
             by_migration: paused && reason == MIGRATION,
+            has_left: state == self::state::SHUTOFF && reason == MIGRATED,
         }
     }
 }
@@ -170,5 +175,20 @@ impl Domain {
         // SAFETY: the domain's handle is alive.
         let result = unsafe { call(self.owned.raw(), flags) };
         self.owned.check(result).map(drop)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `VIR_DOMAIN_SHUTOFF_*`.
+    #[test]
+    fn only_one_reason_of_being_off_says_that_it_has_left() {
+        let left: Vec<c_int> =
+            (0..9).filter(|reason| Standing::new(state::SHUTOFF, *reason).has_left).collect();
+        assert_eq!(left, [4]);
+        let others = [state::RUNNING, state::PAUSED, state::SHUTDOWN, state::CRASHED];
+        assert!(others.into_iter().all(|state| !Standing::new(state, 4).has_left));
     }
 }

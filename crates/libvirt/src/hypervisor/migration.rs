@@ -150,8 +150,8 @@ fn migrate(
         Some(domain) => absent(domain.standing(), code::NO_DOMAIN)?,
         None => None,
     };
-    if !standing.is_some_and(|standing| is_active(standing.state)) {
-        // Somebody was here before us.
+    if standing.is_none_or(|standing| standing.has_left) {
+        // Somebody was here before us. Of one that is off otherwise nobody knows whether it ran after that.
         if let Some(arrived) = absent(there.domain_by_uuid(uuid), code::NO_DOMAIN)?
             && arrived.is_persistent()?
             && is_active(arrived.state()?)

@@ -4,7 +4,9 @@
 use ashlar_api::*;
 
 use super::{Findings, Projected};
-use crate::{Action, Decision, DomainSeen, DomainState, HostSeen, NetworksSeen, Plan, Snapshot, StepState};
+use crate::{
+    Action, Decision, DomainSeen, DomainState, Guard, HostSeen, NetworksSeen, Plan, Snapshot, StepState,
+};
 
 /// What a host says of a machine's domain.
 #[derive(PartialEq)]
@@ -35,13 +37,26 @@ fn runs(seen: &Seen<'_>) -> bool {
     matches!(seen, Seen::Domain(domain) if matches!(domain.state, DomainState::Running | DomainState::ShuttingDown))
 }
 
-/// A process holds its disks there, or nobody knows.
-fn may_be_alive(seen: &Seen<'_>) -> bool {
+/// A process holds its disks there.
+fn holds(seen: &Seen<'_>) -> bool {
+    matches!(seen, Seen::Domain(domain) if domain.state.is_active())
+}
+
+/// It gave it away: what it has did nothing after all had come to the target.
+fn has_left(seen: &Seen<'_>, migration: &Migration) -> bool {
     match seen {
-        Seen::Nothing => true,
-        Seen::Off | Seen::No => false,
-        Seen::Domain(domain) => domain.state.is_active(),
+        Seen::Nothing => false,
+        Seen::Domain(domain) if domain.state.is_active() => false,
+        _ if !Guard::CertainArrival.stands() => true,
+        Seen::No => migration.went_on_at.is_none(),
+        Seen::Domain(domain) => domain.left_by_migration && migration.went_on_at.is_none(),
+        Seen::Off => false,
     }
+}
+
+/// Whether what is at the target is the machine: the record says so, or its source does.
+fn is_certain(migration: &Migration, source: &Seen<'_>) -> bool {
+    has_left(source, migration) || migration.arrived_at.is_some() && !holds(source)
 }
 
 /// Whether what changed about a machine's spec is that it has moved, as its record said before.
@@ -115,29 +130,44 @@ pub(super) fn check(snapshot: &Snapshot, plan: &Plan, projected: &Projected<'_>,
         let problem = match action {
             Action::MigrateDomain { .. } => (!runs(&source)
                 || target != Seen::No
+                || migration.arrived_at.is_some()
+                || migration.went_on_at.is_some()
                 || !is_filtered(snapshot, machine, &migration.to))
             .then_some("it is moved, and does not run at one end with nothing but its filter at the other"),
-            Action::DropArrival { .. } => (runs(&target) || source == Seen::Nothing)
-                .then_some("what is of it at the target is ended, and may be all that runs of it"),
+            Action::DropArrival { .. } => (runs(&target) || is_needed(machine, migration, &source, &target))
+                .then_some("what is of it at the target is ended, and may be all that there is of it"),
             // The step before decides; it is looked at again right before it.
             _ if moves_first() => None,
             _ => {
                 let there = step.host == migration.to;
-                let other = if there { &source } else { &target };
                 let is_whole = match if there { &target } else { &source } {
                     Seen::Domain(domain) => {
                         domain.state == DomainState::Paused && (!there || domain.persistent)
                     }
                     _ => false,
                 };
-                let is_elsewhere =
-                    if there { may_be_alive(other) } else { !matches!(other, Seen::No | Seen::Off) };
-                (!is_whole || is_elsewhere).then_some("it goes on at one host, and may be at the other")
+                let is_right = match there {
+                    true => is_certain(migration, &source),
+                    false => matches!(target, Seen::No | Seen::Off) && migration.arrived_at.is_none(),
+                };
+                (!is_whole || !is_right)
+                    .then_some("it goes on at one host, and may be at the other, or newer there")
             }
         };
         if let Some(problem) = problem {
             findings.add("RunsOnce", &step.object, problem);
         }
+    }
+}
+
+/// Whether what is at the target may be what counts: the machine has come there, its source does not tell, or is off and may be lost.
+fn is_needed(machine: &Machine, migration: &Migration, source: &Seen<'_>, target: &Seen<'_>) -> bool {
+    let is_whole = matches!(target, Seen::Domain(domain) if domain.persistent);
+    match source {
+        Seen::Nothing => true,
+        _ if migration.arrived_at.is_some() => true,
+        Seen::Off => is_whole && !machine.metadata.is_deleting(),
+        source => is_whole && has_left(source, migration),
     }
 }
 
@@ -173,18 +203,25 @@ fn ended(
     let source = at(snapshot, &read.spec.host, read);
     let target = at(snapshot, &migration.to, read);
     let problem = if changed.spec.host == read.spec.host {
-        // It stays: nothing of it may be at the target.
-        (!matches!(target, Seen::No | Seen::Off) && !runs(&source))
-            .then_some("it is taken to have stayed, and may have moved")
+        // It stays: nothing of it may be at the target, or what is there never counted, and the source has the truth.
+        let stays = match &target {
+            Seen::No | Seen::Off => migration.arrived_at.is_none() || runs(&source),
+            Seen::Domain(_) => runs(&source),
+            Seen::Nothing => {
+                let is_known = !matches!(source, Seen::Nothing | Seen::Off);
+                migration.arrived_at.is_none() && is_known && !has_left(&source, migration)
+            }
+        };
+        (!stays).then_some("it is taken to have stayed, and may have moved")
     } else {
         let is_there = match &target {
             Seen::Domain(domain) => domain.persistent || runs(&target),
-            // All of it had left the source.
-            Seen::Off => source == Seen::No,
+            // All of it had come, which stood in the record before it went on.
+            Seen::Off => migration.arrived_at.is_some() || !Guard::CertainArrival.stands(),
             Seen::No | Seen::Nothing => false,
         };
-        (!is_there || runs(&source))
-            .then_some("it is taken to have moved, and was not seen to be there alone")
+        (!is_there || !is_certain(migration, &source))
+            .then_some("it is taken to have moved, and was not seen to be there alone, with all that it did")
     };
     if let Some(problem) = problem {
         findings.add("RunsOnce", &object, problem);

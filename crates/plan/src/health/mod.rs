@@ -29,6 +29,10 @@ pub(crate) enum Health {
 /// Judges a machine of a cluster that was initialized and is not stopped.
 pub(crate) fn judge(snapshot: &Snapshot, machine: &Machine) -> Health {
     let record = &machine.record;
+    // It has left that host; whether it is well is seen where it is, once that is recorded.
+    if record.migration.as_ref().is_some_and(|migration| migration.arrived_at.is_some()) {
+        return Health::Unknown;
+    }
     if let Some(fence) = fence::proof(snapshot, &machine.spec.host) {
         let message = format!(
             "its host {} is off since before {}, as {} confirmed",

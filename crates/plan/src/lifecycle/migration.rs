@@ -26,12 +26,11 @@ pub(super) fn settle(draft: &mut Draft<'_>) {
         if let Some(there) = whereabouts(snapshot, machine) {
             match there {
                 Whereabouts::Target => arrive(draft, machine),
-                Whereabouts::Source if !is_calling(snapshot, machine) => {
-                    if let Some(why) = given_up(draft, machine) {
-                        stay(draft, machine, &why);
-                    }
-                }
-                _ => {}
+                Whereabouts::Source if !is_calling(snapshot, machine) => match given_up(draft, machine) {
+                    Some(why) => stay(draft, machine, &why),
+                    None => note_going_on(draft, machine),
+                },
+                _ => note_going_on(draft, machine),
             }
         }
         forget_failure(draft, machine);
@@ -58,8 +57,27 @@ fn arrive(draft: &mut Draft<'_>, machine: &Machine) {
         .map(|volume| volume.name.clone())
         .collect();
     give_up_volumes(draft, &mut unit, &machine.metadata.namespace, &left);
+    if moved.metadata.is_deleting() {
+        let its: Vec<String> = moved.spec.volumes.iter().map(|volume| volume.name.clone()).collect();
+        give_up_volumes(draft, &mut unit, &machine.metadata.namespace, &its);
+    }
     unit.update(moved.clone());
     draft.put_machine(moved);
+    draft.commit(unit);
+}
+
+/// What may be at the target gets old while it runs at its source.
+fn note_going_on(draft: &mut Draft<'_>, machine: &Machine) {
+    let Some(goes_on) = migration::goes_on_beside(draft.snapshot, machine) else { return };
+    let mut changed = machine.clone();
+    let Some(migration) = &mut changed.record.migration else { return };
+    if migration.went_on_at.is_some() == goes_on {
+        return;
+    }
+    migration.went_on_at = goes_on.then_some(draft.snapshot.now);
+    let mut unit = Unit::default();
+    unit.update(changed.clone());
+    draft.put_machine(changed);
     draft.commit(unit);
 }
 
@@ -104,6 +122,9 @@ fn give_up_volumes(draft: &mut Draft<'_>, unit: &mut Unit, namespace: &str, volu
 fn given_up(draft: &Draft<'_>, machine: &Machine) -> Option<String> {
     let snapshot = draft.snapshot;
     let migration = machine.record.migration.as_ref()?;
+    if migration.arrived_at.is_some() {
+        return Some("somebody let it go on there, and ended what had come of it".to_owned());
+    }
     if migration.failures >= ATTEMPTS {
         return Some(format!("that failed {} times: {}", migration.failures, migration.last_failure));
     }
@@ -135,8 +156,11 @@ fn given_up(draft: &Draft<'_>, machine: &Machine) -> Option<String> {
         Some(_) => {}
     }
     let Some(HostSeen::Seen(world)) = snapshot.observed.hosts.get(&machine.spec.host) else { return None };
-    let state = world.domains.get(&machine.spec.domain.uuid).map(|domain| domain.state);
-    matches!(state, Some(DomainState::ShutOff | DomainState::Crashed)).then(|| "it is off".to_owned())
+    match world.domains.get(&machine.spec.domain.uuid).map(|domain| domain.state) {
+        Some(DomainState::ShutOff | DomainState::Crashed) => Some("it is off".to_owned()),
+        None if migration.went_on_at.is_some() => Some("somebody undefined it".to_owned()),
+        _ => None,
+    }
 }
 
 /// That it failed counts as long as its host is being emptied.
@@ -172,6 +196,11 @@ pub(super) fn of_cluster(
         .machines_of(key)
         .into_iter()
         .filter(|machine| !machine.metadata.is_deleting() && machine.record.migration.is_none())
+        // Who was given up in this very plan goes elsewhere in the next.
+        .filter(|machine| {
+            let read = draft.snapshot.machines.get(&machine.key());
+            read.is_none_or(|read| read.record.migration.is_none())
+        })
         .filter(|machine| draft.snapshot.hosts.get(&machine.spec.host).is_some_and(is_draining))
         .filter(|machine| migration::obstacle(draft.snapshot, machine).is_none())
         .filter(|machine| is_wanted_as_it_is(draft, &cluster, machine, parts))
@@ -409,6 +438,8 @@ fn commit(
         failures: 0,
         last_failure: String::new(),
         failed_at: None,
+        arrived_at: None,
+        went_on_at: None,
     }));
     unit.update(changed.clone());
     draft.put_machine(changed);

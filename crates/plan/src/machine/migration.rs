@@ -68,6 +68,29 @@ pub(super) fn steps(
             );
             chain.push_wait(format!("see whether {key} runs"), wait("HostUnreachable", message));
         }
+        Whereabouts::Unproved => {
+            let message = format!(
+                "host {from} went off while {key} moved to {to}, and nobody knows whether it went on at {from} after all of it had \
+                 come to {to}: what stands still there may be older than what it has acknowledged, and is not let go on. Turn {from} \
+                 on, and it goes on with its disks there. If they are lost for good, delete {}: what {to} has of it goes then",
+                machine.object_ref()
+            );
+            // Who gets another machine in its place by itself needs no person.
+            let hold = match context.draft.waited_for.contains(&key) {
+                true => wait("MayBeOlder", message),
+                false => block("MayBeOlder", message),
+            };
+            chain.push_wait(format!("see where the newest of {key} is"), hold);
+        }
+        Whereabouts::Strange(what) => {
+            let message = format!(
+                "{} was to move from {from} to {to}, and somebody else let it go on: {what}. Nothing is started or deleted before \
+                 a person has left one of the two: end and undefine domain {} on the host that is not to have it",
+                machine.object_ref(),
+                machine.spec.domain.name
+            );
+            chain.push_wait(format!("see where {key} is"), block("GoesOnTwice", message));
+        }
         Whereabouts::Nowhere => {
             let message = format!(
                 "domain {} was to move from {from} to {to}, and neither host has it any more: somebody undefined it. Its newest \

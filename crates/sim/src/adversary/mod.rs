@@ -21,6 +21,7 @@ mod shrink;
 mod sickness;
 mod story;
 mod teller;
+mod unheard;
 mod upgrading;
 mod wiping;
 

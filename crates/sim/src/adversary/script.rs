@@ -74,13 +74,14 @@ pub(super) fn of_seed(seed: u64, size: Option<Size>) -> Vec<String> {
     super::sickness::weave(&mut writer.lines, seed);
     super::fencing::weave(&mut writer.lines, seed, hosts);
     super::draining::weave(&mut writer.lines, seed, hosts);
+    super::moving::weave(&mut writer.lines, seed, hosts);
     super::upgrading::weave(&mut writer.lines, seed);
     super::power::weave(&mut writer.lines, seed, hosts);
     super::serving::weave(&mut writer.lines, seed);
     super::drifting::weave(&mut writer.lines, seed);
     super::controllers::weave(&mut writer.lines, seed);
     super::wiping::weave(&mut writer.lines, seed);
-    super::moving::weave(&mut writer.lines, seed, hosts);
+    super::unheard::weave(&mut writer.lines, seed, hosts);
     writer.lines
 }
 

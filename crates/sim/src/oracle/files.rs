@@ -29,7 +29,12 @@ impl State {
     }
 
     /// The Volume that the store has of a file.
-    fn recorded_volume(&self, host: &HostTarget, pool: Uuid, file_name: &str) -> Option<Arc<Value>> {
+    pub(super) fn recorded_volume(
+        &self,
+        host: &HostTarget,
+        pool: Uuid,
+        file_name: &str,
+    ) -> Option<Arc<Value>> {
         let pool = pool.to_string();
         // Without pointers, which are parsed for each of all Volumes.
         self.oracle.truth.as_ref()?.find("Volume", |volume| {
@@ -40,7 +45,7 @@ impl State {
     }
 
     /// The stored machine of a Volume, if it is a machine's.
-    fn machine_of_volume(&self, volume: &Value) -> Option<Arc<Value>> {
+    pub(super) fn machine_of_volume(&self, volume: &Value) -> Option<Arc<Value>> {
         let machine = volume.pointer("/spec/content/machine").and_then(Value::as_str)?;
         self.stored_object("Machine", &NamespacedName::new(field(volume, "/metadata/namespace"), machine))
     }
@@ -145,6 +150,7 @@ impl State {
             }
             Some(_) => {}
         }
+        self.judge_newest(host, pool, file_name);
         self.judge_unused(host, pool, file_name, "wiped");
     }
 
@@ -188,6 +194,7 @@ impl State {
             }
             Some(volume) => self.judge_overwritten(host, pool, file_name, &volume),
         }
+        self.judge_newest(host, pool, file_name);
         let file = self.host_at(host).filter(|host| host.reachable);
         let file = file.and_then(|host| host.pools.get(&pool)).and_then(|pool| pool.volumes.get(file_name));
         if file.is_some_and(|file| file.seed.is_some()) {

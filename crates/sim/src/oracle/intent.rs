@@ -79,8 +79,6 @@ impl State {
         let Some(stored) = stored else {
             return self.blame("identity", format!("domain {name} is started and is not the recorded one"));
         };
-        let here = self.reached(host).to_owned();
-        self.judge_home(&here, uuid);
         if self.was_deleting(&stored) && !self.is_needed_to_vote(machine.as_ref()) {
             self.blame("intent", format!("domain {name} is started although its deletion is recorded"));
         }

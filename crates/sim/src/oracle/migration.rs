@@ -5,8 +5,9 @@ use ashlar_engine::effects::HostTarget;
 use ashlar_plan::DomainSpec;
 use uuid::Uuid;
 
-use super::field;
+use super::{field, is_deleting};
 use crate::State;
+use crate::host::{Lived, SimDomain};
 
 impl State {
     /// A machine moves where its record says, onto disks that are recorded, behind its filter.
@@ -45,36 +46,83 @@ impl State {
         }
     }
 
-    /// 3: what goes on is all there is of it. Who once went on elsewhere is old here.
+    /// 3: what goes on is all there is of it.
     pub(crate) fn judge_resume(&mut self, host: &HostTarget, uuid: Uuid) {
         self.oracle.dirty = true;
         if !self.takes_calls(host) {
             return;
         }
         let here = self.reached(host).to_owned();
-        let other = self.hosts.iter().find(|(name, world)| {
-            **name != here && world.domains.get(&uuid).is_some_and(|domain| domain.state.is_active())
-        });
+        // The half of a move before, which stands still on a host that was silent since, is nobody's process.
+        let has_gone_on = |domain: &SimDomain| domain.state.is_active() && !domain.never_went_on;
+        let other = self
+            .hosts
+            .iter()
+            .find(|(name, world)| **name != here && world.domains.get(&uuid).is_some_and(has_gone_on));
         if let Some((other, _)) = other {
             let what = format!("domain {uuid} goes on at {here}, and its process is on {other} too");
             self.blame("disks", what);
         }
-        self.judge_home(&here, uuid);
-        self.oracle.homes.insert(uuid, here);
     }
 
-    /// 3: a guest that has gone on at another host is not started with what it was here.
-    pub(super) fn judge_home(&mut self, here: &str, uuid: Uuid) {
-        let Some(home) = self.oracle.homes.get(&uuid).filter(|home| *home != here).cloned() else { return };
-        let came = self.hosts.get(here).and_then(|host| host.domains.get(&uuid));
-        // It comes from there.
-        if came.is_some_and(|domain| domain.came_from.as_ref() == Some(&home)) {
+    /// 3: what goes on, or is started, is all that the machine was, wherever it was last.
+    pub(crate) fn judge_goes_on(&mut self, host: &HostTarget, uuid: Uuid) {
+        let here = self.reached(host).to_owned();
+        let newest = self.oracle.went_on.get(&uuid).copied().unwrap_or_default();
+        let disks = self.disks_of(&here, uuid);
+        let lived = |path: &String| self.hosts.get(&here)?.volume_at(path)?.lived.map(|lived| lived.times);
+        let older: Vec<String> =
+            disks.into_iter().filter(|path| lived(path).unwrap_or_default() < newest).collect();
+        if !self.oracle.is_off && !older.is_empty() {
+            let older = older.join(" and ");
+            self.blame(
+                "disks",
+                format!("domain {uuid} goes on at {here} from {older}, and was newer elsewhere"),
+            );
+        }
+        self.goes_on(&here, uuid);
+    }
+
+    /// A guest does something from now on: its disks are the newest that there are of it.
+    pub(crate) fn goes_on(&mut self, host: &str, uuid: Uuid) {
+        let times = self.oracle.went_on.entry(uuid).or_default();
+        *times += 1;
+        let lived = Lived { domain: uuid, times: *times };
+        for path in self.disks_of(host, uuid) {
+            if let Some(file) = self.hosts.get_mut(host).and_then(|host| host.volume_at_mut(&path)) {
+                file.lived = Some(lived);
+            }
+        }
+    }
+
+    /// Disks that the definition of a domain of ours names.
+    fn disks_of(&self, host: &str, uuid: Uuid) -> Vec<String> {
+        let domain = self.hosts.get(host).and_then(|host| host.domains.get(&uuid));
+        let disks = domain.and_then(|domain| domain.spec.as_ref()).into_iter().flat_map(|spec| &spec.disks);
+        disks.map(|disk| disk.path.clone()).collect()
+    }
+
+    /// 3: the newest that there is of a machine that stays is not taken away.
+    pub(super) fn judge_newest(&mut self, host: &HostTarget, pool: Uuid, file_name: &str) {
+        let file = self.host_at(host).and_then(|host| host.pools.get(&pool)?.volumes.get(file_name));
+        let Some(lived) = file.and_then(|file| file.lived) else { return };
+        let Some(volume) = self.recorded_volume(host, pool, file_name) else { return };
+        let Some(machine) = self.machine_of_volume(&volume) else { return };
+        let is_its = lived.domain.to_string() == field(&machine, "/spec/domain/uuid");
+        if !is_its || is_deleting(&machine) || self.oracle.went_on.get(&lived.domain) != Some(&lived.times) {
             return;
         }
-        self.blame(
-            "disks",
-            format!("domain {uuid} runs on {here} with what it was before it moved to {home}"),
-        );
+        let disk = ["-root-", "-etcd-"].into_iter().find(|disk| file_name.contains(disk));
+        let files = self.hosts.values().flat_map(|host| host.pools.values()).flat_map(|pool| &pool.volumes);
+        let is_kept = files
+            .filter(|(name, file)| *name != file_name && file.lived == Some(lived))
+            .any(|(name, _)| disk.is_some_and(|disk| name.contains(disk)));
+        if !is_kept {
+            self.blame(
+                "disks",
+                format!("{file_name} is taken away, and is the newest that there is of its machine"),
+            );
+        }
     }
 
     /// Whether what is on the host is the half of a move that ended in the middle: it never ran there.

@@ -40,8 +40,8 @@ pub(crate) struct Oracle {
     /// Files that were created for machines, with whose the store said they were.
     created: BTreeMap<FileId, FileOwner>,
     canaries: Canaries,
-    /// Where domains that moved went on last.
-    homes: BTreeMap<Uuid, String>,
+    /// How often domains went on, wherever they were.
+    went_on: BTreeMap<Uuid, u64>,
     violations: Vec<String>,
     /// A call takes effect that was asked for earlier: whether it was right to ask was judged then.
     pub(crate) forgiving: bool,

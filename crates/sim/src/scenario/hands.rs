@@ -58,6 +58,16 @@ pub(crate) fn lose_power(state: &mut State, name: &str) -> Result<(), String> {
     set_host(state, name, HostState::Off)
 }
 
+impl State {
+    /// A host loses its power, or gets it back.
+    ///
+    /// # Errors
+    /// There is no such host.
+    pub fn power(&mut self, host: &str, on: bool) -> Result<(), String> {
+        set_host(self, host, if on { HostState::On } else { HostState::Off })
+    }
+}
+
 /// A host is turned off, and its BMC goes on.
 pub(crate) fn halt(state: &mut State, name: &str) -> Result<(), String> {
     set_host(state, name, HostState::Halted)
@@ -159,6 +169,9 @@ pub(super) fn virsh(state: &mut State, host: &str, verb: VirshVerb, name: &str) 
             domain.running.clone_from(&domain.definition);
             domain.started_at = Some(now);
             domain.has_run = true;
+            domain.never_went_on = false;
+            // What a person starts is what counts from then on.
+            state.goes_on(host, uuid);
         }
         VirshVerb::Undefine => {
             domains.remove(&uuid);

@@ -67,6 +67,10 @@ pub(crate) enum Trouble {
     },
     /// So many moves from now on end without their source hearing that all has arrived.
     UnheardMoves(u32),
+    /// So many, and their targets fall silent for so long.
+    SilencingMoves(u32, Duration),
+    /// So many leave their definition at the source.
+    KeepingMoves(u32),
     /// Nothing is wrong any more, but for what cannot come back.
     Mend,
 }
@@ -163,14 +167,19 @@ pub(super) fn parse(words: &[&str]) -> Option<Result<Command, String>> {
         ["call", number, fault @ ..] => call(number, fault),
         ["sleep", "at", "effect", number, "for", time] => super::command::count(number)
             .and_then(|effect| Ok(Trouble::Sleep { effect, time: duration(time)? })),
-        ["next", number, "moves", "end", "unheard"] => number
-            .parse()
-            .map(Trouble::UnheardMoves)
-            .map_err(|error| format!("`{number}` is no number: {error}")),
+        ["next", number, "moves", "end", "unheard"] => moves(number).map(Trouble::UnheardMoves),
+        ["next", number, "moves", "silence", "their", "targets", "for", time] => {
+            moves(number).and_then(|number| Ok(Trouble::SilencingMoves(number, duration(time)?)))
+        }
+        ["next", number, "moves", "leave", "their", "definition"] => moves(number).map(Trouble::KeepingMoves),
         ["mend"] => Ok(Trouble::Mend),
         _ => return None,
     };
     Some(trouble.map(Command::Trouble))
+}
+
+fn moves(number: &str) -> Result<u32, String> {
+    number.parse().map_err(|error| format!("`{number}` is no number: {error}"))
 }
 
 fn after(time: &str, command: &[&str]) -> Result<Command, String> {
@@ -312,11 +321,30 @@ impl Trouble {
                 state.unheard_moves = *number;
                 Ok(())
             }
+            Trouble::SilencingMoves(number, time) => {
+                state.silencing_moves = (*number > 0).then_some((*number, *time));
+                Ok(())
+            }
+            Trouble::KeepingMoves(number) => {
+                state.keeping_moves = *number;
+                Ok(())
+            }
             Trouble::Mend => {
                 mend(state);
                 Ok(())
             }
         }
+    }
+}
+
+impl State {
+    /// libvirtd of a host is started anew.
+    ///
+    /// # Errors
+    /// There is no such host.
+    pub fn restart_libvirtd(&mut self, host: &str) -> Result<(), String> {
+        self.touched();
+        on_host(self, host, HostTrouble::RestartsLibvirtd)
     }
 }
 
@@ -334,6 +362,8 @@ fn on_host(state: &mut State, name: &str, what: HostTrouble) -> Result<(), Strin
         HostTrouble::RestartsLibvirtd => {
             host.daemon_starts += 1;
             host.hung = false;
+            // What is off is off for a reason that it does not know.
+            host.domains.values_mut().for_each(|domain| domain.left_by_migration = false);
         }
         HostTrouble::Slow(seconds) => host.slow_s = seconds,
         HostTrouble::DiskSlow(seconds) => host.disk_slow_s = seconds,
@@ -363,6 +393,7 @@ fn mend(state: &mut State) {
     state.pods_down.clear();
     state.hung_controllers.clear();
     state.planned.clear();
+    (state.unheard_moves, state.silencing_moves, state.keeping_moves) = (0, None, 0);
     state.broken_links.clear();
     let names: Vec<String> = state.hosts.keys().cloned().collect();
     for name in names {
