@@ -10,6 +10,9 @@ use common::patients::*;
 use common::*;
 use jiff::SignedDuration;
 
+/// Of the patience with a node that is not Ready.
+const QUARTER: SignedDuration = SignedDuration::from_secs(75);
+
 /// The node says that it is not Ready.
 fn fall_ill(world: &mut World, machine: &str) {
     let Some(ClusterSeen::Seen(api)) = world.snapshot.observed.clusters.get_mut(&key("prod")) else {
@@ -115,6 +118,46 @@ fn a_missing_answer_makes_nobody_sick_and_stops_the_patience() {
             let plan = world.plan();
             assert!(plan.decisions.is_empty(), "{what}: {:?}", plan.decisions);
         }
+    }
+}
+
+/// The API gives no answer for so long; then it answers as before.
+fn api_is_silent_for(world: &mut World, time: SignedDuration) {
+    let clusters = world.snapshot.observed.clusters.clone();
+    let silent = ClusterSeen::Unreachable { reason: "no route to host".to_owned() };
+    world.snapshot.observed.clusters.insert(key("prod"), silent);
+    pass(world);
+    world.snapshot.now += time;
+    assert!(world.plan().decisions.is_empty(), "it is said once");
+    world.snapshot.observed.clusters = clusters;
+}
+
+#[test]
+fn after_a_hole_in_what_was_seen_the_last_quarter_of_the_patience_is_watched() {
+    // In the middle of it, and when it was over and something else was in the way.
+    for looks in [3, 4, 5] {
+        let mut world = living(1, 3);
+        fall_ill(&mut world, "prod-wkr-2");
+        let rests = |world: &mut World, paused| {
+            world.snapshot.clusters.get_mut(&key("prod")).unwrap().spec.paused = paused;
+        };
+        rests(&mut world, true);
+        for _ in 0..=looks {
+            pass(&mut world);
+            world.snapshot.now += QUARTER;
+        }
+        rests(&mut world, false);
+        api_is_silent_for(&mut world, SignedDuration::from_hours(2));
+        let goes = |world: &mut World| decided_fates(&world.plan()).contains("prod-wkr-2 goes");
+        // What is seen first may be old, or a kubelet that is restarted just then.
+        for second in [0, 2, 40, 30] {
+            world.snapshot.now += SignedDuration::from_secs(second);
+            assert!(!goes(&mut world), "{looks} looks, {second} s");
+            pass(&mut world);
+        }
+        world.snapshot.now += SignedDuration::from_secs(3);
+        pass(&mut world);
+        assert!(goes(&mut world), "{looks} looks");
     }
 }
 

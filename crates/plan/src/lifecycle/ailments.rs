@@ -18,7 +18,10 @@ pub(super) fn record(draft: &mut Draft<'_>) {
         };
         let before = machine.record.ailment.as_ref();
         let ailment = match health::judge(snapshot, machine) {
-            Health::Unknown => continue,
+            Health::Unknown => match before.filter(|before| before.is_due()) {
+                Some(before) => Some(lose_sight(before, snapshot.now)),
+                None => continue,
+            },
             Health::Well => None,
             Health::Off => Some(off(before, snapshot.now)),
             Health::Sick(kind, _) => {
@@ -51,6 +54,17 @@ fn off(before: Option<&Ailment>, now: Timestamp) -> Ailment {
     }
 }
 
+/// The record of an ailment whose patience is over, and of which nobody can tell now whether it lasts: once somebody can
+/// again, its last quarter is watched anew. One that still counts needs no word of it: its next look comes too late to count.
+fn lose_sight(before: &Ailment, now: Timestamp) -> Ailment {
+    Ailment { seen_at: now, sightings: Ailment::PATIENCE_SIGHTINGS - 1, ..before.clone() }
+}
+
+/// What was counted of an ailment.
+pub(super) fn count(ailment: &Ailment) -> Count {
+    Count { seen_at: ailment.seen_at, sightings: ailment.sightings }
+}
+
 /// The record of an ailment that is seen now.
 fn see(before: Option<&Ailment>, kind: AilmentKind, now: Timestamp, patience: SignedDuration) -> Ailment {
     match before.filter(|before| before.kind == kind) {
@@ -60,8 +74,7 @@ fn see(before: Option<&Ailment>, kind: AilmentKind, now: Timestamp, patience: Si
             Ailment { kind, since: now, seen_at: now, sightings }
         }
         Some(before) => {
-            let count = Count { seen_at: before.seen_at, sightings: before.sightings };
-            let Count { seen_at, sightings } = count.again(now, patience);
+            let Count { seen_at, sightings } = count(before).again(now, patience);
             Ailment { kind, since: before.since, seen_at, sightings }
         }
     }
@@ -106,6 +119,19 @@ mod tests {
             runs,
             "a guest that panics again and again is seen all the time"
         );
+    }
+
+    #[test]
+    fn what_was_due_is_watched_for_its_last_quarter_once_nobody_could_tell() {
+        let lost = lose_sight(&seen_at(&[0, 100, 200, 300, 400]), at(500));
+        assert!(!lost.is_due());
+        assert_eq!((lost.since, lost.seen_at), (at(0), at(500)));
+        let see = |lost, second| see(Some(lost), KIND, at(second), PATIENCE);
+        assert!(!see(&lost, 599).is_due());
+        assert!(see(&lost, 600).is_due(), "it was a short silence");
+        let again = see(&lost, 7500);
+        assert!(!again.is_due());
+        assert!(!see(&again, 7599).is_due() && see(&again, 7600).is_due());
     }
 
     #[test]

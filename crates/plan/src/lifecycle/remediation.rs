@@ -6,7 +6,7 @@ use std::sync::Arc;
 use ashlar_api::*;
 use jiff::{SignedDuration, Timestamp};
 
-use super::{control_plane, removal, rolling};
+use super::{ailments, control_plane, removal, rolling};
 use crate::draft::{Draft, Unit};
 use crate::etcd::{Change, Etcd};
 use crate::health::{self, Health};
@@ -38,7 +38,8 @@ pub(super) fn of_cluster(draft: &mut Draft<'_>, key: &NamespacedName, image: &Im
             let scene = Scene::of(draft, &cluster, machine, image);
             scene.verdict(draft, machine, ailment)
         } else {
-            let at = due_at(ailment, cluster.spec.health.patience_s(kind), draft.snapshot.now);
+            let patience = SignedDuration::from_secs(cluster.spec.health.patience_s(kind).into());
+            let at = ailments::count(ailment).over_at(ailment.since, patience, draft.snapshot.now);
             Err(wait("NotHealthy", format!("{message}; {}", if_it_stays_so(&cluster, machine, at))))
         };
         match verdict {
@@ -61,20 +62,6 @@ fn was_due(draft: &Draft<'_>, machine: &Machine) -> bool {
     // Patience with one ailment is none with the next.
     let is_same = |read: &&Ailment| machine.record.ailment.as_ref().is_some_and(|now| now.kind == read.kind);
     read.filter(is_same).is_some_and(Ailment::is_due)
-}
-
-/// When the patience will be over, if it is looked at all the time from now on.
-fn due_at(ailment: &Ailment, patience_s: u32, now: Timestamp) -> Timestamp {
-    let after = |from: Timestamp, seconds: u32| {
-        from.saturating_add(SignedDuration::from_secs(seconds.into())).unwrap_or(Timestamp::MAX)
-    };
-    let at = after(ailment.since, patience_s);
-    if at > now {
-        return at;
-    }
-    // Nobody looked for a while.
-    let left = Ailment::PATIENCE_SIGHTINGS.saturating_sub(ailment.sightings);
-    after(ailment.seen_at, patience_s / Ailment::PATIENCE_SIGHTINGS * left)
 }
 
 fn if_it_stays_so(cluster: &Cluster, machine: &Machine, at: Timestamp) -> String {
