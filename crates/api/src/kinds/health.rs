@@ -160,6 +160,14 @@ pub struct Ailment {
     /// looked or answered, or by which a clock jumped, counts for nothing.
     #[serde(default)]
     pub sightings: u32,
+    /// How often it was off again after some of that was counted (`GuestNotUp`). The first time all of it is counted anew,
+    /// and each further time a quarter less: a guest that goes off again and again is one that does not come up.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub restarts: u32,
+}
+
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 impl Ailment {

@@ -12,11 +12,15 @@ pub(super) fn record(draft: &mut Draft<'_>) {
     let snapshot = draft.snapshot;
     let mut changed = Vec::new();
     for machine in snapshot.machines.values().filter(|machine| !machine.metadata.is_deleting()) {
-        let Some(cluster) = draft.clusters.get(&cluster_of(machine)).filter(|one| health::is_judged(one))
-        else {
-            continue;
-        };
+        let Some(cluster) = draft.clusters.get(&cluster_of(machine)) else { continue };
         let before = machine.record.ailment.as_ref();
+        if cluster.record.stopped && before.is_some() {
+            // All of its machines are turned off, and have their time anew once they are started.
+            changed.push((machine.key(), None));
+        }
+        if !health::is_judged(cluster) {
+            continue;
+        }
         let ailment = match health::judge(snapshot, machine) {
             Health::Unknown => match before.filter(|before| before.is_due()) {
                 Some(before) => Some(lose_sight(before, snapshot.now)),
@@ -44,14 +48,19 @@ pub(super) fn record(draft: &mut Draft<'_>) {
     }
 }
 
-/// The record of a machine that is off. It is started first, so that nothing is counted now; one that goes off again and again
-/// begins no new count.
+/// The record of a machine that is off. It is started first, so that nothing is counted now, and what was counted before is
+/// given back: who was not up for minutes when its host was started anew has not had its time since. Each further time it goes
+/// off a quarter less is given back, and never the last one, so that a guest that panics again and again is given up.
 fn off(before: Option<&Ailment>, now: Timestamp) -> Ailment {
     let kind = AilmentKind::GuestNotUp;
-    match before.filter(|before| before.kind == kind) {
-        Some(before) => before.clone(),
-        None => Ailment { kind, since: now, seen_at: now, sightings: 0 },
+    let Some(before) = before.filter(|before| before.kind == kind) else {
+        return Ailment { kind, since: now, seen_at: now, sightings: 0, restarts: 0 };
+    };
+    let kept = before.restarts.min(Ailment::PATIENCE_SIGHTINGS - 1);
+    if before.sightings <= kept {
+        return before.clone();
     }
+    Ailment { seen_at: now, sightings: kept, restarts: before.restarts.saturating_add(1), ..before.clone() }
 }
 
 /// The record of an ailment whose patience is over, and of which nobody can tell now whether it lasts: once somebody can
@@ -71,11 +80,11 @@ fn see(before: Option<&Ailment>, kind: AilmentKind, now: Timestamp, patience: Si
         None => {
             // Where no patience is asked for, none is needed.
             let sightings = if patience.is_zero() { Ailment::PATIENCE_SIGHTINGS } else { 0 };
-            Ailment { kind, since: now, seen_at: now, sightings }
+            Ailment { kind, since: now, seen_at: now, sightings, restarts: 0 }
         }
         Some(before) => {
             let Count { seen_at, sightings } = count(before).again(now, patience);
-            Ailment { kind, since: before.since, seen_at, sightings }
+            Ailment { seen_at, sightings, ..before.clone() }
         }
     }
 }
@@ -83,6 +92,7 @@ fn see(before: Option<&Ailment>, kind: AilmentKind, now: Timestamp, patience: Si
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::DomainState;
 
     const PATIENCE: SignedDuration = SignedDuration::from_secs(400);
     const KIND: AilmentKind = AilmentKind::NodeNotReady;
@@ -114,11 +124,59 @@ mod tests {
         assert_eq!(off(Some(&ailment), at(900)), ailment, "nothing is counted while it is off");
         let runs = see(Some(&ailment), AilmentKind::GuestNotUp, at(410), PATIENCE);
         assert_eq!((runs.since, runs.sightings), (at(310), 1));
-        assert_eq!(
-            off(Some(&runs), at(420)),
-            runs,
-            "a guest that panics again and again is seen all the time"
-        );
+    }
+
+    /// What is recorded of a guest that is seen running and not up at these seconds, and off at the others.
+    fn seen_not_up(looks: &[(i64, DomainState)]) -> Ailment {
+        let mut ailment = None;
+        for (second, state) in looks {
+            let (before, now) = (ailment.as_ref(), at(*second));
+            ailment = Some(match state {
+                DomainState::Running => see(before, AilmentKind::GuestNotUp, now, PATIENCE),
+                _ => off(before, now),
+            });
+        }
+        ailment.unwrap_or_else(|| unreachable!("somebody looked"))
+    }
+
+    #[test]
+    fn a_machine_that_goes_off_again_has_its_time_once_more() {
+        use DomainState::{Running, ShutOff};
+        // Seen off last, with so many counted until then: what is left of that, and how often it went off.
+        let off_after = |counted: i64| {
+            let runs = (1..=counted).map(|count| (100 * count, Running));
+            let looks: Vec<_> = std::iter::once((0, ShutOff)).chain(runs).chain([(450, ShutOff)]).collect();
+            seen_not_up(&looks)
+        };
+        for counted in 0..=4 {
+            let ailment = off_after(counted);
+            assert_eq!((ailment.sightings, ailment.restarts), (0, u32::from(counted > 0)), "{counted}");
+            assert_eq!(off(Some(&ailment), at(9000)), ailment, "nothing is counted while it is off");
+            // A moment after it was started nothing of that is left, however long it was off.
+            for second in [452, 600, 9000] {
+                let runs = see(Some(&ailment), AilmentKind::GuestNotUp, at(second), PATIENCE);
+                assert!(runs.sightings <= 1, "{counted} {second}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_guest_that_goes_off_again_and_again_is_given_up() {
+        use DomainState::{Running, ShutOff};
+        // It panics 10 s after each start, or holds out for most of its patience.
+        for (runs_s, due_s) in [(10, 770), (150, 780), (390, 1100)] {
+            let looks: Vec<_> = (0..2000)
+                .step_by(10)
+                .map(|second| (second, if second % (runs_s + 10) == 0 { ShutOff } else { Running }))
+                .collect();
+            let due = (1..looks.len()).find(|count| seen_not_up(&looks[..*count]).is_due());
+            assert_eq!(due.map(|count| looks[count - 1].0), Some(due_s), "{runs_s}");
+        }
+        // However often: whoever has its patience used up and goes off is watched for a quarter more.
+        let often = Ailment { restarts: 9, ..seen_not_up(&[(0, ShutOff), (100, Running)]) };
+        let due = Ailment { sightings: Ailment::PATIENCE_SIGHTINGS, ..often };
+        let runs = see(Some(&off(Some(&due), at(500))), AilmentKind::GuestNotUp, at(510), PATIENCE);
+        assert!(!runs.is_due());
     }
 
     #[test]
