@@ -161,6 +161,63 @@ fn after_a_hole_in_what_was_seen_the_last_quarter_of_the_patience_is_watched() {
     }
 }
 
+/// What the commit writes, or has unchanged, in which the machine's deletion is recorded.
+fn deleted_with(plan: &Plan, machine: &str) -> Vec<String> {
+    let is_deletion = |decision: &Decision| {
+        matches!(decision, Decision::Update(Object::Machine(one)) if one.metadata.name == machine
+            && one.metadata.is_deleting())
+    };
+    let commit = plan.decisions.iter().find(|commit| commit.iter().any(is_deletion)).unwrap();
+    let told = commit.iter().map(|decision| match decision {
+        Decision::Check { object, .. } => format!("{object} unchanged"),
+        other => other.object_ref().to_string(),
+    });
+    told.collect()
+}
+
+/// What must be as it was read; what is written must be, too.
+fn holds(commit: &[String], objects: &[&str]) {
+    for object in objects {
+        let is_held = |name: &String| name == object || *name == format!("{object} unchanged");
+        assert!(commit.iter().any(is_held), "{object}: {commit:?}");
+    }
+}
+
+/// A cluster for which nothing new is made, so that what is recorded is who goes.
+fn full() -> World {
+    let mut world = living(3, 3);
+    let hosts: Vec<String> = world.snapshot.hosts.keys().cloned().collect();
+    hosts.iter().for_each(|host| world.snapshot.hosts.get_mut(host).unwrap().spec.cordoned = true);
+    world
+}
+
+#[test]
+fn who_goes_is_recorded_with_all_that_was_a_reason_for_it() {
+    let mut world = full();
+    fall_ill(&mut world, "prod-wkr-2");
+    be_patient(&mut world);
+    let worker = deleted_with(&world.plan(), "prod-wkr-2");
+    // It is counted in its group.
+    assert!(worker.contains(&"workergroup prod-wkr".to_owned()), "{worker:?}");
+    holds(&worker, &["cluster prod", "machine prod-wkr-2"]);
+
+    let mut world = full();
+    fall_ill(&mut world, "prod-ctrl-1");
+    be_patient(&mut world);
+    let control_plane = deleted_with(&world.plan(), "prod-ctrl-1");
+    assert!(control_plane.contains(&"cluster prod".to_owned()), "{control_plane:?}");
+
+    let mut world = full();
+    let host = world.snapshot.machines[&key("prod-wkr-2")].spec.host.clone();
+    let fence = HostFence { at: world.snapshot.now, confirmed_by: "a person".to_owned() };
+    world.snapshot.hosts.get_mut(&host).unwrap().record.fence = Some(fence);
+    let silent = HostSeen::Unreachable { reason: "it is off".to_owned() };
+    world.snapshot.observed.hosts.insert(host.clone(), silent);
+    pass(&mut world);
+    let off = deleted_with(&world.plan(), "prod-wkr-2");
+    holds(&off, &["cluster prod", "workergroup prod-wkr", &format!("host {host}")]);
+}
+
 /// A plan that replaces machines for their health although that is too much, or too early.
 fn forced(world: &World, machines: &[&str]) -> Vec<String> {
     let now = world.snapshot.now;

@@ -96,13 +96,20 @@ fn replace(draft: &mut Draft<'_>, cluster: &Cluster, machine: &Machine, kind: Ai
     draft.note(machine.object_ref(), NoteKind::Notice, "Remediated", format!("{message}: {how}"));
     let mut going = Machine::clone(machine);
     going.record.remediation = Some(Remediation { kind, message });
-    removal::delete_machine(draft, &going);
-    // That a host died says nothing of those whose hosts did not.
-    if kind == AilmentKind::HostOff {
-        return still_off(draft, machine);
+    // All in one commit: who goes is counted, and only as long as nothing of this has changed.
+    let mut unit = removal::deletion(draft, &going);
+    match kind {
+        AilmentKind::HostOff => still_off(draft, &mut unit, machine),
+        // That a host died says nothing of those whose hosts did not.
+        _ => count(draft, &mut unit, cluster, machine),
     }
+    removal::check_owners(draft, &mut unit, machine);
+    draft.commit(unit);
+}
+
+/// Counts it in the incident of its cluster's control planes, or of its group.
+fn count(draft: &mut Draft<'_>, unit: &mut Unit, cluster: &Cluster, machine: &Machine) {
     let now = draft.snapshot.now;
-    let mut unit = Unit::default();
     match machine.spec.role {
         MachineRole::ControlPlane => {
             let Some(mut changed) = draft.clusters.get(&cluster.key()).cloned() else { return };
@@ -118,15 +125,12 @@ fn replace(draft: &mut Draft<'_>, cluster: &Cluster, machine: &Machine, kind: Ai
             draft.groups.insert(key, changed);
         }
     }
-    draft.commit(unit);
 }
 
 /// The proof counts as long as nobody heard of the host.
-fn still_off(draft: &mut Draft<'_>, machine: &Machine) {
+fn still_off(draft: &Draft<'_>, unit: &mut Unit, machine: &Machine) {
     if let Some(host) = draft.hosts.get(&machine.spec.host) {
-        let mut unit = Unit::default();
         unit.check(host.object_ref(), &host.metadata.resource_version);
-        draft.commit(unit);
     }
 }
 

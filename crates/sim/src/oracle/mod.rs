@@ -97,6 +97,11 @@ impl Oracle {
         self.truth = Some(store);
     }
 
+    /// What lies behind all engines.
+    pub(crate) fn truth(&self) -> Option<&MemoryStore> {
+        self.truth.as_ref()
+    }
+
     pub(crate) fn set_limits(&mut self, host: &str, vcpus: u64, memory_mib: u64) {
         self.limits.insert(host.to_owned(), (vcpus, memory_mib));
     }
