@@ -161,6 +161,50 @@ fn after_a_hole_in_what_was_seen_the_last_quarter_of_the_patience_is_watched() {
     }
 }
 
+/// Its host is emptied, and it is on its way to another one that is like it, for as long as that takes.
+fn moves(world: &mut World, machine: &str) {
+    let from = world.snapshot.machines[&key(machine)].spec.host.clone();
+    let hosts: Vec<String> = world.snapshot.hosts.keys().cloned().collect();
+    for host in &hosts {
+        let spec = &mut world.snapshot.hosts.get_mut(host).unwrap().spec;
+        (spec.rack, spec.zone) = (String::new(), String::new());
+        spec.underlay_address = Some([10, 0, 1, 1].into());
+        spec.draining = *host == from;
+    }
+    let migration = Migration {
+        to: hosts.into_iter().find(|host| *host != from).unwrap(),
+        volumes: Vec::new(),
+        disk_volume: String::new(),
+        kernel_volume: String::new(),
+        initrd_volume: String::new(),
+        decided_at: world.snapshot.now,
+        why: String::new(),
+        failures: 0,
+        last_failure: String::new(),
+        failed_at: None,
+    };
+    world.snapshot.machines.get_mut(&key(machine)).unwrap().record.migration = Some(Box::new(migration));
+}
+
+#[test]
+fn no_control_plane_goes_while_another_one_moves() {
+    let mut world = living(3, 3);
+    fall_ill(&mut world, "prod-ctrl-1");
+    be_patient(&mut world);
+    let there = world.snapshot.clone();
+    assert!(decided_fates(&world.plan()).contains("prod-ctrl-1 goes"));
+    moves(&mut world, "prod-ctrl-2");
+    insta::assert_snapshot!(decided_fates(&world.plan()), @"prod-ctrl-1 waits, OneAtATime: control planes change one at a time: prod-ctrl-2 moves to another host first");
+    // A worker that moves is in nobody's way.
+    world.snapshot = there;
+    let host_of = |world: &World, machine: &str| world.snapshot.machines[&key(machine)].spec.host.clone();
+    let workers = ["prod-wkr-1", "prod-wkr-2", "prod-wkr-3"];
+    let worker =
+        workers.into_iter().find(|it| host_of(&world, it) != host_of(&world, "prod-ctrl-1")).unwrap();
+    moves(&mut world, worker);
+    assert!(decided_fates(&world.plan()).contains("prod-ctrl-1 goes"));
+}
+
 /// What the commit writes, or has unchanged, in which the machine's deletion is recorded.
 fn deleted_with(plan: &Plan, machine: &str) -> Vec<String> {
     let is_deletion = |decision: &Decision| {
@@ -270,6 +314,12 @@ fn the_checker_refuses_what_the_planner_would_not_do() {
     tell("of a cluster that rests", forced(&world, &["prod-wkr-1"]));
     paused(&mut world, false);
     tell("a healthy control plane", forced(&world, &["prod-ctrl-1"]));
+    let mut world = living(3, 3);
+    fall_ill(&mut world, "prod-ctrl-1");
+    be_patient(&mut world);
+    assert_eq!(forced(&world, &["prod-ctrl-1"]), Vec::<String>::new());
+    moves(&mut world, "prod-ctrl-2");
+    tell("a control plane beside one that moves", forced(&world, &["prod-ctrl-1"]));
     insta::assert_snapshot!("checker", text);
 }
 

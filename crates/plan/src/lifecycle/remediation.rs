@@ -288,6 +288,14 @@ impl Scene {
         if is_only_control_plane(&self.cluster, machine) {
             return Err(block("OnlyControlPlane", only(machine)));
         }
+        // It stands still for a moment at the end, and is lost if both of its hosts fail.
+        let is_moved =
+            |other: &&Arc<Machine>| other.record.migration.is_some() && !is_same_machine(other, machine);
+        if let Some(other) = self.present.iter().find(is_moved) {
+            let message =
+                format!("control planes change one at a time: {} moves to another host first", other.key());
+            return Err(wait("OneAtATime", message));
+        }
         let etcd = Etcd::of(draft.snapshot, &self.cluster.key()).map_err(StepState::Waiting)?;
         if let Some(member) = etcd.member_of(machine) {
             etcd.allows(Change::Remove(member.id)).map_err(|why| {
