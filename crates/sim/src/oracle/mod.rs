@@ -4,6 +4,7 @@
 
 mod fencing;
 mod files;
+mod illness;
 mod intent;
 mod migration;
 mod remains;
@@ -42,6 +43,8 @@ pub(crate) struct Oracle {
     canaries: Canaries,
     /// Where domains that moved went on last.
     homes: BTreeMap<Uuid, String>,
+    /// Since when nodes work, or do not.
+    nodes: illness::Nodes,
     violations: Vec<String>,
     /// A call takes effect that was asked for earlier: whether it was right to ask was judged then.
     pub(crate) forgiving: bool,
