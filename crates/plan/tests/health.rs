@@ -121,6 +121,32 @@ fn a_missing_answer_makes_nobody_sick_and_stops_the_patience() {
     }
 }
 
+#[test]
+fn what_others_held_up_has_its_last_quarter_anew_once_one_of_them_is_well() {
+    for (sick, others) in [
+        (["prod-wkr-1", "prod-wkr-2", "prod-wkr-3"].as_slice(), "prod-ctrl-1"),
+        (["prod-ctrl-1", "prod-ctrl-2"].as_slice(), "prod-wkr-1"),
+    ] {
+        let mut world = living(3, 3);
+        sick.iter().for_each(|machine| fall_ill(&mut world, machine));
+        be_patient(&mut world);
+        let (first, second) = (sick[0], sick[1]);
+        let goes = |world: &mut World| decided_fates(&world.plan()).contains(&format!("{second} goes"));
+        node(&mut world, first).ready = true;
+        for second in [0, 2, 40, 32] {
+            world.snapshot.now += SignedDuration::from_secs(second);
+            assert!(!goes(&mut world), "{second} s after {first} was well");
+            pass(&mut world);
+        }
+        world.snapshot.now += SignedDuration::from_secs(3);
+        // Others' being ill and well says nothing of it.
+        fall_ill(&mut world, others);
+        pass(&mut world);
+        node(&mut world, others).ready = true;
+        assert!(goes(&mut world), "{second} stays ill");
+    }
+}
+
 /// The API gives no answer for so long; then it answers as before.
 fn api_is_silent_for(world: &mut World, time: SignedDuration) {
     let clusters = world.snapshot.observed.clusters.clone();

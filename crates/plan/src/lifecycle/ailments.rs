@@ -1,16 +1,22 @@
 //! What machines suffer from is written down when it is first seen, so that no restart forgets it.
 
+use std::collections::BTreeSet;
+
 use ashlar_api::*;
 use jiff::{SignedDuration, Timestamp};
 
+use crate::Snapshot;
 use crate::draft::{Draft, Unit, cluster_of};
 use crate::health::{self, Health};
 use crate::patience::Count;
 
+/// A machine, and what it suffers from now.
+type Change = (NamespacedName, Option<Ailment>);
+
 /// Records who fell ill, who still is, and who is well again.
 pub(super) fn record(draft: &mut Draft<'_>) {
     let snapshot = draft.snapshot;
-    let mut changed = Vec::new();
+    let mut changed: Vec<Change> = Vec::new();
     for machine in snapshot.machines.values().filter(|machine| !machine.metadata.is_deleting()) {
         let Some(cluster) = draft.clusters.get(&cluster_of(machine)) else { continue };
         let before = machine.record.ailment.as_ref();
@@ -37,7 +43,8 @@ pub(super) fn record(draft: &mut Draft<'_>) {
             changed.push((machine.key(), ailment));
         }
     }
-    for (key, ailment) in changed {
+    let beside = beside_recovered(snapshot, &changed);
+    for (key, ailment) in changed.into_iter().chain(beside) {
         // A fact of this pass may have changed it already.
         let Some(mut machine) = draft.machines.get(&key).cloned() else { continue };
         machine.record.ailment = ailment;
@@ -67,6 +74,28 @@ fn off(before: Option<&Ailment>, now: Timestamp) -> Ailment {
 /// again, its last quarter is watched anew. One that still counts needs no word of it: its next look comes too late to count.
 fn lose_sight(before: &Ailment, now: Timestamp) -> Ailment {
     Ailment { seen_at: now, sightings: Ailment::PATIENCE_SIGHTINGS - 1, ..before.clone() }
+}
+
+/// Machines beside those that are well again, in a group or among a cluster's control planes: what ailed all of them may be
+/// mended, and one is up before the other. Those whose patience is over, and which others held up, are watched for a quarter.
+fn beside_recovered(snapshot: &Snapshot, changed: &[Change]) -> Vec<Change> {
+    let place = |machine: &Machine| (cluster_of(machine), machine.spec.role, machine.spec.group.clone());
+    let well = changed.iter().filter(|(_, ailment)| ailment.is_none());
+    let recovered: BTreeSet<_> = well.filter_map(|(key, _)| snapshot.machines.get(key)).map(&place).collect();
+    if recovered.is_empty() {
+        return Vec::new();
+    }
+    // These have causes of their own, which no other machine shares.
+    let is_own = |kind| matches!(kind, AilmentKind::HostOff | AilmentKind::FirstBootFailed);
+    let held_up = |machine: &Machine| {
+        let key = machine.key();
+        if machine.metadata.is_deleting() || changed.iter().any(|(changed, _)| *changed == key) {
+            return None;
+        }
+        let ailment = machine.record.ailment.as_ref().filter(|it| it.is_due() && !is_own(it.kind))?;
+        recovered.contains(&place(machine)).then(|| (key, Some(lose_sight(ailment, snapshot.now))))
+    };
+    snapshot.machines.values().filter_map(held_up).collect()
 }
 
 /// What was counted of an ailment.

@@ -60,8 +60,8 @@ pub(super) fn of_cluster(draft: &mut Draft<'_>, key: &NamespacedName, image: &Im
 fn was_due(draft: &Draft<'_>, machine: &Machine) -> bool {
     let read = draft.snapshot.machines.get(&machine.key()).and_then(|read| read.record.ailment.as_ref());
     // Patience with one ailment is none with the next.
-    let is_same = |read: &&Ailment| machine.record.ailment.as_ref().is_some_and(|now| now.kind == read.kind);
-    read.filter(is_same).is_some_and(Ailment::is_due)
+    let is_same = |now: &&Ailment| read.is_some_and(|read| now.kind == read.kind && read.is_due());
+    machine.record.ailment.as_ref().filter(is_same).is_some_and(Ailment::is_due)
 }
 
 fn if_it_stays_so(cluster: &Cluster, machine: &Machine, at: Timestamp) -> String {
