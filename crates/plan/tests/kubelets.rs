@@ -159,6 +159,65 @@ fn a_vm_that_was_off_has_its_own_time_to_come_up() {
     insta::assert_snapshot!("not_up_goes", decided_fates(&world.plan()));
 }
 
+/// It runs for so many quarters of its patience, and its node does not become Ready.
+fn runs_and_is_not_up(world: &mut World, machine: &str, quarters: u32) {
+    domain_is(world, machine, DomainState::Running);
+    node(world, machine).ready = false;
+    for _ in 0..quarters {
+        pass(world);
+        world.snapshot.now += TEN_MINUTES / 4;
+    }
+    pass(world);
+}
+
+fn goes(world: &mut World, machine: &str) -> bool {
+    decided_fates(&world.plan()).contains(&format!("{machine} goes"))
+}
+
+#[test]
+fn a_vm_that_goes_off_while_it_is_waited_for_has_its_time_anew() {
+    let living_and_off = || {
+        let mut world = living(1, 3);
+        domain_is(&mut world, "prod-wkr-2", DomainState::ShutOff);
+        pass(&mut world);
+        world
+    };
+    // In the middle of its patience, and when that was over and the cluster rested.
+    for quarters in [3, 4] {
+        let mut world = living_and_off();
+        let rests = |world: &mut World, paused| {
+            world.snapshot.clusters.get_mut(&key("prod")).unwrap().spec.paused = paused;
+        };
+        rests(&mut world, true);
+        runs_and_is_not_up(&mut world, "prod-wkr-2", quarters);
+        world.snapshot.now += TEN_MINUTES / 4;
+        domain_is(&mut world, "prod-wkr-2", DomainState::ShutOff);
+        pass(&mut world);
+        rests(&mut world, false);
+        world.snapshot.now += SignedDuration::from_secs(2);
+        runs_and_is_not_up(&mut world, "prod-wkr-2", 3);
+        assert!(!goes(&mut world, "prod-wkr-2"), "{quarters} quarters");
+        world.snapshot.now += TEN_MINUTES / 4;
+        pass(&mut world);
+        assert!(goes(&mut world, "prod-wkr-2"), "{quarters} quarters");
+    }
+    // A cluster that is stopped and started: nothing of what was before.
+    let mut world = living_and_off();
+    let stopped = |world: &mut World, stopped| {
+        world.snapshot.clusters.get_mut(&key("prod")).unwrap().record.stopped = stopped;
+    };
+    runs_and_is_not_up(&mut world, "prod-wkr-2", 3);
+    stopped(&mut world, true);
+    pass(&mut world);
+    assert_eq!(ailment(&world, "prod-wkr-2"), None);
+    stopped(&mut world, false);
+    world.snapshot.now += TEN_MINUTES / 4;
+    pass(&mut world);
+    assert_eq!(ailment(&world, "prod-wkr-2"), Some(AilmentKind::NodeNotReady));
+    pass(&mut world);
+    assert!(!goes(&mut world, "prod-wkr-2"));
+}
+
 #[test]
 fn what_else_a_node_suffers_from_is_told_and_nobody_is_replaced_for_it() {
     let mut world = living(1, 3);

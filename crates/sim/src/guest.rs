@@ -398,6 +398,11 @@ fn run_guest(state: &mut State, host: &str, uuid: Uuid) {
     }
 }
 
+/// Whether a machine's kernel panics whenever it boots.
+pub(crate) fn panics(state: &State, machine: &str) -> bool {
+    state.failing_boots.get(machine).is_some_and(|(phase, _)| phase == KERNEL)
+}
+
 /// What libvirt does with a domain whose panic device was told of a panic: `on_crash` says `destroy`.
 fn panic(state: &mut State, host: &str, uuid: Uuid, machine: &str) {
     if state.failing_boots.get(machine).is_some_and(|(_, reason)| reason == ONCE) {

@@ -398,6 +398,7 @@ impl State {
         while self.now < until {
             let moved = std::mem::take(&mut self.moved);
             self.changes += u64::from(moved);
+            self.watch_nodes(moved);
             let next = if moved {
                 self.now.saturating_add(stride).unwrap_or(until)
             } else {

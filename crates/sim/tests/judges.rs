@@ -3,15 +3,19 @@
 
 mod common;
 
+use std::sync::Arc;
+
 use ashlar_api::{DrainBy, Kind, NamespacedName, ObjectRef, VolumeFormat};
 use ashlar_engine::effects::{
     DialTarget, EtcdApi as _, EtcdTarget, HostTarget, Hypervisor as _, VolumeCreate,
 };
 use ashlar_engine::{EngineEvent, Goal, declare};
 use ashlar_plan::{DomainState, Note, NoteKind};
-use ashlar_sim::{SimDomain, Simulation, executor, fixtures};
+use ashlar_sim::{CrashingStore, SimDomain, Simulation, executor, fixtures};
+use ashlar_store::{Key, Precondition, Store as _, Transaction};
 use common::{demo, must_run};
 use futures::executor::block_on;
+use jiff::SignedDuration;
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
@@ -363,4 +367,89 @@ fn taking_the_newest_disk_of_a_machine_away() {
     assert!(!said.contains("is the newest"), "{said}");
     let said = judged(&simulation, async { world.delete_volume(&here, pool, &newest).await.unwrap() });
     assert!(said.contains(&format!("{newest} is taken away, and is the newest that there is")), "{said}");
+}
+
+/// Somebody who knows no rules records that a machine is given up for its health; what the judges say.
+fn given_up(simulation: &Simulation, machine: &str, kind: &str) -> String {
+    let mut stored = simulation.read(&ObjectRef::new(Kind::Machine, "default", machine)).unwrap().unwrap();
+    stored["metadata"]["deletionTimestamp"] = "2026-01-01T01:00:00Z".into();
+    stored["record"]["remediation"] = serde_json::json!({"kind": kind, "message": "a test"});
+    let store = CrashingStore::new(simulation.world.clone(), Arc::new(simulation.store().clone()));
+    let key = Key::new(Kind::Machine.name(), "default", machine);
+    let transaction = Transaction::new().put(key, stored, Precondition::Any);
+    judged(simulation, async { _ = store.commit(transaction).await.unwrap() })
+}
+
+/// A cluster with three workers, of which the first falls ill so many seconds before it is given up.
+fn ill_for(seconds: i64) -> Simulation {
+    let simulation = Simulation::with_pool(1, 1).unwrap();
+    simulation.apply(&fixtures::cluster("demo", 1, 3)).unwrap();
+    must_run(&simulation, Goal::ClusterReady(demo()));
+    let mut state = simulation.world.state();
+    state.advance(SignedDuration::from_mins(20));
+    state.dead_kubelets.insert("demo-wkr-1".to_owned());
+    state.touched();
+    state.advance(SignedDuration::from_secs(seconds));
+    drop(state);
+    simulation
+}
+
+#[test]
+fn a_machine_that_was_not_ill_for_long_is_given_up() {
+    // A quarter of its patience is 75 s.
+    assert_eq!(given_up(&ill_for(80), "demo-wkr-1", "NodeNotReady"), "");
+    let said = given_up(&ill_for(40), "demo-wkr-1", "NodeNotReady");
+    assert!(said.contains("remediation: demo-wkr-1 is given up") && said.contains("worked 4"), "{said}");
+    // What it had before it was well again is no part of it.
+    let well_between = ill_for(200);
+    {
+        let mut state = well_between.world.state();
+        state.dead_kubelets.clear();
+        state.touched();
+        state.advance(SignedDuration::from_hours(2));
+        state.dead_kubelets.insert("demo-wkr-1".to_owned());
+        state.touched();
+        state.advance(SignedDuration::from_secs(3));
+    }
+    let said = given_up(&well_between, "demo-wkr-1", "KubeletSilent");
+    assert!(said.contains("its node worked"), "{said}");
+    let said = given_up(&ill_for(80), "demo-wkr-2", "NodeNotReady");
+    assert!(said.contains("its node works for"), "{said}");
+}
+
+#[test]
+fn a_machine_is_given_up_right_after_it_was_started() {
+    let started = || {
+        let simulation = ill_for(1000);
+        let worker = domain(&simulation, "demo-wkr-1");
+        let mut state = simulation.world.state();
+        state.hosts.get_mut("h1").unwrap().domains.get_mut(&worker).unwrap().power_off();
+        state.touched();
+        drop(state);
+        let deadline = std::time::Duration::from_secs(30);
+        simulation.run(&ashlar_engine::Scope::All, &Goal::Settled, deadline);
+        simulation
+    };
+    let said = given_up(&started(), "demo-wkr-1", "GuestNotUp");
+    assert!(said.contains("(GuestNotUp), and its VM was started"), "{said}");
+    let simulation = started();
+    simulation.world.state().advance(SignedDuration::from_secs(160));
+    assert_eq!(given_up(&simulation, "demo-wkr-1", "GuestNotUp"), "");
+    // One that panics again and again is always just started.
+    let simulation = started();
+    let panics = ("kernel".to_owned(), "panics".to_owned());
+    simulation.world.state().failing_boots.insert("demo-wkr-1".to_owned(), panics);
+    assert_eq!(given_up(&simulation, "demo-wkr-1", "GuestNotUp"), "");
+}
+
+#[test]
+fn a_machine_is_given_up_although_its_cluster_rests() {
+    let simulation = ill_for(400);
+    simulation.set_paused(&demo(), true).unwrap();
+    let said = given_up(&simulation, "demo-wkr-1", "NodeNotReady");
+    assert!(said.contains("its cluster wants that of nobody"), "{said}");
+    let simulation = ill_for(400);
+    simulation.edit(&common::cluster_ref(), "/spec/health", r#"{"remediate":false}"#).unwrap();
+    let said = given_up(&simulation, "demo-wkr-1", "NodeNotReady");
+    assert!(said.contains("its cluster wants that of nobody"), "{said}");
 }

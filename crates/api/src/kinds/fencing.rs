@@ -98,8 +98,8 @@ pub struct HostSilence {
     /// When it was last counted.
     #[schemars(with = "crate::schema::TimeText")]
     pub seen_at: Timestamp,
-    /// How often it was noticed again, each time a quarter of `afterS` after the last: a clock that jumps, or an Ashlar that
-    /// did not run, shortens the wait by no more than that quarter.
+    /// How often it was noticed again, each time a quarter of `afterS` after the last: time in which nobody
+    /// looked, or by which a clock jumped, counts for nothing.
     #[serde(default)]
     pub sightings: u32,
 }

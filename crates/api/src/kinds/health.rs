@@ -143,8 +143,8 @@ pub enum AilmentKind {
     HostOff,
 }
 
-/// What a machine was seen to suffer from. It is forgotten when the machine was seen well; a missing answer changes
-/// nothing.
+/// What a machine was seen to suffer from. It is forgotten when the machine was seen well; a missing answer forgets
+/// nothing, and proves nothing.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Ailment {
@@ -156,10 +156,18 @@ pub struct Ailment {
     /// When it was last counted as seen.
     #[schemars(with = "crate::schema::TimeText")]
     pub seen_at: Timestamp,
-    /// How often it was seen again, each time a quarter of the patience after the last: a clock that jumps, or an Ashlar
-    /// that did not run, shortens the patience by no more than that quarter.
+    /// How often it was seen again, each time a quarter of the patience after the last: time in which nobody
+    /// looked or answered, or by which a clock jumped, counts for nothing.
     #[serde(default)]
     pub sightings: u32,
+    /// How often it was off again after some of that was counted (`GuestNotUp`). The first time all of it is counted anew,
+    /// and each further time a quarter less: a guest that goes off again and again is one that does not come up.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub restarts: u32,
+}
+
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 impl Ailment {

@@ -192,6 +192,9 @@ fn control_plane_missed(
     if sound.count() + 1 < asked || others.iter().any(|other| goes(other)) {
         faults.push("another control plane is missing, not well, or on its way".to_owned());
     }
+    if others.iter().any(|other| other.record.migration.is_some()) {
+        faults.push("another control plane is moving to another host".to_owned());
+    }
     match snapshot.observed.etcd.get(&cluster.key()) {
         Some(EtcdSeen::Seen(etcd)) => {
             let address = machine.spec.node_address().map(|address| format!("https://{address}:"));

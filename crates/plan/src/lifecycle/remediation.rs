@@ -6,7 +6,7 @@ use std::sync::Arc;
 use ashlar_api::*;
 use jiff::{SignedDuration, Timestamp};
 
-use super::{control_plane, removal, rolling, wiping};
+use super::{ailments, control_plane, removal, rolling, wiping};
 use crate::draft::{Draft, Unit};
 use crate::etcd::{Change, Etcd};
 use crate::health::{self, Health};
@@ -38,7 +38,8 @@ pub(super) fn of_cluster(draft: &mut Draft<'_>, key: &NamespacedName, image: &Im
             let scene = Scene::of(draft, &cluster, machine, image);
             scene.verdict(draft, machine, ailment)
         } else {
-            let at = due_at(ailment, cluster.spec.health.patience_s(kind), draft.snapshot.now);
+            let patience = SignedDuration::from_secs(cluster.spec.health.patience_s(kind).into());
+            let at = ailments::count(ailment).over_at(ailment.since, patience, draft.snapshot.now);
             Err(wait("NotHealthy", format!("{message}; {}", if_it_stays_so(&cluster, machine, at))))
         };
         match verdict {
@@ -59,22 +60,8 @@ pub(super) fn of_cluster(draft: &mut Draft<'_>, key: &NamespacedName, image: &Im
 fn was_due(draft: &Draft<'_>, machine: &Machine) -> bool {
     let read = draft.snapshot.machines.get(&machine.key()).and_then(|read| read.record.ailment.as_ref());
     // Patience with one ailment is none with the next.
-    let is_same = |read: &&Ailment| machine.record.ailment.as_ref().is_some_and(|now| now.kind == read.kind);
-    read.filter(is_same).is_some_and(Ailment::is_due)
-}
-
-/// When the patience will be over, if it is looked at all the time from now on.
-fn due_at(ailment: &Ailment, patience_s: u32, now: Timestamp) -> Timestamp {
-    let after = |from: Timestamp, seconds: u32| {
-        from.saturating_add(SignedDuration::from_secs(seconds.into())).unwrap_or(Timestamp::MAX)
-    };
-    let at = after(ailment.since, patience_s);
-    if at > now {
-        return at;
-    }
-    // Nobody looked for a while.
-    let left = Ailment::PATIENCE_SIGHTINGS.saturating_sub(ailment.sightings);
-    after(ailment.seen_at, patience_s / Ailment::PATIENCE_SIGHTINGS * left)
+    let is_same = |now: &&Ailment| read.is_some_and(|read| now.kind == read.kind && read.is_due());
+    machine.record.ailment.as_ref().filter(is_same).is_some_and(Ailment::is_due)
 }
 
 fn if_it_stays_so(cluster: &Cluster, machine: &Machine, at: Timestamp) -> String {
@@ -109,13 +96,20 @@ fn replace(draft: &mut Draft<'_>, cluster: &Cluster, machine: &Machine, kind: Ai
     draft.note(machine.object_ref(), NoteKind::Notice, "Remediated", format!("{message}: {how}"));
     let mut going = Machine::clone(machine);
     going.record.remediation = Some(Remediation { kind, message });
-    removal::delete_machine(draft, &going);
-    // That a host died says nothing of those whose hosts did not.
-    if kind == AilmentKind::HostOff {
-        return still_off(draft, machine);
+    // All in one commit: who goes is counted, and only as long as nothing of this has changed.
+    let mut unit = removal::deletion(draft, &going);
+    match kind {
+        AilmentKind::HostOff => still_off(draft, &mut unit, machine),
+        // That a host died says nothing of those whose hosts did not.
+        _ => count(draft, &mut unit, cluster, machine),
     }
+    removal::check_owners(draft, &mut unit, machine);
+    draft.commit(unit);
+}
+
+/// Counts it in the incident of its cluster's control planes, or of its group.
+fn count(draft: &mut Draft<'_>, unit: &mut Unit, cluster: &Cluster, machine: &Machine) {
     let now = draft.snapshot.now;
-    let mut unit = Unit::default();
     match machine.spec.role {
         MachineRole::ControlPlane => {
             let Some(mut changed) = draft.clusters.get(&cluster.key()).cloned() else { return };
@@ -131,15 +125,12 @@ fn replace(draft: &mut Draft<'_>, cluster: &Cluster, machine: &Machine, kind: Ai
             draft.groups.insert(key, changed);
         }
     }
-    draft.commit(unit);
 }
 
 /// The proof counts as long as nobody heard of the host.
-fn still_off(draft: &mut Draft<'_>, machine: &Machine) {
+fn still_off(draft: &Draft<'_>, unit: &mut Unit, machine: &Machine) {
     if let Some(host) = draft.hosts.get(&machine.spec.host) {
-        let mut unit = Unit::default();
         unit.check(host.object_ref(), &host.metadata.resource_version);
-        draft.commit(unit);
     }
 }
 
@@ -296,6 +287,14 @@ impl Scene {
     fn control_plane(&self, draft: &Draft<'_>, machine: &Machine, is_off: bool) -> Verdict {
         if is_only_control_plane(&self.cluster, machine) {
             return Err(block("OnlyControlPlane", only(machine)));
+        }
+        // It stands still for a moment at the end, and is lost if both of its hosts fail.
+        let is_moved =
+            |other: &&Arc<Machine>| other.record.migration.is_some() && !is_same_machine(other, machine);
+        if let Some(other) = self.present.iter().find(is_moved) {
+            let message =
+                format!("control planes change one at a time: {} moves to another host first", other.key());
+            return Err(wait("OneAtATime", message));
         }
         let etcd = Etcd::of(draft.snapshot, &self.cluster.key()).map_err(StepState::Waiting)?;
         if let Some(member) = etcd.member_of(machine) {

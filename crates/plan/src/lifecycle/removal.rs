@@ -83,15 +83,19 @@ fn delete_group(draft: &mut Draft<'_>, key: &NamespacedName) {
 
 /// Records the intent to delete a machine and its own volumes.
 pub(super) fn delete_machine(draft: &mut Draft<'_>, machine: &Machine) {
+    let unit = deletion(draft, machine);
+    draft.commit(unit);
+}
+
+/// The intent to delete a machine and its own volumes, to be committed with what it was decided from.
+pub(super) fn deletion(draft: &mut Draft<'_>, machine: &Machine) -> Unit {
     let now = draft.snapshot.now;
     let mut unit = Unit::default();
-    let mut changed = false;
     if !machine.metadata.is_deleting() {
         let mut machine = machine.clone();
         machine.metadata.deletion_timestamp = Some(now);
         unit.update(machine.clone());
         draft.put_machine(machine);
-        changed = true;
     }
     for key in volume_keys(machine) {
         let Some(mut volume) = draft.volumes.get(&key).cloned() else { continue };
@@ -101,10 +105,19 @@ pub(super) fn delete_machine(draft: &mut Draft<'_>, machine: &Machine) {
         volume.metadata.deletion_timestamp = Some(now);
         unit.update(volume.clone());
         draft.volumes.insert(key, volume);
-        changed = true;
     }
-    if changed && Guard::RecordedIntent.stands() {
-        draft.commit(unit);
+    if Guard::RecordedIntent.stands() { unit } else { Unit::default() }
+}
+
+/// Its cluster and its group are as they were read: whoever pauses the cluster, or says anything else of them while the
+/// machine's end is being decided, has the plan made anew.
+pub(super) fn check_owners(draft: &Draft<'_>, unit: &mut Unit, machine: &Machine) {
+    if let Some(cluster) = draft.clusters.get(&cluster_of(machine)) {
+        unit.check(cluster.object_ref(), &cluster.metadata.resource_version);
+    }
+    let group = NamespacedName::new(&machine.metadata.namespace, &machine.spec.group);
+    if let Some(group) = draft.groups.get(&group).filter(|_| machine.spec.role == MachineRole::Worker) {
+        unit.check(group.object_ref(), &group.metadata.resource_version);
     }
 }
 

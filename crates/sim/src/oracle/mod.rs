@@ -4,6 +4,7 @@
 
 mod fencing;
 mod files;
+mod illness;
 mod intent;
 mod migration;
 mod remains;
@@ -42,6 +43,8 @@ pub(crate) struct Oracle {
     canaries: Canaries,
     /// How often domains went on, wherever they were.
     went_on: BTreeMap<Uuid, u64>,
+    /// Since when nodes work, or do not.
+    nodes: illness::Nodes,
     violations: Vec<String>,
     /// A call takes effect that was asked for earlier: whether it was right to ask was judged then.
     pub(crate) forgiving: bool,
@@ -95,6 +98,11 @@ impl ForeignDomain {
 impl Oracle {
     pub(crate) fn set_truth(&mut self, store: MemoryStore) {
         self.truth = Some(store);
+    }
+
+    /// What lies behind all engines.
+    pub(crate) fn truth(&self) -> Option<&MemoryStore> {
+        self.truth.as_ref()
     }
 
     pub(crate) fn set_limits(&mut self, host: &str, vcpus: u64, memory_mib: u64) {

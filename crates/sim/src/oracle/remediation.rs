@@ -1,4 +1,4 @@
-//! How many machines are given up for their health at a time, counted when that is recorded.
+//! How many machines are given up for their health at a time, and of whose clusters, counted when that is recorded.
 
 use ashlar_api::NamespacedName;
 use ashlar_store::{Transaction, Write};
@@ -55,7 +55,14 @@ impl State {
         let number = |value: Option<&Value>, pointer: &str| {
             value.and_then(|value| value.pointer(pointer)).and_then(Value::as_u64)
         };
-        let cluster = object("Cluster", "/spec/cluster");
+        let (cluster, group) = (object("Cluster", "/spec/cluster"), object("WorkerGroup", "/spec/group"));
+        if cluster.as_deref().is_some_and(rests) {
+            self.blame(
+                "remediation",
+                format!("{name} is given up for its health, and its cluster wants that of nobody"),
+            );
+        }
+        self.judge_illness(name, &machine, cluster.as_deref());
         if is_for_its_host(&machine) {
             return self.judge_given_up_for_its_host(name, &machine, cluster.as_deref());
         }
@@ -69,7 +76,7 @@ impl State {
             }
             return;
         }
-        let asked = number(object("WorkerGroup", "/spec/group").as_deref(), "/spec/replicas").unwrap_or(0);
+        let asked = number(group.as_deref(), "/spec/replicas").unwrap_or(0);
         let percent = number(cluster.as_deref(), "/spec/health/maxPercent").unwrap_or(PERCENT);
         let allowed = (asked * percent / 100).max(1);
         if going > allowed {
@@ -106,6 +113,12 @@ impl State {
             self.blame("remediation", format!("{name}, an only control plane, is given up for its host"));
         }
     }
+}
+
+/// People want no machine of it replaced.
+fn rests(cluster: &Value) -> bool {
+    let says = |pointer, what| cluster.pointer(pointer).and_then(Value::as_bool) == Some(what);
+    says("/spec/paused", true) || says("/spec/health/remediate", false)
 }
 
 /// It is given up because its host is off.

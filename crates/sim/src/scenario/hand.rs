@@ -1,4 +1,4 @@
-//! Commands that only change the world's state, and so may come at any moment of a run.
+//! Commands that only change the world's state, or one object in the store, and so may come at any moment of a run.
 
 use super::command::{Command, Foreign, HostState};
 use super::hands;
@@ -49,6 +49,7 @@ pub(super) fn is_hand(command: &Command) -> bool {
             | Command::Lie(_)
             | Command::ByHand(_)
             | Command::Foreign(Foreign::Address { .. })
+            | Command::SetPaused { .. }
     )
 }
 
@@ -80,6 +81,7 @@ pub(crate) fn act(state: &mut State, command: &Command) -> Option<Result<(), Str
         Command::Lie(lie) => lie.happen(state),
         Command::ByHand(edit) => edit.happen(state),
         Command::Foreign(foreign @ Foreign::Address { .. }) => hands::add_foreign(state, foreign, 0),
+        Command::SetPaused { cluster, paused } => hands::set_paused(state, cluster, *paused),
         _ => return None,
     })
 }

@@ -1,6 +1,8 @@
 //! What people and the world do behind Ashlar's back.
 
 use ashlar_api::NamespacedName;
+use ashlar_engine::declare;
+use futures::FutureExt as _;
 use uuid::Uuid;
 
 use ashlar_plan::DomainState;
@@ -8,7 +10,7 @@ use ashlar_plan::DomainState;
 use super::command::{Foreign, HostState, PoolState, VirshVerb};
 use super::trouble::Verb;
 use crate::guest::power_cut;
-use crate::{SimDomain, SimVolume, State};
+use crate::{SimDomain, SimVolume, State, error_text};
 
 /// Adds something that is not Ashlar's.
 pub(super) fn add_foreign(state: &mut State, foreign: &Foreign, number: u128) -> Result<(), String> {
@@ -71,6 +73,13 @@ impl State {
 /// A host is turned off, and its BMC goes on.
 pub(crate) fn halt(state: &mut State, name: &str) -> Result<(), String> {
     set_host(state, name, HostState::Halted)
+}
+
+/// A person pauses a cluster, or resumes it, while Ashlar works.
+pub(super) fn set_paused(state: &State, cluster: &NamespacedName, paused: bool) -> Result<(), String> {
+    let store = state.oracle.truth().ok_or("there is no store")?;
+    let done = declare::set_paused(store, cluster, paused).now_or_never();
+    done.ok_or("the store in memory does not answer at once")?.map(drop).map_err(|error| error_text(&error))
 }
 
 pub(super) fn set_pool(state: &mut State, name: &str, to: PoolState) -> Result<(), String> {
