@@ -128,6 +128,9 @@ pub struct DomainSeen {
     /// It is paused because it is arriving from another host, or has left for one (libvirt's reason of the pause).
     #[serde(default)]
     pub paused_by_migration: bool,
+    /// It is off because its guest went on at another host (libvirt's reason, which a restart of libvirtd forgets).
+    #[serde(default)]
+    pub migrated_away: bool,
     /// What is defined; none where it is not told: of what is not Ashlar's.
     #[serde(default)]
     pub definition: Option<Arc<Definition>>,

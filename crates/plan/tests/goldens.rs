@@ -79,6 +79,7 @@ fn a_foreign_domain_has_our_name() {
         medium_path: None,
         persistent: true,
         paused_by_migration: false,
+        migrated_away: false,
         definition: None,
         running: None,
     };

@@ -77,6 +77,7 @@ fn build(hosts: &[RandomHost], clusters: &[RandomCluster], range_last: u8) -> Sn
                     medium_path: None,
                     persistent: true,
                     paused_by_migration: false,
+                    migrated_away: false,
                     definition: None,
                     running: None,
                 };

@@ -33,8 +33,8 @@ pub(crate) fn glance(host: &mut SimHost, process: usize) -> HostWorld {
 fn as_told(now: HostWorld, told: &HostWorld) -> HostWorld {
     let domains = now.domains.into_iter().map(|(uuid, domain)| match told.domains.get(&uuid) {
         Some(before) if before.state.is_active() == domain.state.is_active() => {
-            let DomainSeen { state, persistent, paused_by_migration, .. } = domain;
-            (uuid, DomainSeen { state, persistent, paused_by_migration, ..before.clone() })
+            let DomainSeen { state, persistent, paused_by_migration, migrated_away, .. } = domain;
+            (uuid, DomainSeen { state, persistent, paused_by_migration, migrated_away, ..before.clone() })
         }
         _ => (uuid, domain),
     });

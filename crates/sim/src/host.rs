@@ -163,6 +163,8 @@ pub struct SimDomain {
     pub(crate) stands_still: bool,
     /// What libvirt gives as the reason.
     pub(crate) paused_by_migration: bool,
+    /// It is off since its guest went to another host, as libvirt says until it is started again.
+    pub(crate) migrated_away: bool,
     /// The host that it came from alive.
     pub(crate) came_from: Option<String>,
     /// Its guest never did anything here.
@@ -327,6 +329,7 @@ impl SimDomain {
             arriving: false,
             stands_still: false,
             paused_by_migration: false,
+            migrated_away: false,
             came_from: None,
             never_went_on: false,
             console: Vec::new(),
@@ -351,6 +354,7 @@ impl SimDomain {
             arriving: false,
             stands_still: false,
             paused_by_migration: false,
+            migrated_away: false,
             came_from: None,
             never_went_on: false,
             console: Vec::new(),
@@ -390,7 +394,7 @@ impl SimDomain {
     /// Ends its process.
     pub fn power_off(&mut self) {
         self.state = DomainState::ShutOff;
-        (self.stands_still, self.paused_by_migration) = (false, false);
+        (self.stands_still, self.paused_by_migration, self.migrated_away) = (false, false, false);
         self.started_at = None;
         self.off_at = None;
         self.running = None;
@@ -413,6 +417,7 @@ impl SimDomain {
             medium_path: self.medium_path.clone(),
             persistent: !self.arriving,
             paused_by_migration: self.paused_by_migration,
+            migrated_away: self.migrated_away && !self.state.is_active(),
             definition: self.definition.clone().filter(|_| self.mark.is_some()),
             running: self.runs_otherwise().filter(|_| self.mark.is_some()),
         }

@@ -33,6 +33,8 @@ pub(crate) struct Standing {
     pub(crate) starts: bool,
     /// Paused because it arrives from another host, or has gone to one.
     pub(crate) by_migration: bool,
+    /// Off because its guest went on at another host.
+    pub(crate) migrated_away: bool,
 }
 
 impl Standing {
@@ -41,12 +43,15 @@ impl Standing {
         const MIGRATION: c_int = 2;
         /// `VIR_DOMAIN_PAUSED_STARTING_UP`.
         const STARTING_UP: c_int = 11;
+        /// `VIR_DOMAIN_SHUTOFF_MIGRATED`.
+        const MIGRATED: c_int = 4;
         let paused = state == self::state::PAUSED;
         let starts = paused && reason == STARTING_UP;
         Standing {
             state: if starts { self::state::RUNNING } else { state },
             starts,
             by_migration: paused && reason == MIGRATION,
+            migrated_away: state == self::state::SHUTOFF && reason == MIGRATED,
         }
     }
 }

@@ -83,6 +83,7 @@ fn domain_seen(description: DomainDescription, standing: Standing, persistent: b
         medium_path,
         persistent,
         paused_by_migration: standing.by_migration || arrives,
+        migrated_away: standing.migrated_away,
         definition,
         running,
     }

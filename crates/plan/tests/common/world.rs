@@ -404,6 +404,7 @@ impl World {
             medium_path: spec.seed_path,
             persistent: true,
             paused_by_migration: false,
+            migrated_away: false,
             definition: Some(definition.into()),
             running: None,
         };

@@ -329,6 +329,7 @@ fn on_host(state: &mut State, name: &str, what: HostTrouble) -> Result<(), Strin
         HostTrouble::RestartsLibvirtd => {
             host.daemon_starts += 1;
             host.hung = false;
+            host.domains.values_mut().for_each(|domain| domain.migrated_away = false);
         }
         HostTrouble::Slow(seconds) => host.slow_s = seconds,
         HostTrouble::DiskSlow(seconds) => host.disk_slow_s = seconds,
