@@ -22,6 +22,7 @@ mod distrust;
 pub mod domain;
 mod draft;
 pub mod drift;
+mod elsewhere;
 mod etcd;
 pub mod explain;
 mod fates;

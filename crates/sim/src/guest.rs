@@ -498,6 +498,7 @@ pub(crate) fn power_cut(state: &mut State, host: &str) {
     // What was arriving was defined nowhere.
     world.domains.retain(|_, domain| !domain.arriving);
     for (uuid, domain) in world.domains.iter_mut() {
+        domain.left_by_migration = false;
         if domain.state != DomainState::ShutOff {
             domain.power_off();
             off.push(*uuid);

@@ -252,7 +252,7 @@ impl Hypervisor for SimWorld {
                 return Err(error(EffectErrorKind::Refused, host, &message));
             }
             let seen = domain_of(state, host, domain)?;
-            seen.state = DomainState::Running;
+            (seen.state, seen.left_by_migration) = (DomainState::Running, false);
             seen.running.clone_from(&seen.definition);
             seen.started_at = Some(now);
             seen.has_run = true;

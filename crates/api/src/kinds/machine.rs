@@ -1,6 +1,6 @@
 //! Machine: one virtual machine, decided to the last detail. Written by the pool tier only.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
 use ipnet::Ipv4Net;
@@ -296,6 +296,10 @@ pub struct MachineRecord {
     /// That was tried, and failed; forgotten when its host is not being emptied any more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub not_migrated: Option<Box<NotMigrated>>,
+    /// Other hosts on which its domain was seen: somebody moved it there by hand. One is forgotten when it answers without the
+    /// domain, or is proved off; silence changes nothing.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub seen_elsewhere: BTreeSet<String>,
 }
 
 impl MachineRecord {

@@ -1,7 +1,7 @@
 //! Domains: defining, starting, stopping, ejecting, removing.
 
-use ashlar_api::{MachineVolumeRole, NamespacedName};
-use ashlar_plan::{Guard, domain::domain_spec};
+use ashlar_api::{Machine, MachineVolumeRole, NamespacedName};
+use ashlar_plan::{Guard, HostSeen, domain::domain_spec};
 use uuid::Uuid;
 
 use super::{Failure, Job, Outcome, etcd, fine_if_gone, owned, record, volume};
@@ -11,7 +11,10 @@ pub(super) async fn define(job: Job<'_>, name: &NamespacedName) -> Outcome {
     let machine = job.machine(name)?;
     let host = job.leased(&machine.spec.host)?;
     // A foreign domain of this name or UUID blocks here; ours is defined again, with the same UUID.
-    owned::domain(job, &host, machine).await?;
+    let is_gone = owned::domain(job, &host, machine).await?.is_none();
+    if is_gone && machine.record.first_started_at.is_some() {
+        nowhere_else(job, machine).await?;
+    }
     if machine.record.first_started_at.is_none() {
         for disk in machine.spec.volumes.iter().filter(|disk| disk.role != MachineVolumeRole::Seed) {
             let disk = job.volume(&NamespacedName::new(&name.namespace, &disk.name))?;
@@ -35,6 +38,31 @@ pub(super) async fn define(job: Job<'_>, name: &NamespacedName) -> Outcome {
             .await?;
     }
     outcome
+}
+
+/// Looks once more whether another host has a domain that is gone: one that was migrated by hand may have been nowhere to be seen,
+/// because the two hosts were not asked at the same moment.
+async fn nowhere_else(job: Job<'_>, machine: &Machine) -> Outcome {
+    let (hosts, uuid) = (&job.snapshot.observed.hosts, machine.spec.domain.uuid);
+    let others = hosts.iter().filter(|(name, seen)| {
+        matches!(seen, HostSeen::Seen(_)) && machine.hosts().all(|own| own != name.as_str())
+    });
+    let mut looks = Vec::new();
+    for (name, _) in others {
+        let target = job.engine.leases.target(job.host(name)?, &job.engine.settings);
+        looks.push(async move {
+            let what = format!("looking for domain {} on {}", machine.spec.domain.name, target.name);
+            match job.observe(&what, job.engine.world.hypervisor.domain(&target, uuid)).await? {
+                None => Ok(()),
+                Some(_) => {
+                    let message =
+                        format!("domain {} is on {}: looked at again", machine.spec.domain.name, target.name);
+                    Err(Failure::NotNow(message))
+                }
+            }
+        });
+    }
+    futures::future::try_join_all(looks).await.map(drop)
 }
 
 /// Puts an edited definition right. One that went away meanwhile, or that moves, is not made here.
@@ -65,6 +93,9 @@ pub(super) async fn start(job: Job<'_>, name: &NamespacedName) -> Outcome {
     }
     if domain.state.is_active() {
         return Ok(());
+    }
+    if domain.left_by_migration {
+        return Err(Failure::NotNow(format!("domain {} went to another host: looked at again", domain.name)));
     }
     let what = format!("starting domain {} on {}", domain.name, host.name);
     job.call(&what, job.engine.world.hypervisor.start_domain(&host, domain.uuid)).await

@@ -9,8 +9,15 @@ use super::*;
 use crate::{Scope, testing::*};
 
 fn take(engine: &Engine, action: Action) -> Outcome {
+    take_beside(engine, action, &[])
+}
+
+/// While hosts were seen, and what is asked of them now is another matter.
+fn take_beside(engine: &Engine, action: Action, seen: &[&str]) -> Outcome {
     block_on(async {
-        let snapshot = engine.snapshot(&Scope::StoreOnly).await.unwrap();
+        let mut snapshot = engine.snapshot(&Scope::StoreOnly).await.unwrap();
+        let empty = || ashlar_plan::HostSeen::Seen(Default::default());
+        snapshot.observed.hosts = seen.iter().map(|host| ((*host).to_owned(), empty())).collect();
         let step = Step {
             object: ObjectRef::new(Kind::Host, "", "h1"),
             host: "h1".to_owned(),
@@ -228,6 +235,42 @@ fn foreign_domains_are_refused_by_name_and_never_touched() {
         assert!(fake.state().calls.is_empty());
         assert_eq!(fake.state().domains[&domain.uuid], domain);
     }
+}
+
+#[test]
+fn a_domain_that_went_to_another_host_since_all_were_looked_at_is_not_made_or_started_again() {
+    let mark = DomainMark {
+        installation: INSTALLATION,
+        machine_uid: uuid::Uuid::from_u128("demo-ctrl-1".len() as u128),
+        generation: 1,
+        machine: None,
+    };
+    let uuid = uuid::Uuid::from_u128(0xd0);
+    let fake = Fake::default();
+    let (_, engine) = fake.engine();
+    put(&engine, everything("/images", b"kernel"));
+    put(&engine, vec![host("h2")]);
+    let mut started = machine();
+    if let Object::Machine(machine) = &mut started {
+        machine.record.first_started_at = Some("2026-01-01T00:00:00Z".parse().unwrap());
+    }
+    put(&engine, vec![started]);
+    let there = foreign(uuid, Some(mark));
+    fake.state().domains_on.insert(("h2".to_owned(), uuid), there.clone());
+    let define = || Action::DefineDomain { machine: name("demo-ctrl-1") };
+    let told = reason(take_beside(&engine, define(), &["h1", "h2"]));
+    assert!(told.starts_with("NotNow") && told.contains("is on h2"), "{told}");
+    // It left its definition.
+    let left = DomainSeen { state: DomainState::ShutOff, left_by_migration: true, ..there };
+    fake.state().domains_on.insert(("h1".to_owned(), uuid), left);
+    let start = Action::StartDomain { machine: name("demo-ctrl-1") };
+    let told = reason(take_beside(&engine, start, &["h1", "h2"]));
+    assert!(told.starts_with("NotNow") && told.contains("went to another host"), "{told}");
+    assert!(fake.state().calls.is_empty());
+    // It is nowhere.
+    fake.state().domains_on.clear();
+    let made = take_beside(&engine, define(), &["h1", "h2"]);
+    assert!(!fake.state().calls.is_empty(), "{made:?}");
 }
 
 #[test]

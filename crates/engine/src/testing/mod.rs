@@ -36,6 +36,8 @@ pub(crate) struct State {
     /// Where not zero, the state of a generator whose bytes do not repeat: for tests that need many ids.
     pub(crate) many_ids: u64,
     pub(crate) domains: BTreeMap<Uuid, DomainSeen>,
+    /// Domains that one host alone has.
+    pub(crate) domains_on: BTreeMap<(String, Uuid), DomainSeen>,
     /// Size and digest by file name.
     pub(crate) volumes: BTreeMap<String, (u64, String)>,
     /// Digest that the next upload has on the host.
@@ -163,8 +165,10 @@ impl Hypervisor for Fake {
     async fn pool_by_name(&self, _: &HostTarget, _: &str) -> Result<Option<(Uuid, PoolSeen)>, EffectError> {
         Ok(None)
     }
-    async fn domain(&self, _: &HostTarget, domain: Uuid) -> Result<Option<DomainSeen>, EffectError> {
-        Ok(self.state().domains.get(&domain).cloned())
+    async fn domain(&self, host: &HostTarget, domain: Uuid) -> Result<Option<DomainSeen>, EffectError> {
+        let state = self.state();
+        let here = state.domains_on.get(&(host.name.clone(), domain));
+        Ok(here.or_else(|| state.domains.get(&domain)).cloned())
     }
     async fn domain_by_name(&self, _: &HostTarget, name: &str) -> Result<Option<DomainSeen>, EffectError> {
         Ok(self.state().domains.values().find(|domain| domain.name == name).cloned())

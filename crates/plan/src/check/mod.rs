@@ -5,6 +5,7 @@ mod capacity;
 mod commits;
 mod destruction;
 mod drain;
+mod elsewhere;
 mod fencing;
 mod image_files;
 mod leftovers;
@@ -54,6 +55,7 @@ pub fn check(snapshot: &Snapshot, plan: &Plan) -> Vec<Violation> {
     removal::check(snapshot, plan, &projected, &mut findings);
     destruction::check(snapshot, plan, &projected, &mut findings);
     drain::check(snapshot, plan, &projected, &mut findings);
+    elsewhere::check(snapshot, plan, &projected, &mut findings);
     fencing::check(snapshot, plan, &mut findings);
     image_files::check(plan, &projected, &mut findings);
     leftovers::check(snapshot, plan, &projected, &mut findings);

@@ -1,16 +1,14 @@
 //! No step is ready before what it stands on is there: seen, recorded, or made by an earlier ready step of its object.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use ashlar_api::*;
-use uuid::Uuid;
 
 use super::{Findings, Projected};
 use crate::{Action, Guard, HostSeen, NetworksSeen, Plan, Snapshot, StepState, names};
 
 pub(super) fn check(snapshot: &Snapshot, plan: &Plan, projected: &Projected<'_>, findings: &mut Findings) {
     let mut before: BTreeSet<(&ObjectRef, &Action)> = BTreeSet::new();
-    let mut places = None;
     for step in &plan.steps {
         let Some(action) = step.action.as_ref().filter(|_| step.state == StepState::Ready) else {
             if step.state == StepState::Ready {
@@ -86,11 +84,6 @@ pub(super) fn check(snapshot: &Snapshot, plan: &Plan, projected: &Projected<'_>,
                     findings.add("Precondition", &step.object, "its domain is not defined");
                 }
                 if let Some(machine) = projected.machines.get(machine)
-                    && let Some(other) = elsewhere(places.get_or_insert_with(|| domains(snapshot)), machine)
-                {
-                    findings.add("RunsOnce", &step.object, format!("its domain is on host {other}"));
-                }
-                if let Some(machine) = projected.machines.get(machine)
                     && !is_filtered(snapshot, machine)
                     && Guard::NetworkFilter.stands()
                 {
@@ -104,26 +97,6 @@ pub(super) fn check(snapshot: &Snapshot, plan: &Plan, projected: &Projected<'_>,
             before.insert((&step.object, action));
         }
     }
-}
-
-/// Domains that were seen, each with its hosts.
-type Places<'s> = BTreeMap<Uuid, Vec<&'s str>>;
-
-fn domains(snapshot: &Snapshot) -> Places<'_> {
-    let mut places = Places::new();
-    for (host, seen) in &snapshot.observed.hosts {
-        let HostSeen::Seen(world) = seen else { continue };
-        for uuid in world.domains.keys() {
-            places.entry(*uuid).or_default().push(host);
-        }
-    }
-    places
-}
-
-/// Another host that has the machine's domain.
-fn elsewhere<'s>(places: &Places<'s>, machine: &Machine) -> Option<&'s str> {
-    let hosts = places.get(&machine.spec.domain.uuid)?;
-    hosts.iter().copied().find(|host| *host != machine.spec.host)
 }
 
 /// Whether every interface has a filter on the host that was seen intact.

@@ -10,7 +10,8 @@ use ashlar_api::*;
 pub(crate) use node::{no_controllers, silence};
 
 use crate::{
-    ClusterSeen, ClusterWorld, DomainState, EtcdSeen, HostSeen, HostWorld, NodeSeen, Snapshot, fence,
+    ClusterSeen, ClusterWorld, DomainState, EtcdSeen, HostSeen, HostWorld, NodeSeen, Snapshot, elsewhere,
+    fence,
 };
 
 /// What was seen of a machine's health.
@@ -62,7 +63,7 @@ pub(crate) fn judge(snapshot: &Snapshot, machine: &Machine) -> Health {
                 mark.installation == snapshot.installation && Some(mark.machine_uid) == machine.metadata.uid
             })
     });
-    if !is_ours || domain.is_none() && is_elsewhere(snapshot, machine) {
+    if !is_ours || elsewhere::may_be(snapshot, machine, domain) {
         return Health::Unknown;
     }
     if let Some(path) = lost_disk(snapshot, host, machine) {
@@ -131,12 +132,6 @@ pub(crate) fn is_judged(cluster: &Cluster) -> bool {
 fn shows_others(snapshot: &Snapshot, api: &ClusterWorld) -> bool {
     let prefix = format!("ashlar://{}/", snapshot.installation);
     api.nodes.values().any(|node| node.ready && node.provider_id.starts_with(&prefix))
-}
-
-fn is_elsewhere(snapshot: &Snapshot, machine: &Machine) -> bool {
-    snapshot.observed.hosts.values().any(
-        |seen| matches!(seen, HostSeen::Seen(world) if world.domains.contains_key(&machine.spec.domain.uuid)),
-    )
 }
 
 /// The path of a disk that it used and that a pool which is believed does not show.

@@ -5,6 +5,7 @@ mod api_use;
 mod cluster;
 mod control_plane;
 mod create;
+mod elsewhere;
 mod facts;
 mod groups;
 mod image_files;
@@ -59,6 +60,7 @@ pub(crate) fn decide(draft: &mut Draft<'_>, ids: &mut dyn Ids) -> Result<(), Pla
     facts::forget_lost_files(draft);
     wiping::record(draft);
     migration::settle(draft);
+    elsewhere::record(draft);
     leftovers::rename_half_made(draft, ids);
     leftovers::forget(draft);
     leftovers::forget_domains(draft);

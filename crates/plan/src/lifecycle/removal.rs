@@ -10,7 +10,7 @@ use super::facts::is_seen_absent;
 use super::{image_files, leftovers, wiping};
 use crate::draft::{Draft, Unit, cluster_of};
 use crate::etcd::{self, Etcd};
-use crate::{ClusterSeen, Guard, HostSeen, NoteKind, fence, names, network};
+use crate::{ClusterSeen, Guard, HostSeen, NoteKind, elsewhere, fence, names, network};
 
 /// Hands down deletion: cluster → groups and machines → volumes; cluster → the network of its own.
 pub(super) fn cascade(draft: &mut Draft<'_>) {
@@ -154,7 +154,7 @@ fn domain_is_seen_absent(draft: &Draft<'_>, machine: &Machine) -> bool {
     let is_elsewhere = draft.snapshot.observed.hosts.values().any(
         |seen| matches!(seen, HostSeen::Seen(world) if world.domains.contains_key(&machine.spec.domain.uuid)),
     );
-    if is_elsewhere {
+    if is_elsewhere || elsewhere::of(draft.snapshot, machine).is_some() {
         return false;
     }
     match draft.snapshot.observed.hosts.get(&machine.spec.host) {

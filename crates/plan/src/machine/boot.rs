@@ -6,7 +6,7 @@ use jiff::SignedDuration;
 use super::chain::{Chain, block, wait};
 use super::context::ClusterContext;
 use super::host_view::{DomainView, HostView, HostViews};
-use crate::{Action, DomainState, Guard, StepState, names, network};
+use crate::{Action, DomainState, Guard, StepState, elsewhere, names, network};
 
 /// A published token that has less than this left is published anew, while its join runs.
 const TOKEN_RENEWAL: SignedDuration = SignedDuration::from_mins(5);
@@ -51,7 +51,13 @@ pub(super) fn steps(
             );
             None
         }
-        Some(Ok(DomainView::Absent)) | None => None,
+        Some(Ok(DomainView::Absent)) => {
+            if let Some(hold) = elsewhere::unheard(context.draft.snapshot, machine) {
+                chain.hold(hold);
+            }
+            None
+        }
+        None => None,
     };
     disks(context, view, machine, chain, started);
     seed(context, view, machine, chain);

@@ -1,12 +1,13 @@
 //! One host's answer, indexed, and what is ours on it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use ashlar_api::*;
 use uuid::Uuid;
 
 use super::chain::{block, wait};
-use crate::{DomainSeen, Guard, HostSeen, HostWorld, PoolSeen, Snapshot, StepState, VolumeSeen};
+use crate::{DomainSeen, Guard, HostSeen, HostWorld, PoolSeen, Snapshot, StepState, VolumeSeen, elsewhere};
 
 /// Hosts that answered, indexed once a plan.
 pub(super) struct HostViews<'s> {
@@ -17,8 +18,9 @@ pub(super) struct HostViews<'s> {
 /// A host that answered.
 pub(super) struct HostView<'s> {
     world: &'s HostWorld,
-    /// All hosts, as they answered.
-    all: &'s BTreeMap<String, HostSeen>,
+    snapshot: &'s Snapshot,
+    /// Domains that any host shows, in order, each as often as it is shown.
+    shown: Arc<[Uuid]>,
     by_name: BTreeMap<&'s str, Uuid>,
     /// Paths of disks, each with the domains that have it.
     disk_users: BTreeSet<(&'s str, Uuid)>,
@@ -26,13 +28,14 @@ pub(super) struct HostView<'s> {
 
 impl<'s> HostViews<'s> {
     pub(super) fn new(snapshot: &'s Snapshot) -> Self {
+        let shown = shown(snapshot);
         let views = snapshot
             .observed
             .hosts
             .iter()
             .filter_map(|(name, seen)| match seen {
                 HostSeen::Seen(world) => {
-                    Some((name.as_str(), HostView::new(world, &snapshot.observed.hosts)))
+                    Some((name.as_str(), HostView::new(world, snapshot, Arc::clone(&shown))))
                 }
                 HostSeen::Unreachable { .. } | HostSeen::NotOurs { .. } | HostSeen::Fenced { .. } => None,
             })
@@ -80,6 +83,16 @@ impl<'s> HostViews<'s> {
     }
 }
 
+fn shown(snapshot: &Snapshot) -> Arc<[Uuid]> {
+    let worlds = snapshot.observed.hosts.values().filter_map(|seen| match seen {
+        HostSeen::Seen(world) => Some(world),
+        _ => None,
+    });
+    let mut all: Vec<Uuid> = worlds.flat_map(|world| world.domains.keys().copied()).collect();
+    all.sort_unstable();
+    all.into()
+}
+
 /// A machine's domain on its host.
 pub(super) enum DomainView<'s> {
     /// Seen to be absent.
@@ -89,8 +102,9 @@ pub(super) enum DomainView<'s> {
 }
 
 impl<'s> HostView<'s> {
-    fn new(world: &'s HostWorld, all: &'s BTreeMap<String, HostSeen>) -> Self {
-        let mut view = HostView { world, all, by_name: BTreeMap::new(), disk_users: BTreeSet::new() };
+    fn new(world: &'s HostWorld, snapshot: &'s Snapshot, shown: Arc<[Uuid]>) -> Self {
+        let mut view =
+            HostView { world, snapshot, shown, by_name: BTreeMap::new(), disk_users: BTreeSet::new() };
         for domain in world.domains.values() {
             view.by_name.insert(&domain.name, domain.uuid);
             for path in &domain.disk_paths {
@@ -110,7 +124,9 @@ impl<'s> HostView<'s> {
                     mark.installation == installation && Some(mark.machine_uid) == machine.metadata.uid
                 });
             return match (ours, domain.name == *name) {
-                (true, true) => Ok(DomainView::Ours(domain)),
+                // What runs here is not started again.
+                (true, true) if domain.state.is_active() => Ok(DomainView::Ours(domain)),
+                (true, true) => self.not_elsewhere(machine).map(|()| DomainView::Ours(domain)),
                 (true, false) => Err(block(
                     "DomainRenamed",
                     format!(
@@ -155,27 +171,43 @@ impl<'s> HostView<'s> {
         self.world.domains.get(&uuid)
     }
 
-    /// Refuses when the domain is on another host: who migrated it by hand moved its disks too, or a copy of them. It
-    /// must not run here as well, and nothing of it is deleted as long as nobody knows which copy counts.
-    fn not_elsewhere(&self, machine: &Machine) -> Result<(), StepState> {
-        // What never ran cannot have been migrated.
-        if machine.record.first_started_at.is_none() {
+    /// Refuses when the domain is on another host, or was seen there before that host fell silent: who migrated it by hand moved
+    /// its disks too, or a copy of them. It must not run here as well, and nothing of it is deleted as long as nobody knows
+    /// which copy counts.
+    pub(super) fn not_elsewhere(&self, machine: &Machine) -> Result<(), StepState> {
+        let (goes, snapshot) = (machine.metadata.is_deleting(), self.snapshot);
+        // What never ran and is not wanted is no loss.
+        if goes && machine.record.first_started_at.is_none() {
             return Ok(());
         }
-        let (uuid, name) = (machine.spec.domain.uuid, &machine.spec.domain.name);
-        let holds =
-            |seen: &HostSeen| matches!(seen, HostSeen::Seen(world) if world.domains.contains_key(&uuid));
-        match self.all.iter().find(|(_, seen)| holds(seen)) {
-            None => Ok(()),
-            Some((elsewhere, _)) => Err(block(
-                "DomainElsewhere",
-                format!(
-                    "domain {name} of {} is on host {elsewhere}, and was made on {}: somebody migrated it. It is neither \
-                     started nor deleted here; move it back with its disks (`virsh migrate`), or undefine it on {elsewhere}",
-                    machine.object_ref(),
-                    machine.spec.host
-                ),
-            )),
+        let here = self.world.domains.get(&machine.spec.domain.uuid);
+        // Most are off because their clusters are, or not made yet: not all hosts are looked at for each of them.
+        let (uuid, shown) = (machine.spec.domain.uuid, &self.shown);
+        let times = shown.partition_point(|one| *one <= uuid) - shown.partition_point(|one| *one < uuid);
+        if times == usize::from(here.is_some())
+            && machine.record.seen_elsewhere.is_empty()
+            && here.is_none_or(|here| !here.left_by_migration)
+        {
+            return Ok(());
+        }
+        if let Some(elsewhere) = elsewhere::of(snapshot, machine) {
+            return Err(elsewhere.hold(machine));
+        }
+        if let Some(hold) =
+            here.filter(|_| !goes).and_then(|here| elsewhere::went_away(snapshot, machine, here))
+        {
+            return Err(hold);
+        }
+        let Some((host, rest)) = elsewhere::rest(snapshot, machine) else { return Ok(()) };
+        // It goes by itself once the domain was seen here.
+        match here.is_some() {
+            true if goes => Ok(()),
+            true if !rest.state.is_active() => {
+                let message =
+                    format!("what is left of {} on {host} since it moved is removed first", machine.key());
+                Err(wait("LeftFirst", message))
+            }
+            _ => Err(elsewhere::shows(host).hold(machine)),
         }
     }
 

@@ -6,7 +6,7 @@ use super::boot::{File, image_files, look, lost, missing_object, other_size, pau
 use super::chain::{Chain, wait};
 use super::context::ClusterContext;
 use super::host_view::{DomainView, HostViews};
-use crate::{Action, DomainState, DriftKind, StepState, drift, names, network};
+use crate::{Action, DomainState, DriftKind, StepState, drift, elsewhere, names, network};
 
 /// Steps of a machine that joined.
 pub(super) fn steps(
@@ -27,7 +27,7 @@ pub(super) fn steps(
                     power(context, machine, chain, None);
                 }
                 Ok(DomainView::Ours(domain)) => {
-                    definition(context, machine, chain);
+                    definition(context, view, machine, chain);
                     disks(context, view, machine, chain);
                     power(context, machine, chain, Some(domain.state));
                 }
@@ -50,6 +50,9 @@ pub(super) fn redefine(
     machine: &Machine,
     chain: &mut Chain,
 ) {
+    if let Some(hold) = elsewhere::unheard(context.draft.snapshot, machine) {
+        chain.hold(hold);
+    }
     for hold in missing_disks(context, view, machine) {
         chain.hold(hold);
     }
@@ -61,9 +64,17 @@ pub(super) fn redefine(
 }
 
 /// Somebody edited the definition: it is put right before anything starts from it.
-fn definition(context: &ClusterContext<'_>, machine: &Machine, chain: &mut Chain) {
+fn definition(
+    context: &ClusterContext<'_>,
+    view: &super::host_view::HostView<'_>,
+    machine: &Machine,
+    chain: &mut Chain,
+) {
     let drifts = &context.draft.report.drifts;
     if let Some(drift) = drift::of(drifts, machine, DriftKind::Definition).filter(|drift| drift.heals) {
+        if let Err(hold) = view.not_elsewhere(machine) {
+            chain.hold(hold);
+        }
         chain.push(
             Action::RedefineDomain { machine: machine.key() },
             format!(

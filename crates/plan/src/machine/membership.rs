@@ -10,7 +10,9 @@ use super::chain::{Chain, block, wait};
 use super::context::ClusterContext;
 use super::host_view::{DomainView, HostViews};
 use crate::etcd::{Change, Etcd, is_living};
-use crate::{Action, ClusterSeen, DomainState, EtcdMember, EtcdSeen, Guard, StepState, health, network};
+use crate::{
+    Action, ClusterSeen, DomainState, EtcdMember, EtcdSeen, Guard, StepState, elsewhere, health, network,
+};
 
 /// Whether the machine may have, or may yet get, a member that has to leave before the machine goes.
 fn may_have_member(context: &ClusterContext<'_>, machine: &Machine) -> bool {
@@ -247,13 +249,19 @@ pub(super) fn while_it_votes(
     }
     let view = |machine: &Machine| hosts.get(&machine.spec.host);
     let Ok(own) = view(machine) else { return };
-    let state = match own.domain(context.draft.snapshot.installation, machine) {
-        Ok(DomainView::Ours(domain)) => Some(domain.state),
+    let snapshot = context.draft.snapshot;
+    let domain = match own.domain(snapshot.installation, machine) {
+        Ok(DomainView::Ours(domain)) => Some(domain),
         Ok(DomainView::Absent) => None,
         Err(_) => return,
     };
+    let state = domain.map(|domain| domain.state);
     if context.is_stopped() {
         return super::power::stop(context, machine, chain, state);
+    }
+    let went_away = domain.is_some_and(|here| elsewhere::went_away(snapshot, machine, here).is_some());
+    if went_away || elsewhere::rest(snapshot, machine).is_some() {
+        return;
     }
     let is_off = matches!(state, None | Some(DomainState::ShutOff | DomainState::Crashed));
     let is_mute = matches!(

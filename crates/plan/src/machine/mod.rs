@@ -20,7 +20,7 @@ mod serving;
 use ashlar_api::*;
 
 use crate::draft::Draft;
-use crate::{Action, Block, Note, NoteKind, Step, StepState, Wait, fence, lost, names};
+use crate::{Action, Block, Note, NoteKind, Step, StepState, Wait, elsewhere, fence, lost, names};
 
 pub(crate) use chain::{Chain, block, wait};
 use context::ClusterContext;
@@ -68,7 +68,13 @@ pub(crate) fn steps(draft: &Draft<'_>) -> Vec<Step> {
 fn machine_steps(context: &ClusterContext<'_>, hosts: &HostViews<'_>, machine: &Machine) -> Vec<Step> {
     let mut chain = Chain::new(machine.object_ref(), &machine.spec.host);
     if machine.record.migration.is_some() {
-        migration::steps(context, hosts, machine, &mut chain);
+        // Neither end is right while a third host has it.
+        match elsewhere::of(context.draft.snapshot, machine) {
+            Some(elsewhere) => {
+                chain.push_wait(format!("see where {} is", machine.key()), elsewhere.hold(machine));
+            }
+            None => migration::steps(context, hosts, machine, &mut chain),
+        }
     } else if machine.metadata.is_deleting() {
         delete::steps(context, hosts, machine, &mut chain);
     } else if machine.record.joined_at.is_some() {

@@ -96,12 +96,9 @@ impl State {
     /// # Errors
     /// It is none of them, or there is nothing of that name.
     pub fn by_hand(&mut self, text: &str) -> Result<(), String> {
-        let words: Vec<&str> = text.split_whitespace().collect();
-        match parse(&words) {
-            Some(Ok(Command::ByHand(edit))) => edit.happen(self),
-            Some(Err(error)) => Err(error),
-            _ => Err(format!("`{text}` is nothing that people change")),
-        }
+        let command = super::command::parse(text, None)?;
+        let done = super::hand::act(self, &command);
+        done.unwrap_or_else(|| Err(format!("`{text}` is nothing that people change")))
     }
 }
 

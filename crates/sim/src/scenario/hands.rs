@@ -174,7 +174,7 @@ pub(super) fn virsh(state: &mut State, host: &str, verb: VirshVerb, name: &str) 
         VirshVerb::Destroy => domain.power_off(),
         VirshVerb::Start => {
             domain.take_definition();
-            domain.state = DomainState::Running;
+            (domain.state, domain.left_by_migration) = (DomainState::Running, false);
             domain.running.clone_from(&domain.definition);
             domain.started_at = Some(now);
             domain.has_run = true;

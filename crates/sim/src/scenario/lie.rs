@@ -91,8 +91,10 @@ pub(crate) enum DomainLie {
     /// Its mark names another installation.
     ForeignMark,
     MarkOf(String),
-    /// With its disks.
-    MigratedTo(String),
+    MigratedTo {
+        host: String,
+        left: LeftBehind,
+    },
     /// `virt-clone`: another name and UUID, and all of its metadata.
     ClonedAs(String),
     Paused,
@@ -103,6 +105,17 @@ pub(crate) enum DomainLie {
     OtherDisk,
     /// Gone, and somebody else's domain has its UUID under another name.
     UuidTakenBy(String),
+}
+
+/// What stays where a domain was that a person migrated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LeftBehind {
+    /// Nothing: somebody moved its disks and removed the old ones.
+    Nothing,
+    /// Its old disks (`--copy-storage-all --undefinesource`).
+    Disks,
+    /// Its disks and its definition, which is off: what `virsh migrate` does by default.
+    Definition,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -178,7 +191,15 @@ pub(super) fn parse(words: &[&str]) -> Option<Result<Command, String>> {
         ["virsh", on, "rename", name, other] => domain(on, name, DomainLie::Renamed(text(other))),
         ["virsh", on, "foreign-mark", name] => domain(on, name, DomainLie::ForeignMark),
         ["virsh", on, "mark-of", name, other] => domain(on, name, DomainLie::MarkOf(text(other))),
-        ["virsh", on, "migrate", name, to] => domain(on, name, DomainLie::MigratedTo(text(to))),
+        ["virsh", on, "migrate", name, to, how @ ..] => {
+            let left = match how {
+                [] => LeftBehind::Nothing,
+                ["copying"] => LeftBehind::Disks,
+                ["staying", "defined"] => LeftBehind::Definition,
+                _ => return Some(Err("a domain migrates, `copying`, or `staying defined`".to_owned())),
+            };
+            domain(on, name, DomainLie::MigratedTo { host: text(to), left })
+        }
         ["virsh", on, "clone", name, other] => domain(on, name, DomainLie::ClonedAs(text(other))),
         ["virsh", on, "pause", name] => domain(on, name, DomainLie::Paused),
         ["virsh", on, "crash", name] => domain(on, name, DomainLie::Crashed),
@@ -368,7 +389,7 @@ fn on_domain(state: &mut State, host: &str, name: &str, lie: &DomainLie) -> Resu
             domain.spec = None;
             state.disown_domain(host, uuid);
         }
-        DomainLie::MigratedTo(to) => return migrate(state, host, to, uuid),
+        DomainLie::MigratedTo { host: to, left } => return migrate(state, host, to, uuid, *left),
         DomainLie::ClonedAs(other) => {
             let mut clone = SimDomain::foreign(other, &format!("/srv/{other}.img"));
             clone.state = DomainState::ShutOff;
@@ -406,8 +427,8 @@ fn on_domain(state: &mut State, host: &str, name: &str, lie: &DomainLie) -> Resu
     Ok(())
 }
 
-/// The domain and its own files go to another host, whose pool has the same path.
-fn migrate(state: &mut State, from: &str, to: &str, uuid: Uuid) -> Result<(), String> {
+/// The domain and its own files, or copies of them, go to another host, whose pool has the same path.
+fn migrate(state: &mut State, from: &str, to: &str, uuid: Uuid, left: LeftBehind) -> Result<(), String> {
     has_host(state, to)?;
     let Some(source) = state.hosts.get_mut(from) else { return Ok(()) };
     let Some(domain) = source.domains.remove(&uuid) else { return Ok(()) };
@@ -416,7 +437,11 @@ fn migrate(state: &mut State, from: &str, to: &str, uuid: Uuid) -> Result<(), St
     for pool in source.pools.values_mut() {
         let names: BTreeSet<String> = pool.volumes.keys().filter(|name| is_its_own(name)).cloned().collect();
         for name in names {
-            files.extend(pool.volumes.remove(&name).map(|file| (name, file)));
+            let file = match left {
+                LeftBehind::Nothing => pool.volumes.remove(&name),
+                LeftBehind::Disks | LeftBehind::Definition => pool.volumes.get(&name).cloned(),
+            };
+            files.extend(file.map(|file| (name, file)));
         }
     }
     let base: Vec<(String, SimVolume)> = source
@@ -425,6 +450,12 @@ fn migrate(state: &mut State, from: &str, to: &str, uuid: Uuid) -> Result<(), St
         .flat_map(|pool| pool.volumes.iter().map(|(name, file)| (name.clone(), file.clone())))
         .filter(|(_, file)| file.foreign || !file.arrived.is_empty())
         .collect();
+    if left == LeftBehind::Definition {
+        let mut stays = domain.clone();
+        stays.power_off();
+        stays.left_by_migration = true;
+        source.domains.insert(uuid, stays);
+    }
     if let Some(target) = state.hosts.get_mut(to) {
         if let Some(pool) = target.pools.values_mut().next() {
             for (name, file) in base {
