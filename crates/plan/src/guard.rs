@@ -50,6 +50,8 @@ pub enum Guard {
     ForeignAddress,
     /// Few machines that are not well are replaced at a time, and of control planes one.
     RemediationLimits,
+    /// A host that gives no answer is taken for off only where that is proved.
+    ProvedOff,
     /// A host is turned off only while nearly all others answer.
     FewSilent,
     /// What arrives by a live migration stands still until Ashlar lets it go on.
@@ -58,7 +60,7 @@ pub enum Guard {
 
 impl Guard {
     /// All of them.
-    pub const ALL: [Guard; 23] = [
+    pub const ALL: [Guard; 24] = [
         Guard::DomainMark,
         Guard::DomainUuid,
         Guard::RecordedIntent,
@@ -80,6 +82,7 @@ impl Guard {
         Guard::AddressQuarantine,
         Guard::ForeignAddress,
         Guard::RemediationLimits,
+        Guard::ProvedOff,
         Guard::FewSilent,
         Guard::PausedArrival,
     ];

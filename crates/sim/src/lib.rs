@@ -67,6 +67,7 @@ pub use fault::{CallFault, CrashPoint, Moment};
 pub use host::{Hidden, SimDomain, SimHost, SimPool, SimVolume};
 pub use image::Arrived;
 pub use kubelets::PodTrouble;
+pub use oracle::HostLosses;
 pub use pods::{SimApp, SimPod};
 pub use raft::MemberLog;
 pub use record::Record;

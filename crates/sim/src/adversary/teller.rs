@@ -348,6 +348,7 @@ impl Teller<'_> {
             hosts: state.hosts.len(),
             machines: self.machines,
             coverage,
+            losses: state.host_losses(),
         }
     }
 }
