@@ -12,6 +12,7 @@ mod bmc;
 mod canonical;
 mod clock;
 mod daemon;
+mod daemons;
 mod election;
 mod etcd;
 pub mod executor;
@@ -60,7 +61,8 @@ pub fn bytes_in_use() -> Option<usize> {
 }
 
 pub use bmc::{BmcMood, SimBmc};
-pub use daemon::{DaemonFault, Served};
+pub use daemon::Served;
+pub use daemons::{DaemonFault, ServedByTwo};
 pub use election::Leadership;
 pub use etcd::{SimEtcd, SimMember};
 pub use fault::{CallFault, CrashPoint, Moment};

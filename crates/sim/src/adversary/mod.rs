@@ -6,6 +6,7 @@
 
 mod controllers;
 mod coverage;
+mod daemons;
 mod draining;
 mod drifting;
 mod fencing;
@@ -50,6 +51,8 @@ pub type Prepare = Arc<dyn Fn(&mut Simulation) + Send + Sync>;
 pub enum Theme {
     /// Hosts that are lost in one way or another, and how it is known that they are off.
     HostLoss,
+    /// Two daemons that share the store.
+    TwoDaemons,
 }
 
 /// How stories are told.

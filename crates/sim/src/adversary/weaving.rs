@@ -5,7 +5,8 @@ use rand_chacha::ChaCha12Rng;
 
 use super::story::runs_of;
 use super::{
-    Theme, controllers, draining, drifting, fencing, losing, power, serving, sickness, upgrading, wiping,
+    Theme, controllers, daemons, draining, drifting, fencing, losing, power, serving, sickness, upgrading,
+    wiping,
 };
 
 /// Weaves all that the seed has, and what the themes ask for. Later ones see what earlier ones put there: new ones come last.
@@ -23,6 +24,7 @@ pub(super) fn weave(lines: &mut Vec<String>, seed: u64, hosts: u32, themes: &[Th
     if is_about_loss {
         losing::weave(lines, seed, hosts);
     }
+    daemons::weave(lines, seed, themes.contains(&Theme::TwoDaemons));
 }
 
 /// Puts some of these lines into a story, each before one of its runs.

@@ -53,12 +53,14 @@ impl From<SizeName> for Size {
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum ThemeName {
     HostLoss,
+    TwoDaemons,
 }
 
 impl From<ThemeName> for Theme {
     fn from(name: ThemeName) -> Self {
         match name {
             ThemeName::HostLoss => Theme::HostLoss,
+            ThemeName::TwoDaemons => Theme::TwoDaemons,
         }
     }
 }
