@@ -2,13 +2,18 @@
 //! with the first answer, and until then it is as good as having seen that nothing runs there.
 
 use ashlar_api::*;
+use jiff::Timestamp;
 
 use crate::draft::Draft;
-use crate::{HostSeen, Snapshot, lifecycle};
+use crate::{Guard, HostSeen, Snapshot, lifecycle};
+
+/// What stands for a proof where none is asked for.
+static NO_PROOF: HostFence = HostFence { at: Timestamp::UNIX_EPOCH, confirmed_by: String::new() };
 
 /// The proof that a host which does not answer is off.
 pub fn proof<'s>(snapshot: &'s Snapshot, host: &str) -> Option<&'s HostFence> {
-    let fence = snapshot.hosts.get(host)?.record.fence.as_ref()?;
+    let fence = snapshot.hosts.get(host)?.record.fence.as_ref();
+    let fence = fence.or_else(|| (!Guard::ProvedOff.stands()).then_some(&NO_PROOF))?;
     matches!(snapshot.observed.hosts.get(host), Some(HostSeen::Unreachable { .. })).then_some(fence)
 }
 

@@ -50,6 +50,8 @@ pub enum Guard {
     ForeignAddress,
     /// Few machines that are not well are replaced at a time, and of control planes one.
     RemediationLimits,
+    /// A host that gives no answer is taken for off only where that is proved.
+    ProvedOff,
     /// A host is turned off only while nearly all others answer.
     FewSilent,
     /// What arrives by a live migration stands still until Ashlar lets it go on.
@@ -82,6 +84,7 @@ impl Guard {
         Guard::AddressQuarantine,
         Guard::ForeignAddress,
         Guard::RemediationLimits,
+        Guard::ProvedOff,
         Guard::FewSilent,
         Guard::PausedArrival,
         Guard::CertainArrival,

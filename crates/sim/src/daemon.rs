@@ -1,23 +1,16 @@
 //! A daemon in the simulated world, and what people ask it for.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use ashlar_engine::effects::Clock as _;
-use ashlar_engine::{
-    Control, Engine, EngineError, Goal, PassReport, RunSummary, Scope, ServeObserver, Settings, Wish,
-};
-use ashlar_store::{Election as _, Revision};
+use ashlar_engine::{Control, EngineError, Goal, PassReport, RunSummary, Scope, ServeObserver, Wish};
+use ashlar_store::Revision;
 use futures::future::{Either, select};
-use jiff::SignedDuration;
 
-use crate::election::{Leadership, Office, SimElection};
 use crate::executor::{self, Ended};
-use crate::fault::{CallFault, CrashPoint, Process};
+use crate::fault::Process;
 use crate::{Outcome, Simulation, error_text};
-
-/// How often a daemon that stands by asks whether somebody leads.
-const STANDING_BY: Duration = Duration::from_millis(400);
 
 /// What a daemon told of itself.
 #[derive(Clone, Debug, Default)]
@@ -51,85 +44,7 @@ impl ServeObserver for Listener {
     }
 }
 
-/// What happens to one of two daemons.
-#[derive(Clone, Debug)]
-pub enum DaemonFault {
-    /// It is killed.
-    Kill(CrashPoint),
-    /// It is frozen right before this effect, for so long.
-    Sleep(u64, Duration),
-    /// It cannot reach etcd, from then on, for so long.
-    Cut(Duration, Duration),
-    /// That goes wrong with this call.
-    Call(u64, CallFault),
-}
-
 impl Simulation {
-    /// Two daemons share the store for so long: the first to lead is daemon 0. Says who led when.
-    pub fn serve_by_two(&self, time: Duration, faults: &[(usize, DaemonFault)]) -> Ended<Vec<Leadership>> {
-        let office = Office::default();
-        for (process, fault) in faults {
-            let mut state = self.world.state();
-            let now = state.now;
-            let after = |time: Duration| {
-                now.saturating_add(SignedDuration::try_from(time).unwrap_or(SignedDuration::MAX))
-                    .unwrap_or(now)
-            };
-            match fault {
-                DaemonFault::Cut(from, lasts) => office.cut(*process, after(*from), after(*from + *lasts)),
-                DaemonFault::Kill(point) => state.processes[*process].crash = Some(*point),
-                DaemonFault::Sleep(effect, lasts) => {
-                    let lasts = SignedDuration::try_from(*lasts).unwrap_or(SignedDuration::MAX);
-                    state.processes[*process].freeze = Some((*effect, lasts));
-                }
-                DaemonFault::Call(number, fault) => {
-                    state.processes[*process].faults.insert(*number, *fault);
-                }
-            }
-        }
-        self.world.state().oracle.watch_writers(true);
-        let [one, other] = [0, 1].map(|process| {
-            Process::new(self.world.as_process(process), self.stand_by_and_serve(process, office.clone()))
-        });
-        // Whoever is killed is not started again.
-        let daemons = std::pin::pin!(futures::future::join(one, other));
-        let ended = executor::run(&self.world, async {
-            select(daemons, std::pin::pin!(self.world.sleep(time))).await;
-        });
-        self.world.state().oracle.watch_writers(false);
-        self.world.state().end_processes();
-        self.world.state().search_for_secrets();
-        match ended {
-            Ended::Done(()) => Ended::Done(office.leaderships()),
-            Ended::Crashed => Ended::Crashed,
-            Ended::Stuck => Ended::Stuck,
-            Ended::Violated => Ended::Violated,
-        }
-    }
-
-    /// A daemon, as `ashlar serve` is one: it leads, and ends its work when its term does.
-    async fn stand_by_and_serve(&self, process: usize, office: Office) {
-        let world = self.world.as_process(process);
-        let election = SimElection { office, world: world.clone(), store: Arc::new(self.store().clone()) };
-        loop {
-            if let Ok(Some(term)) = election.stand().await {
-                let settings = Settings { takes_hosts_over: true, ..self.settings().clone() };
-                let engine = Engine::new(
-                    Arc::clone(&term.store),
-                    world.effects(),
-                    self.shared_vault(),
-                    settings,
-                    self.sink(),
-                );
-                let (control, listener) = (Control::new(), Listener::default());
-                let serving = std::pin::pin!(engine.serve(&control, &listener));
-                select(std::pin::pin!(term.ended()), serving).await;
-                world.state().note(format!("* daemon {process} no longer leads"));
-            }
-            world.sleep(STANDING_BY).await;
-        }
-    }
-
     /// A new daemon works for so long, and is told to stop.
     pub fn serve(&self, time: Duration) -> Ended<Served> {
         self.with_daemon(async |_: &Control| self.world.sleep(time).await)

@@ -11,6 +11,7 @@ use ashlar_store::{
 use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
 
+use crate::daemons::NAMES;
 use crate::{CrashingStore, SimWorld};
 
 /// How long after its last sign of life a leader leads.
@@ -35,10 +36,10 @@ pub struct Leadership {
 
 /// What etcd knows.
 #[derive(Clone, Default)]
-pub(crate) struct Office(Arc<Mutex<State>>);
+pub(crate) struct Office(Arc<Mutex<Books>>);
 
 #[derive(Default)]
-struct State {
+struct Books {
     leaderships: Vec<Leadership>,
     resigned: bool,
     /// When processes cannot reach etcd: which, from when, until when.
@@ -46,7 +47,7 @@ struct State {
 }
 
 impl Office {
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, Books> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -59,11 +60,16 @@ impl Office {
     }
 }
 
-impl State {
+impl Books {
     /// Who leads at this moment.
     fn leader(&self, now: Timestamp) -> Option<&Leadership> {
         let last = self.leaderships.last().filter(|_| !self.resigned)?;
         (now.duration_since(last.heard) < TTL).then_some(last)
+    }
+
+    /// Whether a process could not reach etcd at some moment of that time.
+    fn was_cut(&self, process: usize, since: Timestamp, now: Timestamp) -> bool {
+        self.cuts.iter().any(|(cut, from, until)| *cut == process && *from <= now && since < *until)
     }
 
     fn is_cut(&self, process: usize, now: Timestamp) -> bool {
@@ -117,17 +123,25 @@ impl Election for SimElection {
     async fn stand(&self) -> Result<Option<Term>, StoreError> {
         self.reach().await?;
         let (now, process) = (self.now(), self.world.process);
-        let number = {
+        let (number, before) = {
             let mut state = self.office.lock();
             if state.leader(now).is_some() {
                 return Ok(None);
             }
-            let term = state.leaderships.last().map_or(1, |last| last.term + 1);
+            let before = state.leaderships.last().cloned();
+            let term = before.as_ref().map_or(1, |last| last.term + 1);
             state.leaderships.push(Leadership { process, term, from: now, heard: now });
             state.resigned = false;
-            term
+            let before = before.map(|last| (last.process, state.was_cut(last.process, last.heard, now)));
+            (term, before)
         };
-        self.world.state().note(format!("* daemon {process} leads"));
+        {
+            let mut state = self.world.state();
+            state.note(format!("* daemon {} leads", NAMES[process]));
+            if let Some((before, was_cut)) = before.filter(|(before, _)| *before != process) {
+                state.cover_takeover(before, was_cut);
+            }
+        }
         let (office, world) = (self.office.clone(), self.world.clone());
         // Fenced inside of the crash point: a process that is frozen right before a commit makes it when it wakes.
         let fenced =

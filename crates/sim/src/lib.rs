@@ -12,6 +12,7 @@ mod bmc;
 mod canonical;
 mod clock;
 mod daemon;
+mod daemons;
 mod election;
 mod etcd;
 pub mod executor;
@@ -60,13 +61,15 @@ pub fn bytes_in_use() -> Option<usize> {
 }
 
 pub use bmc::{BmcMood, SimBmc};
-pub use daemon::{DaemonFault, Served};
+pub use daemon::Served;
+pub use daemons::{DaemonFault, ServedByTwo};
 pub use election::Leadership;
 pub use etcd::{SimEtcd, SimMember};
 pub use fault::{CallFault, CrashPoint, Moment};
 pub use host::{Hidden, SimDomain, SimHost, SimPool, SimVolume};
 pub use image::Arrived;
 pub use kubelets::PodTrouble;
+pub use oracle::HostLosses;
 pub use pods::{SimApp, SimPod};
 pub use raft::MemberLog;
 pub use record::Record;

@@ -454,7 +454,9 @@ impl Simulation {
             MaintenanceVerb::Drain(by) => now(declare::drain_host(&self.store, host, by))?.map(drop),
             MaintenanceVerb::Fence => {
                 self.confirm_off(host)?;
-                now(declare::fence_host(&self.store, &self.world, host, "a person"))?.map(drop)
+                let fenced = now(declare::fence_host(&self.store, &self.world, host, "a person"))?;
+                self.world.state().oracle.losses.confirmed += u64::from(fenced.is_ok());
+                fenced.map(drop)
             }
             MaintenanceVerb::Uncordon => now(declare::uncordon_host(&self.store, host))?.map(drop),
         }

@@ -42,19 +42,19 @@ impl Store for CrashingStore {
     }
 
     async fn commit(&self, transaction: Transaction) -> Result<Revision, StoreError> {
-        let wrong = self.world.state().wrongly_called_off(&transaction);
+        let called_off = self.world.state().newly_called_off(&transaction);
         let crash = self.world.before_commit(&kind_of(&transaction)).await;
         let puts = transaction.writes.iter().filter(|write| matches!(write, Write::Put { .. }));
         let keys: Vec<Key> = puts.map(|write| write.key().clone()).collect();
         let given_up = self.world.state().newly_given_up(&transaction);
+        let forgotten = self.world.state().wrongly_forgotten(&transaction);
         let result = self.inner.commit(transaction).await;
         if result.is_ok() {
-            self.world.state().oracle.hear_stored(&keys);
-            for host in wrong {
-                let what = format!("host {host} is called off, and runs");
-                self.world.state().blame_fencing(what);
-            }
-            given_up.iter().for_each(|machine| self.world.state().judge_given_up(machine));
+            let mut state = self.world.state();
+            state.oracle.hear_stored(&keys);
+            called_off.iter().for_each(|(host, runs)| state.judge_called_off(host, *runs));
+            given_up.iter().for_each(|machine| state.judge_given_up(machine));
+            forgotten.into_iter().for_each(|what| state.blame_fencing(what));
         }
         self.world.after_commit(crash).await;
         result

@@ -396,6 +396,7 @@ impl State {
         // In small strides while anything moves, so that what guests wait for from each other comes in the right order.
         let stride = SignedDuration::from_secs(1);
         while self.now < until {
+            self.heed_silence();
             let moved = std::mem::take(&mut self.moved);
             self.changes += u64::from(moved);
             self.watch_nodes(moved);

@@ -23,7 +23,7 @@ const SEEDS: u64 = 1000;
 const FEW_SEEDS: u64 = 30;
 
 /// Guards of an ordinary run: those that few seeds are needed for.
-const FAST: [Guard; 8] = [
+const FAST: [Guard; 9] = [
     Guard::SeedWipe,
     Guard::RecordedStart,
     Guard::RecordedIntent,
@@ -32,6 +32,7 @@ const FAST: [Guard; 8] = [
     Guard::DomainUuid,
     Guard::SeenGone,
     Guard::PausedArrival,
+    Guard::ProvedOff,
 ];
 
 /// Small worlds are enough, and idle ticks prove nothing here. Some guards are against what people do seldom.

@@ -1,4 +1,4 @@
-//! The reliability bars, one test each, with its volume; R5 stands in `claims.rs`, R8 in `scenarios.rs`.
+//! The reliability bars, one test each, with its volume; R5 stands in `claims.rs`, R6 in `two_daemons.rs`, R8 in `scenarios.rs`.
 //!
 //! An optimized build does all of it; a debug build, which is ten times slower, a part.
 #![expect(clippy::unwrap_used, reason = "tests")]
@@ -10,8 +10,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use ashlar_api::{Kind, ObjectRef};
 use ashlar_engine::Goal;
-use ashlar_sim::adversary::{Options, Size, Story, run_seed};
-use ashlar_sim::{CallFault, Record, Simulation, executor::Ended, fixtures};
+use ashlar_sim::adversary::{Options, Size, Story, Theme, run_seed};
+use ashlar_sim::{CallFault, HostLosses, Record, Simulation, executor::Ended, fixtures};
 use common::{DEADLINE, cluster_ref, demo, each, must_run};
 
 const IS_QUICK: bool = cfg!(debug_assertions);
@@ -274,6 +274,37 @@ fn r3_calls_that_fail_and_took_effect_end_where_good_ones_do() {
         workflow.must_end_as(&simulation, &undisturbed, "every second call fails and took effect");
     }
     println!("R3: {workflows} workflows in which every second call took effect and said that it failed");
+}
+
+/// R7: hosts fall silent in every way that there is, and run on in some of them; BMCs answer, lie, refuse and are silent; people
+/// confirm what they have seen. Nothing of a lost host is given up before it is proved off, by the world's own truth.
+#[test]
+fn r7_host_loss_is_acted_on_only_with_proof() {
+    let seeds = if IS_QUICK { 0..12 } else { 0..400 };
+    let options = Options {
+        size: Some(Size::Tiny),
+        themes: vec![Theme::HostLoss],
+        idle_ticks: 100,
+        ..Options::default()
+    };
+    let stories = stories(seeds, &options);
+    let mut all = HostLosses::default();
+    for story in &stories {
+        assert!(story.losses.silences > 0, "no host is lost in seed {}", story.seed);
+        all.add(&story.losses);
+    }
+    let with_proof = stories.iter().filter(|story| story.losses.given_up > 0).count();
+    println!(
+        "R7: {} worlds, hosts fell silent {} times; proved off {} times by who turned them off and {} by people; {} machines in \
+         {with_proof} worlds were replaced for that, {} nodes called out of service, 0 violations",
+        stories.len(),
+        all.silences,
+        all.proofs,
+        all.confirmed,
+        all.given_up,
+        all.out_of_service
+    );
+    assert!(all.proofs > 0 && all.confirmed > 0 && all.given_up > 0 && all.out_of_service > 0, "{all:?}");
 }
 
 /// R9: from the drifted states of random worlds, everything settles, and then a thousand passes change nothing.

@@ -124,6 +124,8 @@ fn what_is_no_command_is_an_error_with_its_line() {
         "crash at effect many before",
         "foreign address br0 nowhere",
         "status <<\nend",
+        "serve by two for 8m, three killed at effect 1 before",
+        "serve by two for 8m, one eaten",
     ]
     .iter()
     .map(|text| ashlar_sim::scenario::parse(text).unwrap_err().to_string())

@@ -28,9 +28,9 @@ fn world() -> Simulation {
 /// What a world comes to in which nothing happens; and the effects that it took to get there.
 fn undisturbed() -> (String, u64) {
     let simulation = world();
-    let led = simulation.serve_by_two(TIME, &[]);
-    let Ended::Done(led) = led else { panic!("{led:?}\n{}", trace(&simulation)) };
-    assert_eq!(led.iter().map(|one| one.process).collect::<Vec<_>>(), [0], "one leads all the time");
+    let served = simulation.serve_by_two(TIME, &[]);
+    let Ended::Done(served) = served else { panic!("{served:?}\n{}", trace(&simulation)) };
+    assert_eq!(served.led.iter().map(|one| one.process).collect::<Vec<_>>(), [0], "one leads all the time");
     let effects = simulation.effects();
     must_run(&simulation, Goal::ClusterReady(demo()));
     (simulation.canonical().unwrap(), effects)
@@ -40,7 +40,9 @@ fn undisturbed() -> (String, u64) {
 fn disturbed(end: &str, faults: &[(usize, DaemonFault)]) -> Vec<Leadership> {
     let simulation = world();
     let served = simulation.serve_by_two(TIME, faults);
-    let Ended::Done(led) = served else { panic!("{faults:?}: {served:?}\n{}", trace(&simulation)) };
+    let Ended::Done(served) = served else { panic!("{faults:?}: {served:?}\n{}", trace(&simulation)) };
+    assert_eq!(served.broken, None, "{faults:?}");
+    let led = served.led;
     let violations = simulation.world.state().violations().to_vec();
     assert!(violations.is_empty(), "{faults:?}: {violations:#?}\n{}", trace(&simulation));
     // All that was to be done, two daemons did.

@@ -6,7 +6,7 @@ use ashlar_api::*;
 use uuid::Uuid;
 
 use super::removal::is_spent_seed;
-use super::{Findings, Projected, image_files};
+use super::{Findings, Projected, fencing, image_files};
 use crate::{Action, ClusterSeen, Guard, HostSeen, HostWorld, Plan, Snapshot, StepState, names};
 
 pub(super) fn check(snapshot: &Snapshot, plan: &Plan, projected: &Projected<'_>, findings: &mut Findings) {
@@ -51,7 +51,7 @@ pub(super) fn check(snapshot: &Snapshot, plan: &Plan, projected: &Projected<'_>,
                 node(snapshot, projected, machine, ready, findings);
                 let host = projected.machines.get(machine).map(|machine| machine.spec.host.as_str());
                 let host = host.unwrap_or_default();
-                let is_fenced = snapshot.hosts.get(host).is_some_and(|host| host.record.fence.is_some());
+                let is_fenced = snapshot.hosts.get(host).is_some_and(fencing::is_proved_off);
                 let is_silent =
                     matches!(snapshot.observed.hosts.get(host), Some(HostSeen::Unreachable { .. }));
                 if !is_fenced || !is_silent {
@@ -215,7 +215,7 @@ fn volume(
         let home = snapshot.hosts.get(&machine.spec.host);
         let is_known = match snapshot.observed.hosts.get(&machine.spec.host) {
             Some(HostSeen::Seen(world)) => world.domains.contains_key(&machine.spec.domain.uuid),
-            Some(HostSeen::Unreachable { .. }) => home.is_some_and(|home| home.record.fence.is_some()),
+            Some(HostSeen::Unreachable { .. }) => home.is_some_and(fencing::is_proved_off),
             _ => false,
         };
         if has_it || !is_known {

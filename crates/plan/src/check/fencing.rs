@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use ashlar_api::ObjectRef;
+use ashlar_api::{Host, ObjectRef};
 
 use super::Findings;
 use crate::{Action, Decision, Guard, HostSeen, Plan, Snapshot, StepState};
@@ -43,6 +43,11 @@ fn fenced(snapshot: &Snapshot, name: &str, object: &ObjectRef, findings: &mut Fi
         let message = format!("it is to be turned off, and {} of {asked} hosts are silent", silent.len());
         findings.add("Fencing", object, message);
     }
+}
+
+/// Whether there is a proof that the host is off; it counts as long as that does not answer.
+pub(super) fn is_proved_off(host: &Host) -> bool {
+    host.record.fence.is_some() || !Guard::ProvedOff.stands()
 }
 
 /// A plan takes proofs away, and gives none: they are seen, or said.

@@ -3,7 +3,7 @@
 
 use ashlar_api::*;
 
-use super::{Findings, Projected};
+use super::{Findings, Projected, fencing};
 use crate::{
     Action, Decision, DomainSeen, DomainState, Guard, HostSeen, NetworksSeen, Plan, Snapshot, StepState,
 };
@@ -25,7 +25,7 @@ fn at<'s>(snapshot: &'s Snapshot, host: &str, machine: &Machine) -> Seen<'s> {
             world.domains.get(&machine.spec.domain.uuid).map_or(Seen::No, Seen::Domain)
         }
         Some(HostSeen::Unreachable { .. })
-            if snapshot.hosts.get(host).is_some_and(|host| host.record.fence.is_some()) =>
+            if snapshot.hosts.get(host).is_some_and(fencing::is_proved_off) =>
         {
             Seen::Off
         }

@@ -5,7 +5,7 @@
 
 use ashlar_api::*;
 
-use super::{Findings, Projected};
+use super::{Findings, Projected, fencing};
 use crate::{ClusterSeen, Decision, EtcdSeen, Guard, HostSeen, KubeletSeen, Plan, Snapshot};
 
 pub(super) fn check(snapshot: &Snapshot, plan: &Plan, projected: &Projected<'_>, findings: &mut Findings) {
@@ -110,7 +110,7 @@ fn has_joined_worker(snapshot: &Snapshot, machine: &Machine) -> bool {
 /// Whether a person confirmed that its host, which does not answer, is off.
 fn is_proved_off(snapshot: &Snapshot, machine: &Machine) -> bool {
     let host = &machine.spec.host;
-    snapshot.hosts.get(host).is_some_and(|host| host.record.fence.is_some())
+    snapshot.hosts.get(host).is_some_and(fencing::is_proved_off)
         && matches!(snapshot.observed.hosts.get(host), Some(HostSeen::Unreachable { .. }))
 }
 

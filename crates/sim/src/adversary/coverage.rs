@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use crate::CallFault;
+use crate::fault::TAKEOVER;
 
 /// How often what went wrong with which action.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -20,6 +21,7 @@ impl From<BTreeMap<String, BTreeMap<&'static str, u64>>> for Coverage {
 const MADE: &str = "made";
 const KILLED: [&str; 2] = ["killed before", "killed after"];
 const FROZEN: &str = "frozen before";
+const CUT: &str = "cut";
 /// Actions that carry data, which may arrive damaged, or in part.
 const CARRIERS: [&str; 2] = ["create_volume", "upload_volume"];
 
@@ -49,6 +51,8 @@ impl Coverage {
             // The store is no call: it is written or is not. And damage is of what carries data.
             let applies = |column: &&'static str| match action.as_str() {
                 name if name.starts_with("commit") => KILLED.contains(column) || *column == FROZEN,
+                // What befell the daemon before.
+                TAKEOVER => KILLED.contains(column) || [FROZEN, CUT].contains(column),
                 name => *column != "damaged" || CARRIERS.contains(&name),
             };
             let columns = Coverage::columns().filter(applies).filter(|column| !row.contains_key(column));

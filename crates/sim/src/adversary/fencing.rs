@@ -10,10 +10,10 @@ use super::story::runs_of;
 /// Of 100 seeds, so many have hosts that are fenced.
 const PERCENT: u32 = 15;
 
-/// Puts them into a story: a host goes off in one run, and before a later one a person says so.
-pub(super) fn weave(lines: &mut Vec<String>, seed: u64, hosts: u32) {
+/// Puts them into a story: a host goes off in one run, and before a later one a person says so. `always`: whatever the dice say.
+pub(super) fn weave(lines: &mut Vec<String>, seed: u64, hosts: u32, always: bool) {
     let mut rng = ChaCha12Rng::seed_from_u64(seed ^ 0xFE_4CED);
-    if rng.random_range(0..100) >= PERCENT {
+    if rng.random_range(0..100) >= PERCENT && !always {
         return;
     }
     for _ in 0..rng.random_range(1..=2) {

@@ -6,11 +6,13 @@
 
 mod controllers;
 mod coverage;
+mod daemons;
 mod draining;
 mod drifting;
 mod fencing;
 mod idle;
 mod judge;
+mod losing;
 mod mix;
 mod moving;
 mod person;
@@ -23,6 +25,7 @@ mod story;
 mod teller;
 mod unheard;
 mod upgrading;
+mod weaving;
 mod wiping;
 
 use std::ops::Range;
@@ -33,7 +36,7 @@ pub use coverage::Coverage;
 pub use mix::Size;
 pub use shrink::shrink;
 
-use crate::Simulation;
+use crate::{HostLosses, Simulation};
 
 /// Virtual time within which everything must have come to rest once nothing goes wrong any more, and again after
 /// each thing that only a person can do.
@@ -45,6 +48,15 @@ const UNSETTLED: &str = "nothing goes wrong, and yet:";
 /// Changes a simulation once its hosts are there, before Ashlar first runs.
 pub type Prepare = Arc<dyn Fn(&mut Simulation) + Send + Sync>;
 
+/// What a story may be about, whatever its dice say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Theme {
+    /// Hosts that are lost in one way or another, and how it is known that they are off.
+    HostLoss,
+    /// Two daemons that share the store.
+    TwoDaemons,
+}
+
 /// How stories are told.
 #[derive(Clone)]
 pub struct Options {
@@ -54,6 +66,8 @@ pub struct Options {
     pub size: Option<Size>,
     /// Lines that a story has besides its own: each seed takes some of them, at moments of its own.
     pub also: Vec<String>,
+    /// What all of them are about, besides what each draws.
+    pub themes: Vec<Theme>,
     /// Ticks at the end in which nothing may change any more.
     pub idle_ticks: u32,
     /// Every idle tick is a pass of the engine; otherwise those are counted in which the world did not change.
@@ -62,7 +76,14 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Options { prepare: None, size: None, also: Vec::new(), idle_ticks: 1000, passes_every_tick: false }
+        Options {
+            prepare: None,
+            size: None,
+            also: Vec::new(),
+            themes: Vec::new(),
+            idle_ticks: 1000,
+            passes_every_tick: false,
+        }
     }
 }
 
@@ -93,6 +114,8 @@ pub struct Story {
     pub machines: usize,
     /// What went wrong with which action.
     pub coverage: Coverage,
+    /// What became of hosts that were lost.
+    pub losses: HostLosses,
 }
 
 /// A seed that broke a promise.
@@ -147,7 +170,7 @@ pub fn search(seeds: Range<u64>, options: &Options) -> Result<Vec<Story>, Box<Br
 /// # Errors
 /// It broke a promise.
 pub fn run_seed(seed: u64, options: &Options) -> Result<Story, Box<Broken>> {
-    let mut lines = script::of_seed(seed, options.size);
-    script::weave(&mut lines, seed, &options.also);
+    let mut lines = script::of_seed(seed, options.size, &options.themes);
+    weaving::also(&mut lines, seed, &options.also);
     teller::tell(seed, &lines, options)
 }

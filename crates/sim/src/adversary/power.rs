@@ -13,13 +13,14 @@ const PERCENT: u32 = 20;
 /// What becomes of a host that Ashlar hears nothing of.
 const SILENT: [&str; 6] = ["frozen", "frozen", "down", "off", "halted", "mute"];
 /// What ends that.
-const BACK: [&str; 4] = ["thawed", "up", "on", "heard"];
-const MOODS: [&str; 6] = ["answers", "silent", "refuses", "slow 25s", "lies", "idle"];
+pub(super) const BACK: [&str; 4] = ["thawed", "up", "on", "heard"];
+pub(super) const MOODS: [&str; 6] = ["answers", "silent", "refuses", "slow 25s", "lies", "idle"];
 
 /// Puts them into a story: all hosts are turned off after a while of silence, and some fall silent in its runs.
-pub(super) fn weave(lines: &mut Vec<String>, seed: u64, hosts: u32) {
+/// `always`: whatever the dice say.
+pub(super) fn weave(lines: &mut Vec<String>, seed: u64, hosts: u32, always: bool) {
     let mut rng = ChaCha12Rng::seed_from_u64(seed ^ 0xB3C_0FF);
-    if rng.random_range(0..100) >= PERCENT {
+    if rng.random_range(0..100) >= PERCENT && !always {
         return;
     }
     let after = ["1m", "2m", "5m"][rng.random_range(0..3)];

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use rand::{Rng as _, SeedableRng as _};
 use rand_chacha::ChaCha12Rng;
 
+use super::Theme;
 use super::mix::{Kind, Mix, Size};
-use super::story::runs_of;
 
 /// How often the engines of a story look: seldom, so that a story is told in a fraction of a second.
 const POLL: &str = "poll 10s";
@@ -61,39 +61,20 @@ struct Writer {
 }
 
 /// The lines of a seed, up to and with [`MEND`].
-pub(super) fn of_seed(seed: u64, size: Option<Size>) -> Vec<String> {
+pub(super) fn of_seed(seed: u64, size: Option<Size>, themes: &[Theme]) -> Vec<String> {
     // The story's dice are others than the world's, so that the engine's draws do not change the story.
     let mut rng = ChaCha12Rng::seed_from_u64(seed ^ 0x5EED_0F57_0217);
     let drawn = Size::draw(&mut rng);
     let size = size.unwrap_or(drawn);
     let mix = Mix::draw(&mut rng);
-    let hosts = size.hosts(&mut rng);
+    let is_about_loss = themes.contains(&Theme::HostLoss);
+    // Fewer are no majority when one of them is silent: none is turned off by itself.
+    let hosts = size.hosts(&mut rng).max(if is_about_loss { 3 } else { 1 });
     let mut writer =
         Writer { rng, lines: Vec::new(), hosts, size, mix, clusters: BTreeMap::new(), kept: false };
     writer.write(seed);
-    super::sickness::weave(&mut writer.lines, seed);
-    super::fencing::weave(&mut writer.lines, seed, hosts);
-    super::draining::weave(&mut writer.lines, seed, hosts);
-    super::moving::weave(&mut writer.lines, seed, hosts);
-    super::upgrading::weave(&mut writer.lines, seed);
-    super::power::weave(&mut writer.lines, seed, hosts);
-    super::serving::weave(&mut writer.lines, seed);
-    super::drifting::weave(&mut writer.lines, seed);
-    super::controllers::weave(&mut writer.lines, seed);
-    super::wiping::weave(&mut writer.lines, seed);
-    super::unheard::weave(&mut writer.lines, seed, hosts);
+    super::weaving::weave(&mut writer.lines, seed, hosts, themes);
     writer.lines
-}
-
-/// Puts some of these lines into a story, each before one of its runs.
-pub(super) fn weave(lines: &mut Vec<String>, seed: u64, also: &[String]) {
-    let mut rng = ChaCha12Rng::seed_from_u64(seed ^ 0xA150);
-    for line in also {
-        let runs = runs_of(lines);
-        if !runs.is_empty() && rng.random_range(0..2) == 0 {
-            lines.insert(runs[rng.random_range(0..runs.len())], line.clone());
-        }
-    }
 }
 
 impl Writer {

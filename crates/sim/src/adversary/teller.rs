@@ -44,7 +44,7 @@ pub(super) struct Teller<'a> {
     prepared: bool,
     /// Lines that took effect.
     script: Vec<String>,
-    crashes: u32,
+    pub(super) crashes: u32,
     machines: usize,
     pub(super) idle_ticks: u32,
     pub(super) idle_passes: u32,
@@ -135,6 +135,10 @@ impl Teller<'_> {
                 let is_alone = *worker != WorkerWord::TwoCommands;
                 self.run(if is_alone { &scopes[..1] } else { &scopes }, *deadline)?;
                 return Ok(());
+            }
+            Command::ServeByTwo { time, faults } => {
+                self.keep(text);
+                return self.serve_by_two(*time, faults);
             }
             Command::Seed(_) => true,
             Command::Poll(interval) => {
@@ -265,11 +269,7 @@ impl Teller<'_> {
         scopes: &[Scope],
         deadline: Duration,
     ) -> Result<Option<EngineError>, String> {
-        if let Some(prepare) =
-            self.options.prepare.as_ref().filter(|_| !std::mem::replace(&mut self.prepared, true))
-        {
-            prepare(&mut self.simulation);
-        }
+        self.prepare();
         let engines = scopes.len();
         let outcomes = if let [one, another] = scopes {
             match self.simulation.run_two([one, another], &Goal::Settled, deadline) {
@@ -287,9 +287,7 @@ impl Teller<'_> {
                 Ended::Violated => Ended::Violated,
             }
         };
-        self.judge()?;
-        let there = self.simulation.world.state().hosts.values().map(|host| host.domains.len()).sum();
-        self.machines = self.machines.max(there);
+        self.after_run()?;
         let outcomes = match outcomes {
             Ended::Done(outcomes) => outcomes,
             Ended::Stuck => return Err("the engine waits for something that never comes".to_owned()),
@@ -326,6 +324,23 @@ impl Teller<'_> {
         Ok(last)
     }
 
+    /// What the test that tells stories wants of all of them, once its hosts are there.
+    pub(super) fn prepare(&mut self) {
+        if let Some(prepare) =
+            self.options.prepare.as_ref().filter(|_| !std::mem::replace(&mut self.prepared, true))
+        {
+            prepare(&mut self.simulation);
+        }
+    }
+
+    /// Judges, and counts.
+    pub(super) fn after_run(&mut self) -> Result<(), String> {
+        self.judge()?;
+        let there = self.simulation.world.state().hosts.values().map(|host| host.domains.len()).sum();
+        self.machines = self.machines.max(there);
+        Ok(())
+    }
+
     fn story(self, seed: u64, trace: Vec<String>) -> Story {
         let mut hash = Sha256::new();
         for line in &trace {
@@ -348,6 +363,7 @@ impl Teller<'_> {
             hosts: state.hosts.len(),
             machines: self.machines,
             coverage,
+            losses: state.host_losses(),
         }
     }
 }

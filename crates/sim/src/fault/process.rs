@@ -51,6 +51,9 @@ pub(crate) struct Fate {
     pub(crate) always: Option<CallFault>,
 }
 
+/// What a report calls it that one of two daemons leads after the other.
+pub(crate) const TAKEOVER: &str = "take over";
+
 /// How an effect begins.
 pub(crate) struct Begun {
     pub(crate) number: u64,
@@ -94,6 +97,22 @@ impl State {
             self.cover(name, "frozen before");
         }
         begun
+    }
+
+    /// Another daemon leads in place of this process: for what happened to it.
+    pub(crate) fn cover_takeover(&mut self, before: usize, was_cut: bool) {
+        let now = self.now;
+        let fate = &self.processes[before];
+        let why = match (fate.crashed, fate.crash.map(|point| point.moment)) {
+            (true, Some(Moment::After)) => Some("killed after"),
+            (true, _) => Some("killed before"),
+            _ if fate.frozen_until.is_some_and(|until| now < until) => Some("frozen before"),
+            _ => was_cut.then_some("cut"),
+        };
+        self.cover(TAKEOVER, "made");
+        if let Some(why) = why {
+            self.cover(TAKEOVER, why);
+        }
     }
 
     /// Notes that something went wrong with an action: what a search has tried.

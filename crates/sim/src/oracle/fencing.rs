@@ -27,8 +27,8 @@ impl State {
         self.oracle.violated("fencing", what);
     }
 
-    /// Hosts of which a commit says that they are off, and that are not.
-    pub(crate) fn wrongly_called_off(&self, transaction: &Transaction) -> Vec<String> {
+    /// Hosts of which a commit says that they are off, and whether they run.
+    pub(crate) fn newly_called_off(&self, transaction: &Transaction) -> Vec<(String, bool)> {
         if self.oracle.is_off {
             return Vec::new();
         }
@@ -44,9 +44,17 @@ impl State {
             let before = self.stored_object("Host", &key);
             before.is_some_and(|before| {
                 !before.pointer("/record/fence").is_some_and(serde_json::Value::is_object)
-            }) && self.hosts.get(*name).is_some_and(|host| !host.off)
+            })
         })
-        .cloned()
+        .map(|name| (name.clone(), self.hosts.get(name).is_some_and(|host| !host.off)))
         .collect()
+    }
+
+    /// Judges one of them, once it is recorded.
+    pub(crate) fn judge_called_off(&mut self, host: &str, runs: bool) {
+        self.oracle.losses.proofs += 1;
+        if runs {
+            self.blame("fencing", format!("host {host} is called off, and runs"));
+        }
     }
 }

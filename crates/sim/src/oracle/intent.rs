@@ -16,7 +16,7 @@ use crate::guest::cluster_of;
 use crate::{SimDomain, State};
 
 /// How old what Ashlar saw may be when it acts on it.
-const VIEW_LASTS: SignedDuration = SignedDuration::from_mins(1);
+pub(super) const VIEW_LASTS: SignedDuration = SignedDuration::from_mins(1);
 /// Longest life of a join token.
 const TOKEN_LIFE: SignedDuration = SignedDuration::from_mins(15);
 
@@ -239,6 +239,9 @@ impl State {
                 format!("etcd member {name} of {cluster} is removed without recorded intent"),
             );
         }
+        if let Some(stored) = stored {
+            self.judge_lost_member(&NamespacedName::new(&cluster.namespace, &name), &stored);
+        }
         if is_learner {
             return;
         }
@@ -297,7 +300,7 @@ impl State {
     }
 
     /// Whether the host's record says that a call or a move may have left this domain.
-    fn is_remembered(&self, host: &str, uuid: Uuid) -> bool {
+    pub(super) fn is_remembered(&self, host: &str, uuid: Uuid) -> bool {
         let stored = self.stored_object("Host", &NamespacedName::new("", host));
         let left = stored.as_deref().and_then(|host| host.pointer("/record/leftDomains")?.as_array());
         left.is_some_and(|left| left.iter().any(|left| field(left, "/uuid") == uuid.to_string()))
@@ -353,46 +356,5 @@ impl State {
         if expires.duration_since(self.now) - error > TOKEN_LIFE {
             self.blame("secrets", format!("a join token of {cluster} lives longer than 15 minutes"));
         }
-    }
-
-    pub(crate) fn judge_delete_node(&mut self, cluster: &NamespacedName, node: &str) {
-        self.destructive_calls += 1;
-        self.oracle.dirty = true;
-        if self.oracle.is_off {
-            return;
-        }
-        let machine = self.stored_object("Machine", &NamespacedName::new(&cluster.namespace, node));
-        if machine.is_none_or(|machine| !is_deleting(&machine)) {
-            self.blame("intent", format!("node {node} of {cluster} is deleted without recorded intent"));
-        }
-        // Where nobody is left to let go of them, Kubernetes is told so first.
-        let attached = self.clusters.get(cluster).map(|world| world.attached_to(node)).unwrap_or_default();
-        if !attached.is_empty() && self.is_host_off(cluster, node) {
-            let volumes = attached.join(", ");
-            self.blame("volumes", format!("node {node} of {cluster} is deleted, and has {volumes}"));
-        }
-    }
-
-    /// A node is out of service when nothing of it runs, and never will.
-    pub(crate) fn judge_out_of_service(&mut self, cluster: &NamespacedName, node: &str) {
-        self.destructive_calls += 1;
-        self.oracle.dirty = true;
-        if self.oracle.is_off || self.oracle.forgiving {
-            return;
-        }
-        let machine = NamespacedName::new(&cluster.namespace, node);
-        let mut domains = self.hosts.values().flat_map(|host| host.domains.values());
-        let runs = domains
-            .any(|domain| domain.is_alive() && domain.machine().is_some_and(|found| found.key() == machine));
-        if runs {
-            self.blame("fencing", format!("node {node} of {cluster} is said to be out of service, and runs"));
-        }
-    }
-
-    /// Whether the host of a machine that is recorded has no power.
-    fn is_host_off(&self, cluster: &NamespacedName, node: &str) -> bool {
-        let machine = self.stored_object("Machine", &NamespacedName::new(&cluster.namespace, node));
-        let host = machine.as_ref().map(|machine| field(machine, "/spec/host").to_owned());
-        host.and_then(|host| self.hosts.get(&host)).is_some_and(|host| host.off)
     }
 }

@@ -4,6 +4,7 @@
 
 mod fencing;
 mod files;
+mod host_loss;
 mod illness;
 mod intent;
 mod migration;
@@ -24,6 +25,7 @@ use uuid::Uuid;
 
 use crate::host::{SimDomain, SimVolume};
 use crate::{SimHost, State};
+pub use host_loss::HostLosses;
 use secrets::Canaries;
 
 /// A file on a host: host, pool, file name.
@@ -58,6 +60,10 @@ pub(crate) struct Oracle {
     pub(crate) is_off: bool,
     /// Secrets are looked for when all is over, not after each run: the same are found, in one search.
     pub(crate) searches_late: bool,
+    /// Whether each host gives answers, and since when.
+    heard: BTreeMap<String, (bool, Timestamp)>,
+    /// What became of those that gave none.
+    pub(crate) losses: HostLosses,
     /// While several daemons share the store: who changed each host last, and with which token.
     writers: Option<BTreeMap<String, (u64, usize)>>,
 }

@@ -7,6 +7,8 @@ use serde_json::Value;
 use super::{field, is_deleting};
 use crate::State;
 
+/// What is known of a machine whose host gives no answer: that it is off, and what its console said before.
+const WITHOUT_ITS_HOST: [&str; 2] = ["HostOff", "FirstBootFailed"];
 /// Of a group at most so many percent, unless its cluster says otherwise.
 const PERCENT: u64 = 40;
 
@@ -32,6 +34,12 @@ impl State {
     /// Judges one of them, once it is recorded.
     pub(crate) fn judge_given_up(&mut self, name: &NamespacedName) {
         let Some(machine) = self.stored_object("Machine", name) else { return };
+        self.heed_silence();
+        let (kind, host) = (field(&machine, "/record/remediation/kind"), field(&machine, "/spec/host"));
+        if !WITHOUT_ITS_HOST.contains(&kind) && self.was_silent(host) {
+            let what = format!("{name} is given up ({kind}), and of its host {host} nobody has heard");
+            self.blame("fencing", what);
+        }
         let is_beside = |other: &Value| {
             ["/spec/cluster", "/spec/role", "/spec/group"]
                 .iter()
@@ -108,6 +116,9 @@ impl State {
                 format!("{name} is given up for its host, of which nobody said that it is off"),
             );
         }
+        for what in self.wrongly_given_up(name, machine) {
+            self.blame("fencing", what);
+        }
         let asked = cluster.and_then(|cluster| cluster.pointer("/spec/controlPlane/replicas")?.as_u64());
         if field(machine, "/spec/role") == "control-plane" && asked.unwrap_or(0) < 3 {
             self.blame("remediation", format!("{name}, an only control plane, is given up for its host"));
@@ -122,7 +133,7 @@ fn rests(cluster: &Value) -> bool {
 }
 
 /// It is given up because its host is off.
-fn is_for_its_host(machine: &Value) -> bool {
+pub(super) fn is_for_its_host(machine: &Value) -> bool {
     field(machine, "/record/remediation/kind") == "HostOff"
 }
 

@@ -125,13 +125,15 @@ impl Holder for ClusterHolder<'_> {
     }
 }
 
-/// 5: an address, a MAC, a VRRP id belongs to one.
+/// 5: a name, an address, a MAC, a VRRP id belongs to one.
 fn uniqueness(running: &[Placed<'_>], found: &mut Found) {
+    let mut names: Vec<((&str, &str), &Placed<'_>)> = Vec::new();
     let mut macs: Vec<((&str, &str), &Placed<'_>)> = Vec::new();
     let mut addresses: Vec<((&str, Ipv4Addr), AddressHolder<'_>)> = Vec::new();
     let mut endpoints: BTreeMap<(&str, &str), (&str, Ipv4Addr, u8)> = BTreeMap::new();
     for placed in running {
         let Some(machine) = placed.machine() else { continue };
+        names.push(((&machine.metadata.namespace, &machine.metadata.name), placed));
         for nic in &machine.spec.nics {
             macs.push(((&nic.bridge, &nic.mac), placed));
             addresses.push(((&nic.bridge, nic.address.addr()), AddressHolder::Domain(placed)));
@@ -150,6 +152,7 @@ fn uniqueness(running: &[Placed<'_>], found: &mut Found) {
     let mut report = |what: String, names: &str| {
         found.push(("uniqueness", format!("{what} is held by {names}")));
     };
+    shared(names, |(_, name), names| report(format!("name {name}"), names));
     shared(macs, |(_, mac), names| report(format!("MAC {mac}"), names));
     shared(addresses, |(_, address), names| report(format!("address {address}"), names));
     shared(vrrp_ids, |(_, id), names| report(format!("VRRP id {id}"), names));

@@ -6,7 +6,7 @@ use std::time::Duration;
 use ashlar_api::{DrainBy, Mebibytes, NamespacedName};
 
 use crate::image::{UploadFault, UploadFaultKind};
-use crate::{CrashPoint, HostOptions, Moment, fixtures};
+use crate::{CrashPoint, DaemonFault, HostOptions, Moment, fixtures};
 
 /// One command of a scenario.
 #[derive(Clone, Debug)]
@@ -47,6 +47,11 @@ pub(crate) enum Command {
     },
     /// A daemon works for so long.
     Serve(Duration),
+    /// Two daemons share the store for so long.
+    ServeByTwo {
+        time: Duration,
+        faults: Vec<(usize, DaemonFault)>,
+    },
     Delete {
         kind: String,
         name: NamespacedName,
@@ -260,6 +265,9 @@ pub(super) fn parse(text: &str, document: Option<String>) -> Result<Command, Str
     if let Some(command) = super::trouble::parse(&words) {
         return command;
     }
+    if !has_document && let Some(daemons) = super::daemons::parse(&words) {
+        return daemons;
+    }
     if !has_document && let Some(edit) = super::drift::parse(&words) {
         return edit;
     }
@@ -380,9 +388,8 @@ pub(super) fn parse(text: &str, document: Option<String>) -> Result<Command, Str
         },
         (["hang", "boot", machine], None) => Command::HangBoot((*machine).to_owned()),
         (["mend", "boot", machine], None) => Command::MendBoot((*machine).to_owned()),
-        (["crash", "at", "effect", number, moment @ ("before" | "after")], None) => {
-            let moment = if *moment == "before" { Moment::Before } else { Moment::After };
-            Command::Crash(CrashPoint { effect: count(number)?, moment })
+        (["crash", "at", "effect", number, when @ ("before" | "after")], None) => {
+            Command::Crash(CrashPoint { effect: count(number)?, moment: moment(when) })
         }
         (["expect", "idle"], None) => Command::Expect(Expectation::Idle),
         (["expect", "gone", "cluster", name], None) => Command::Expect(Expectation::Gone(namespaced(name))),
@@ -485,6 +492,11 @@ pub(super) fn namespaced(text: &str) -> NamespacedName {
         Some((namespace, name)) => NamespacedName::new(namespace, name),
         None => NamespacedName::new(ashlar_api::DEFAULT_NAMESPACE, text),
     }
+}
+
+/// `before`, or `after`.
+pub(super) fn moment(text: &str) -> Moment {
+    if text == "before" { Moment::Before } else { Moment::After }
 }
 
 pub(super) fn count(text: &str) -> Result<u64, String> {

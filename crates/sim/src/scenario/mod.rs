@@ -1,6 +1,7 @@
 //! Scenarios: text files that say what there is, what people do, and what goes wrong. See the crate's README.
 
 mod command;
+mod daemons;
 mod drift;
 mod hand;
 mod hands;

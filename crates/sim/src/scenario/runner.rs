@@ -12,7 +12,7 @@ use super::command::{Command, Expectation, Foreign, GoalWord, WorkerWord};
 use super::{Failed, Hand, Line, hands};
 use crate::canonical::scrub_text;
 use crate::executor::Ended;
-use crate::{Simulation, SimulationError, error_text};
+use crate::{DaemonFault, Simulation, SimulationError, error_text};
 
 /// How long a run may take that must find nothing to do.
 const IDLE_DEADLINE: std::time::Duration = std::time::Duration::from_secs(60);
@@ -109,6 +109,7 @@ impl Runner {
                 self.run(&goal, (cluster.as_ref(), other.as_ref()), *deadline, *worker)?;
             }
             Command::Serve(time) => self.serve(*time)?,
+            Command::ServeByTwo { time, faults } => self.serve_by_two(*time, faults)?,
             Command::Delete { kind, name } => match simulation.delete(&object_named(kind, name)?) {
                 Ok(()) => {}
                 Err(error) => self.refused(&error.0),
@@ -301,6 +302,19 @@ impl Runner {
             served.passes, served.last_busy_pass
         ));
         Ok(())
+    }
+
+    fn serve_by_two(
+        &mut self,
+        time: std::time::Duration,
+        faults: &[(usize, DaemonFault)],
+    ) -> Result<(), String> {
+        let ended = self.simulation.serve_by_two(time, faults);
+        self.tell();
+        let Ended::Done(served) = ended else { return self.not_done(&ended) };
+        let led = super::daemons::told(&served, &self.simulation.world.state());
+        self.say(&format!("  {led}"));
+        served.broken.map_or(Ok(()), Err)
     }
 
     fn summarize(&mut self, outcome: Result<RunSummary, EngineError>) {

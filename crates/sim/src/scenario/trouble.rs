@@ -247,7 +247,11 @@ fn verb_of(text: &str) -> Result<Verb, String> {
 }
 
 fn call(number: &str, words: &[&str]) -> Result<Trouble, String> {
-    let fault = match words {
+    Ok(Trouble::Call { number: super::command::count(number)?, fault: call_fault(words)? })
+}
+
+pub(super) fn call_fault(words: &[&str]) -> Result<CallFault, String> {
+    Ok(match words {
         ["lost"] => CallFault::Lost,
         ["cut"] => CallFault::Cut,
         ["unanswered"] => CallFault::Unanswered,
@@ -263,8 +267,7 @@ fn call(number: &str, words: &[&str]) -> Result<Trouble, String> {
                     .to_owned(),
             );
         }
-    };
-    Ok(Trouble::Call { number: super::command::count(number)?, fault })
+    })
 }
 
 impl Trouble {

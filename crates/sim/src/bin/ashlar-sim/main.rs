@@ -7,7 +7,7 @@ mod seeds;
 
 use std::process::ExitCode;
 
-use ashlar_sim::adversary::{Broken, Options, Size};
+use ashlar_sim::adversary::{Broken, Options, Size, Theme};
 use clap::{Parser, Subcommand, ValueEnum};
 
 /// The adversary.
@@ -49,8 +49,25 @@ impl From<SizeName> for Size {
     }
 }
 
-fn options(size: Option<SizeName>) -> Options {
-    Options { size: size.map(Size::from), ..Options::default() }
+/// What all stories are about, besides what their seeds draw.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum ThemeName {
+    HostLoss,
+    TwoDaemons,
+}
+
+impl From<ThemeName> for Theme {
+    fn from(name: ThemeName) -> Self {
+        match name {
+            ThemeName::HostLoss => Theme::HostLoss,
+            ThemeName::TwoDaemons => Theme::TwoDaemons,
+        }
+    }
+}
+
+fn options(size: Option<SizeName>, about: &[ThemeName]) -> Options {
+    let themes = about.iter().copied().map(Theme::from).collect();
+    Options { size: size.map(Size::from), themes, ..Options::default() }
 }
 
 /// The commit that this was built from, as `cargo xtask sim` knows it.

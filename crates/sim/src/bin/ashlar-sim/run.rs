@@ -4,7 +4,7 @@ use anyhow::bail;
 use ashlar_sim::adversary::{run_seed, shrink};
 use clap::Args;
 
-use crate::{SizeName, options, tell_broken};
+use crate::{SizeName, ThemeName, options, tell_broken};
 
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
@@ -20,10 +20,13 @@ pub(crate) struct Arguments {
     /// Leave a broken story as long as it is
     #[arg(long)]
     whole: bool,
+    /// What all stories are about, besides what their seeds draw
+    #[arg(long)]
+    about: Vec<ThemeName>,
 }
 
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
-    let options = options(arguments.size);
+    let options = options(arguments.size, &arguments.about);
     match run_seed(arguments.seed, &options) {
         Ok(story) => {
             let lines = if arguments.scenario { &story.script } else { &story.trace };

@@ -8,12 +8,13 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::bail;
+use ashlar_sim::HostLosses;
 use ashlar_sim::adversary::{Broken, Coverage, Options, run_seed, shrink};
 use ashlar_sim::fleet::thread_processor_s;
 use clap::Args;
 
 use crate::seeds::{BrokenSeed, Done};
-use crate::{SizeName, commit, options, tell_broken};
+use crate::{SizeName, ThemeName, commit, options, tell_broken};
 
 /// Broken seeds after which a search ends.
 const ENOUGH: usize = 20;
@@ -40,6 +41,15 @@ pub(crate) struct Arguments {
     /// Size of all worlds, instead of the one that each seed draws
     #[arg(long)]
     size: Option<SizeName>,
+    /// What all stories are about, besides what their seeds draw; the file of seeds done is not touched
+    #[arg(long)]
+    about: Vec<ThemeName>,
+}
+
+impl Arguments {
+    fn leaves_file_alone(&self) -> bool {
+        self.fresh || !self.about.is_empty()
+    }
 }
 
 fn range(text: &str) -> Result<Range<u64>, String> {
@@ -62,14 +72,15 @@ struct Tally {
     most_hosts: usize,
     most_machines: usize,
     coverage: Coverage,
+    losses: HostLosses,
     broken: Vec<Broken>,
 }
 
 pub(crate) fn search(arguments: &Arguments) -> anyhow::Result<()> {
-    let options = options(arguments.size);
+    let options = options(arguments.size, &arguments.about);
     let began = Instant::now();
     let ends = arguments.minutes.map(|minutes| began + Duration::from_secs_f64(minutes * 60.0));
-    let done = if arguments.fresh { Done::default() } else { Done::read(&arguments.state)? };
+    let done = if arguments.leaves_file_alone() { Done::default() } else { Done::read(&arguments.state)? };
     let jobs = arguments.jobs.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, Into::into));
     let before = done.clone();
     let tally = Mutex::new(Tally { done, ..Tally::default() });
@@ -108,7 +119,7 @@ pub(crate) fn search(arguments: &Arguments) -> anyhow::Result<()> {
                     tally.broken.len(),
                     began.elapsed().as_secs_f64()
                 );
-                if !arguments.fresh {
+                if !arguments.leaves_file_alone() {
                     tally.done.write(&arguments.state)?;
                 }
             }
@@ -116,10 +127,10 @@ pub(crate) fn search(arguments: &Arguments) -> anyhow::Result<()> {
         anyhow::Ok(())
     })?;
     let tally = tally.into_inner().unwrap_or_else(PoisonError::into_inner);
-    if !arguments.fresh {
+    if !arguments.leaves_file_alone() {
         tally.done.write(&arguments.state)?;
     }
-    tally.report(began.elapsed(), jobs, (!arguments.fresh).then_some(&arguments.state));
+    tally.report(began.elapsed(), jobs, (!arguments.leaves_file_alone()).then_some(&arguments.state));
     tally.tell_broken(&options)
 }
 
@@ -139,6 +150,7 @@ impl Tally {
                 self.most_hosts = self.most_hosts.max(story.hosts);
                 self.most_machines = self.most_machines.max(story.machines);
                 self.coverage.add(&story.coverage);
+                self.losses.add(&story.losses);
                 self.done.virtual_s += virtual_s;
                 self.done.add(seed);
             }
@@ -173,6 +185,10 @@ impl Tally {
         println!(
             "worlds of up to {} hosts and {} machines; {} calls and commits, {} kills; {} idle ticks, {} of them passes",
             self.most_hosts, self.most_machines, self.effects, self.kills, self.idle_ticks, self.idle_passes
+        );
+        println!(
+            "hosts fell silent {} times; {} were proved off by who turned them off, {} by people; {} machines were given up for that",
+            self.losses.silences, self.losses.proofs, self.losses.confirmed, self.losses.given_up
         );
         println!(
             "{:.1} virtual h; {:.0} virtual s per s and {:.1} seeds per s, of one core",
