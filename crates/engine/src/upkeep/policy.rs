@@ -1,6 +1,6 @@
 //! When a copy is due, which are too many, and when a database wastes room.
 
-use std::time::Duration;
+use std::{cmp::Reverse, time::Duration};
 
 use ashlar_plan::EtcdStatus;
 use jiff::Timestamp;
@@ -28,10 +28,15 @@ impl CopyPolicy {
         !self.every.is_zero() && !copies.iter().any(is_recent)
     }
 
-    /// Those that go: by count, then by age; never the newest.
+    /// Those that go: by count, then by age; never the newest. What a clock that ran ahead dated comes after all others: as the
+    /// newest, it would push out each copy that is taken now.
     pub(super) fn too_many(&self, copies: &[EtcdCopy], now: Timestamp) -> Vec<Timestamp> {
+        let is_ahead = |at: Timestamp| {
+            let age = now.duration_since(at);
+            age.is_negative() && age.unsigned_abs() >= self.every
+        };
         let mut times: Vec<Timestamp> = copies.iter().map(|copy| copy.taken_at).collect();
-        times.sort_unstable_by(|a, b| b.cmp(a));
+        times.sort_unstable_by_key(|at| (is_ahead(*at), Reverse(*at)));
         let is_old = |at: Timestamp| {
             let age = now.duration_since(at);
             self.keep_for.is_some_and(|limit| !age.is_negative() && age.unsigned_abs() > limit)
@@ -69,5 +74,30 @@ mod tests {
         assert_eq!(policy.too_many(&[at(0), at(6)], now(100)), [now(0)], "the newest stays, however old");
         let ever = CopyPolicy { keep_for: None, keep: 0, ..policy };
         assert_eq!(ever.too_many(&[at(0)], now(9999)), [], "one is always kept");
+    }
+
+    #[test]
+    fn what_a_clock_ahead_dated_goes_before_what_is_taken_now() {
+        let at =
+            |hours: i64| EtcdCopy { taken_at: Timestamp::from_second(hours * 3600).unwrap(), size_bytes: 1 };
+        let now = |hours: i64| at(hours).taken_at;
+        let policy = CopyPolicy { every: 6 * HOUR, keep: 3, keep_for: Some(48 * HOUR) };
+        let ahead = [at(1000), at(1006), at(1012)];
+        assert_eq!(policy.too_many(&ahead, now(10)), [], "no more than are kept");
+        assert_eq!(policy.too_many(&[at(10), at(1000), at(1006), at(1012)], now(10)), [now(1000)]);
+        // A clock that is a little ahead is no other than one that is right.
+        assert_eq!(policy.too_many(&[at(0), at(6), at(12), at(15)], now(12)), [now(0)]);
+        // Hour by hour: one every six, none of which goes in the round that took it.
+        let (mut copies, mut taken) = (ahead.to_vec(), 0);
+        for hour in 10..40 {
+            if policy.is_due(&copies, now(hour)) {
+                taken += 1;
+                copies.push(at(hour));
+                let goes = policy.too_many(&copies, now(hour));
+                copies.retain(|copy| !goes.contains(&copy.taken_at));
+                assert!(copies.contains(&at(hour)), "hour {hour}: {copies:?}");
+            }
+        }
+        assert_eq!((taken, copies), (5, vec![at(22), at(28), at(34)]));
     }
 }
