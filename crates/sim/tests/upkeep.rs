@@ -165,6 +165,55 @@ fn alarms_are_told_and_room_comes_back_one_member_at_a_time_the_leader_last() {
 }
 
 #[test]
+fn while_members_differ_none_of_them_is_copied_that_may_be_wrong_and_no_copy_goes() {
+    let simulation = world();
+    let kept = SimCopies::default();
+    let upkeep = Upkeep::new(policy(), Arc::new(kept.clone()));
+    let alarm = |text: Option<&str>| {
+        simulation.world.state().clusters.get_mut(&demo()).unwrap().etcd.alarm = text.map(str::to_owned);
+    };
+    let id_of = |node: &str| {
+        let state = simulation.world.state();
+        let mut members = state.clusters[&demo()].etcd.members.iter();
+        members.find(|(_, member)| member.name == node).map(|(id, _)| *id).unwrap()
+    };
+    let copied = |done: &[Chore]| {
+        done.iter().find_map(|chore| match &chore.deed {
+            ChoreDeed::Copied { node, .. } => Some(node.clone()),
+            _ => None,
+        })
+    };
+    let usual = copied(&round(&simulation, &upkeep)).unwrap();
+    for _ in 1..3 {
+        later(&simulation, SignedDuration::from_hours(6));
+        assert_eq!(copied(&round(&simulation, &upkeep)).as_ref(), Some(&usual));
+    }
+    let good: Vec<_> = kept.kept().keys().cloned().collect();
+    assert_eq!(good.len(), 3);
+    let wrong = format!("memberID:{} alarm:CORRUPT", id_of(&usual));
+    alarm(Some(&wrong));
+    for copies in [4, 5, 6, 6, 6] {
+        later(&simulation, SignedDuration::from_hours(6));
+        assert_ne!(copied(&round(&simulation, &upkeep)).as_ref(), Some(&usual), "of the one that is wrong");
+        assert_eq!(kept.kept().len(), copies, "no copy goes, and there is an end to it");
+    }
+    assert!(good.iter().all(|copy| kept.kept().contains_key(copy)));
+    // Nobody knows who: no copy is taken, since any of them may be wrong.
+    alarm(Some("alarm:CORRUPT"));
+    kept.kept().retain(|copy, _| good.contains(copy));
+    later(&simulation, SignedDuration::from_hours(6));
+    let done = round(&simulation, &upkeep);
+    let says = |chore: &Chore| matches!(&chore.deed, ChoreDeed::Failed { message } if message.contains("CORRUPT"));
+    assert!(copied(&done).is_none() && done.iter().any(says), "{done:?}");
+    assert_eq!(kept.kept().len(), 3);
+    // It is over: all goes on.
+    alarm(None);
+    later(&simulation, ROUND);
+    assert!(copied(&round(&simulation, &upkeep)).is_some());
+    assert_eq!(kept.kept().len(), 3);
+}
+
+#[test]
 fn a_kill_before_and_after_each_effect_and_commit_ends_where_none_does() {
     let simulation = world();
     let before = simulation.effects();

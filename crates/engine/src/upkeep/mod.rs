@@ -1,6 +1,7 @@
 //! What keeps the clusters' etcd well while a daemon runs, besides what the plan does: copies of the database on time,
 //! alarms told, room that was freed given back, one member at a time.
 
+mod alarms;
 mod policy;
 
 use std::{
@@ -16,6 +17,7 @@ use jiff::Timestamp;
 
 pub use policy::CopyPolicy;
 
+use self::alarms::Corrupt;
 use crate::{
     Engine, EngineError, Scope,
     audit::Deed,
@@ -164,12 +166,17 @@ impl Engine {
             .flat_map(|answer| answer.status.errors.iter().map(move |error| (answer.node(), error)))
             .map(|(node, error)| chore(ChoreDeed::Alarm { message: format!("etcd of {node}: {error}") }))
             .collect();
-        if is_due {
-            done.push(match self.copy_etcd(upkeep, snapshot, cluster, &answers).await {
+        // While members differ, what was copied before may be the last that is right: none of it goes. etcd takes no writes
+        // then, so that after some copies there is nothing more to have.
+        let corrupt = Corrupt::told(answers.iter().map(|answer| &answer.status));
+        if is_due && !(corrupt.is_told() && upkeep.policy.is_full(&copies)) {
+            done.push(match self.copy_etcd(upkeep, snapshot, cluster, &answers, &corrupt).await {
                 Ok(deed) => chore(deed),
                 Err(why) => failed("no snapshot of etcd was taken", why),
             });
-            done.extend(self.prune(upkeep, &key).await);
+            if !corrupt.is_told() {
+                done.extend(self.prune(upkeep, &key).await);
+            }
         }
         // One member at a time, and never one that the others could not do without.
         let is_whole =
@@ -215,10 +222,18 @@ impl Engine {
         snapshot: &Snapshot,
         cluster: &Cluster,
         answers: &[Answer],
+        corrupt: &Corrupt,
     ) -> Result<ChoreDeed, String> {
         let well = answers.iter().filter(|it| !it.status.is_learner && it.status.leader.is_some());
-        let Some(from) = well.min_by_key(|it| (!it.status.errors.is_empty(), it.leads())) else {
-            return Err("no member answers that knows a leader".to_owned());
+        let right = well.filter(|it| !corrupt.may_be(it.status.member_id));
+        let Some(from) = right.min_by_key(|it| (!it.status.errors.is_empty(), it.leads())) else {
+            return Err(if corrupt.is_told() {
+                "no member answers that knows a leader and whose data etcd does not call CORRUPT: put that right first \
+                 (`etcdctl alarm list`); no snapshot of before is deleted meanwhile"
+                    .to_owned()
+            } else {
+                "no member answers that knows a leader".to_owned()
+            });
         };
         let told = |error: EffectError| error.message;
         let chain = |error: EngineError| crate::error::chain(&error);

@@ -28,6 +28,11 @@ impl CopyPolicy {
         !self.every.is_zero() && !copies.iter().any(is_recent)
     }
 
+    /// Whether there are twice as many as are kept: where none may go, no more come.
+    pub(super) fn is_full(&self, copies: &[EtcdCopy]) -> bool {
+        copies.len() >= self.keep.max(1).saturating_mul(2)
+    }
+
     /// Those that go: by count, then by age; never the newest. What a clock that ran ahead dated comes after all others: as the
     /// newest, it would push out each copy that is taken now.
     pub(super) fn too_many(&self, copies: &[EtcdCopy], now: Timestamp) -> Vec<Timestamp> {
