@@ -2,6 +2,7 @@
 //! alarms told, room that was freed given back, one member at a time.
 
 mod alarms;
+mod copying;
 mod policy;
 
 use std::{
@@ -22,8 +23,7 @@ use crate::{
     Engine, EngineError, Scope,
     audit::Deed,
     deadline::within,
-    effects::{EffectError, EtcdCopies, EtcdCopy, EtcdTarget},
-    etcd_copy::{CopyFacts, CopyWriter, gather},
+    effects::{CopyOwner, EtcdCopies, EtcdCopy, EtcdTarget},
     history::Told,
     objects,
 };
@@ -144,7 +144,10 @@ impl Engine {
         let now = self.world.clock.now();
         let chore = |deed| Chore { cluster: key.clone(), deed };
         let failed = |what: &str, why: String| chore(ChoreDeed::Failed { message: format!("{what}: {why}") });
-        let copies = match upkeep.copies.list(&key).await {
+        let Some(owner) = CopyOwner::of(snapshot.installation, cluster) else {
+            return vec![failed("etcd is not looked after", "its cluster has no uid in the store".to_owned())];
+        };
+        let copies = match upkeep.copies.list(&owner).await {
             Ok(copies) => copies,
             Err(error) => return vec![failed("the snapshots of etcd cannot be listed", error.message)],
         };
@@ -170,12 +173,12 @@ impl Engine {
         // then, so that after some copies there is nothing more to have.
         let corrupt = Corrupt::told(answers.iter().map(|answer| &answer.status));
         if is_due && !(corrupt.is_told() && upkeep.policy.is_full(&copies)) {
-            done.push(match self.copy_etcd(upkeep, snapshot, cluster, &answers, &corrupt).await {
+            done.push(match self.copy_etcd(upkeep, snapshot, cluster, &owner, &answers, &corrupt).await {
                 Ok(deed) => chore(deed),
                 Err(why) => failed("no snapshot of etcd was taken", why),
             });
             if !corrupt.is_told() {
-                done.extend(self.prune(upkeep, &key).await);
+                done.extend(self.prune(upkeep, &owner).await);
             }
         }
         // One member at a time, and never one that the others could not do without.
@@ -213,50 +216,6 @@ impl Engine {
             }
         }
         Ok((answers, silent))
-    }
-
-    /// Takes a copy of a member that is well; rather not of the one that leads, which has most to do.
-    async fn copy_etcd(
-        &self,
-        upkeep: &Upkeep,
-        snapshot: &Snapshot,
-        cluster: &Cluster,
-        answers: &[Answer],
-        corrupt: &Corrupt,
-    ) -> Result<ChoreDeed, String> {
-        let well = answers.iter().filter(|it| !it.status.is_learner && it.status.leader.is_some());
-        let right = well.filter(|it| !corrupt.may_be(it.status.member_id));
-        let Some(from) = right.min_by_key(|it| (!it.status.errors.is_empty(), it.leads())) else {
-            return Err(if corrupt.is_told() {
-                "no member answers that knows a leader and whose data etcd does not call CORRUPT: put that right first \
-                 (`etcdctl alarm list`); no snapshot of before is deleted meanwhile"
-                    .to_owned()
-            } else {
-                "no member answers that knows a leader".to_owned()
-            });
-        };
-        let told = |error: EffectError| error.message;
-        let chain = |error: EngineError| crate::error::chain(&error);
-        let objects = gather(self.store.as_ref(), snapshot, cluster).await.map_err(chain)?;
-        let key = cluster.key();
-        let now = self.world.clock.now();
-        let facts = CopyFacts {
-            installation: snapshot.installation,
-            namespace: key.namespace.clone(),
-            cluster: key.name.clone(),
-            taken_at: Timestamp::from_second(now.as_second()).unwrap_or(now),
-            node: from.node(),
-            etcd_version: from.status.version.clone(),
-            kubernetes_version: from.machine.spec.image.kubernetes_version.clone(),
-        };
-        let entropy = self.world.entropy.as_ref();
-        let place = upkeep.copies.begin(&key, facts.taken_at).await.map_err(told)?;
-        let mut writer = CopyWriter::new(facts, place, entropy).map_err(told)?;
-        let what = format!("copying the etcd of {}", from.target.node);
-        let call = self.world.etcd.snapshot(&from.target, &mut writer);
-        within(self.world.clock.as_ref(), COPY_LIMIT, &what, call).await.map_err(told)?;
-        let copy = writer.finish(objects, &self.vault, entropy).await.map_err(told)?;
-        Ok(ChoreDeed::Copied { node: from.node(), copy })
     }
 
     /// Gives the room of one member's database back. That it is about to is recorded in the store first, which refuses who no
@@ -297,24 +256,6 @@ impl Engine {
         self.audit.record(self.world.clock.now(), &ended).map_err(|error| chain(&error))?;
         outcome.map_err(|error| error.message)?;
         Ok(ChoreDeed::Defragmented { node: answer.node(), before_bytes: answer.status.db_size_bytes })
-    }
-
-    async fn prune(&self, upkeep: &Upkeep, cluster: &NamespacedName) -> Vec<Chore> {
-        let failed = |why: String| Chore {
-            cluster: cluster.clone(),
-            deed: ChoreDeed::Failed { message: format!("an old snapshot of etcd was not deleted: {why}") },
-        };
-        let copies = match upkeep.copies.list(cluster).await {
-            Ok(copies) => copies,
-            Err(error) => return vec![failed(error.message)],
-        };
-        let mut done = Vec::new();
-        for old in upkeep.policy.too_many(&copies, self.world.clock.now()) {
-            if let Err(error) = upkeep.copies.remove(cluster, old).await {
-                done.push(failed(error.message));
-            }
-        }
-        done
     }
 
     /// A member whose database is mostly room; followers first. None while machines of the cluster come or go.
