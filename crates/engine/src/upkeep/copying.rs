@@ -1,10 +1,8 @@
 //! Taking copies, and deleting old ones.
 
-use ashlar_api::Cluster;
-use ashlar_plan::Snapshot;
 use jiff::Timestamp;
 
-use super::{Answer, COPY_LIMIT, Chore, ChoreDeed, Upkeep, alarms::Corrupt};
+use super::{COPY_LIMIT, Chore, ChoreDeed, Look, Upkeep};
 use crate::{
     Engine, EngineError,
     deadline::within,
@@ -17,13 +15,11 @@ impl Engine {
     pub(super) async fn copy_etcd(
         &self,
         upkeep: &Upkeep,
-        snapshot: &Snapshot,
-        cluster: &Cluster,
         owner: &CopyOwner,
-        answers: &[Answer],
-        corrupt: &Corrupt,
+        look: &Look,
     ) -> Result<ChoreDeed, String> {
-        let well = answers.iter().filter(|it| !it.status.is_learner && it.status.leader.is_some());
+        let corrupt = look.corrupt();
+        let well = look.answers.iter().filter(|it| !it.status.is_learner && it.status.leader.is_some());
         let right = well.filter(|it| !corrupt.may_be(it.status.member_id));
         let Some(from) = right.min_by_key(|it| (!it.status.errors.is_empty(), it.leads())) else {
             return Err(if corrupt.is_told() {
@@ -36,13 +32,12 @@ impl Engine {
         };
         let told = |error: EffectError| error.message;
         let chain = |error: EngineError| crate::error::chain(&error);
-        let objects = gather(self.store.as_ref(), snapshot, cluster).await.map_err(chain)?;
-        let key = cluster.key();
+        let objects = gather(self.store.as_ref(), &look.snapshot, &look.cluster).await.map_err(chain)?;
         let now = self.world.clock.now();
         let facts = CopyFacts {
-            installation: snapshot.installation,
-            namespace: key.namespace.clone(),
-            cluster: key.name.clone(),
+            installation: owner.installation,
+            namespace: owner.cluster.namespace.clone(),
+            cluster: owner.cluster.name.clone(),
             cluster_uid: Some(owner.uid),
             taken_at: Timestamp::from_second(now.as_second()).unwrap_or(now),
             node: from.node(),

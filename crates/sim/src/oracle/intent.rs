@@ -173,7 +173,10 @@ impl State {
         let whole = stopped || self.cluster_is(&cluster, is_deleting);
         if was_running && !whole {
             match machine.spec.role {
-                MachineRole::ControlPlane => self.judge_quorum(&cluster, machine.metadata.uid, call),
+                MachineRole::ControlPlane => {
+                    self.judge_quorum(&cluster, machine.metadata.uid, call);
+                    self.judge_disturbance(&cluster, call);
+                }
                 MachineRole::Worker => self.judge_drained(&machine, call),
             }
         }
@@ -238,6 +241,7 @@ impl State {
                 format!("etcd member {name} of {cluster} is removed without recorded intent"),
             );
         }
+        self.judge_disturbance(cluster, "remove_member");
         if is_learner {
             return;
         }
