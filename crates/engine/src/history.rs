@@ -65,18 +65,6 @@ impl Engine {
         }
     }
 
-    /// The same for one that is an intent: what cannot be recorded is not to be done.
-    pub(crate) async fn must_record_event(
-        &self,
-        about: &ObjectRef,
-        event_type: EventType,
-        reason: &str,
-        message: &str,
-    ) -> Result<(), EngineError> {
-        let name = event_name(about, reason, message);
-        self.write_event(&name, about, event_type, reason, message).await
-    }
-
     async fn write_event(
         &self,
         name: &str,

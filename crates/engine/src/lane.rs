@@ -6,7 +6,7 @@ use std::sync::{
 };
 
 use ashlar_api::{EventType, MachineRole, ObjectRef};
-use ashlar_plan::{Action, Block, Snapshot, Step, Wait};
+use ashlar_plan::{Action, Block, Snapshot, Step, Wait, defragmentation};
 use jiff::Timestamp;
 
 use crate::{
@@ -23,6 +23,9 @@ const VIEW_LASTS: jiff::SignedDuration = jiff::SignedDuration::from_secs(60);
 
 /// The same for what changes who votes in etcd, and for what turns hosts off.
 const VOTES_LAST: jiff::SignedDuration = jiff::SignedDuration::from_secs(10);
+
+/// A step that met a defragmentation of etcd is begun no sooner: the next passes see it in the store.
+const DEFRAGMENTATION_REST: jiff::SignedDuration = jiff::SignedDuration::from_secs(10);
 
 /// How long a guest gets to follow a request to shut down before it is asked again.
 const SHUTDOWN_REST: jiff::SignedDuration = jiff::SignedDuration::from_secs(60);
@@ -88,11 +91,20 @@ async fn take_step(
         tracing::debug!(object = %step.object, "what was seen is too old to act on: looking again");
         return Ok(false);
     }
+    let disturbed = defragmentation::disturbed_by(snapshot, step);
+    let disruption = disturbed.as_ref().map(|cluster| engine.disruptions.step(cluster));
+    if matches!(disruption, Some(None)) {
+        let message = "a member of its cluster's etcd is about to be defragmented".to_owned();
+        let wait = Wait { reason: "EtcdDefragmenting".to_owned(), message };
+        memory.retries.rest(step, wait, started.checked_add(DEFRAGMENTATION_REST).unwrap_or(started));
+        return Ok(false);
+    }
     engine.sink.event(&EngineEvent::ActionStarted { step: step.clone() });
     if let Some(deed) = Deed::started(step, snapshot.now) {
         engine.audit.record(started, &deed)?;
     }
     let outcome = Job { engine, snapshot, networks: &view.networks, step }.run().await;
+    drop(disruption);
     let now = clock.now();
     if let Some(deed) = Deed::ended(step, outcome.as_ref().err().map(Failure::told)) {
         engine.audit.record(now, &deed)?;

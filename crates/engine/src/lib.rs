@@ -28,6 +28,7 @@ mod belongs;
 mod clock_check;
 mod commit;
 mod deadline;
+mod disruptions;
 mod engine;
 mod error;
 mod event;

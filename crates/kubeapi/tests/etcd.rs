@@ -388,6 +388,7 @@ async fn sealed_copy(scene: &Scene<'_>, to: &Path) {
         installation: uuid::Uuid::from_u128(1),
         namespace: "default".to_owned(),
         cluster: "demo".to_owned(),
+        cluster_uid: Some(uuid::Uuid::from_u128(9)),
         taken_at: jiff::Timestamp::now(),
         node: "n2".to_owned(),
         etcd_version: "3.6".to_owned(),
@@ -438,6 +439,6 @@ impl EtcdCopyWriter for Kept {
     async fn finish(self: Box<Self>, parts: EtcdCopyParts) -> Result<EtcdCopy, EffectError> {
         std::fs::write(self.dir.join("copy.contents"), &parts.contents).unwrap();
         std::fs::write(self.dir.join("copy.json"), &parts.manifest).unwrap();
-        Ok(EtcdCopy { taken_at: jiff::Timestamp::now(), size_bytes: parts.database_bytes })
+        Ok(EtcdCopy { taken_at: jiff::Timestamp::now(), size_bytes: parts.database_bytes, is_former: false })
     }
 }

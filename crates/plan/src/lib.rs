@@ -18,6 +18,7 @@ pub mod bootstrap;
 pub mod certificates;
 pub mod check;
 pub mod definition;
+pub mod defragmentation;
 mod distrust;
 pub mod domain;
 mod draft;

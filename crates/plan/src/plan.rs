@@ -1,7 +1,9 @@
 //! The one function that decides.
 
 use crate::draft::Draft;
-use crate::{Ids, Plan, PlanError, Snapshot, drift, fencing, lifecycle, lost, machine, network};
+use crate::{
+    Ids, Plan, PlanError, Snapshot, defragmentation, drift, fencing, lifecycle, lost, machine, network,
+};
 
 /// Plans: what to write, what to do next, what is waited for and why.
 ///
@@ -19,6 +21,7 @@ pub fn plan(snapshot: &Snapshot, ids: &mut dyn Ids) -> Result<Plan, PlanError> {
     steps.extend(machine::left_domains::steps(&draft));
     steps.extend(network::steps(&draft));
     steps.extend(machine::steps(&draft));
+    defragmentation::hold(snapshot, &mut steps);
     let (decisions, mut report) = draft.finish();
     report.notes.extend(drift::notes(&report.drifts));
     report.notes.extend(machine::notes(&steps));

@@ -7,6 +7,7 @@ use ashlar_api::*;
 use ashlar_plan::check::check;
 use ashlar_plan::*;
 use common::*;
+use jiff::SignedDuration;
 
 fn key(name: &str) -> NamespacedName {
     NamespacedName::new("default", name)
@@ -349,4 +350,56 @@ fn the_checker_refuses_a_join_that_could_cost_the_majority() {
     assert_eq!(rules(&world, four.clone()), ["Quorum"], "three of four are needed, two would be sure");
     delete(&mut world, "prod-ctrl-2");
     assert_eq!(rules(&world, four), ["Quorum"], "the lost one leaves first");
+}
+
+#[test]
+fn while_a_member_is_defragmented_no_control_plane_is_disturbed() {
+    let mut world = living(3);
+    delete(&mut world, "prod-ctrl-1");
+    let disturbs = |plan: &Plan| {
+        let is = |step: &Step| match &step.action {
+            Some(Action::MoveEtcdLeader { .. } | Action::RemoveEtcdMember { .. }) => true,
+            Some(Action::DestroyDomain { machine }) => machine.name == "prod-ctrl-1",
+            _ => false,
+        };
+        plan.steps.iter().any(|step| step.state == StepState::Ready && is(step))
+    };
+    // Step by step: before each that disturbs a control plane a defragmentation begins, as it may at any moment.
+    let mut waited = 0;
+    for _ in 0..200 {
+        let plan = world.plan();
+        if plan.decisions.is_empty() && disturbs(&plan) {
+            let (since, machine) = (world.snapshot.now, "prod-ctrl-2".to_owned());
+            let until = since + defragmentation::LASTS;
+            let mark = |world: &mut World, mark| {
+                world.snapshot.clusters.get_mut(&key("prod")).unwrap().record.defragmenting = mark;
+            };
+            mark(&mut world, Some(Defragmentation { machine, since, until }));
+            let held = world.plan();
+            assert!(!disturbs(&held), "{:#?}", held.steps);
+            let told = reasons(&held, "prod-ctrl-1");
+            assert!(
+                told.iter().any(|told| told.starts_with("EtcdDefragmenting: the etcd of prod-ctrl-2")),
+                "{told:?}"
+            );
+            // The checker sees it by itself.
+            let broken = check(&world.snapshot, &plan);
+            assert!(broken.iter().any(|it| it.rule == "OneAtATime"), "{broken:#?}");
+            // It ends by itself, and a clock that was wrong makes it no longer.
+            for now in [until, since - SignedDuration::from_secs(1)] {
+                world.snapshot.now = now;
+                assert!(disturbs(&world.plan()));
+            }
+            world.snapshot.now = since;
+            mark(&mut world, None);
+            waited += 1;
+        }
+        match plan.decisions.is_empty() {
+            true if plan.steps.is_empty() => break,
+            true => world.act(&plan),
+            false => world.commit(plan.decisions),
+        }
+    }
+    assert!(waited > 0, "leadership, member, machine");
+    assert_eq!(control_planes(&world), ["prod-ctrl-2", "prod-ctrl-3", "prod-ctrl-4"]);
 }

@@ -4,13 +4,19 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use ashlar_engine::effects::Clock as _;
-use ashlar_engine::{Control, EngineError, Goal, PassReport, RunSummary, Scope, ServeObserver, Wish};
+use ashlar_engine::{
+    ChoreDeed, Control, Engine, EngineError, Goal, PassReport, RunSummary, Scope, ServeObserver, Upkeep, Wish,
+};
 use ashlar_store::Revision;
 use futures::future::{Either, select};
 
 use crate::executor::{self, Ended};
 use crate::fault::Process;
 use crate::{Outcome, Simulation, error_text};
+
+/// When a daemon looks after the clusters' etcd first, and how long after one round the next one begins: as the real one does.
+const FIRST_ROUND: Duration = Duration::from_secs(5);
+const ROUND: Duration = Duration::from_secs(60);
 
 /// What a daemon told of itself.
 #[derive(Clone, Debug, Default)]
@@ -47,7 +53,31 @@ impl ServeObserver for Listener {
 impl Simulation {
     /// A new daemon works for so long, and is told to stop.
     pub fn serve(&self, time: Duration) -> Ended<Served> {
-        self.with_daemon(async |_: &Control| self.world.sleep(time).await)
+        self.with_daemon(None, async |_: &Control| self.world.sleep(time).await)
+    }
+
+    /// A new daemon works, and looks after the clusters' etcd, until people have done what they do.
+    pub fn serve_and_keep(&self, upkeep: &Upkeep, people: impl AsyncFnOnce()) -> Ended<Served> {
+        self.with_daemon(Some(upkeep), async |_: &Control| people().await)
+    }
+
+    /// Rounds beside the passes, as a daemon makes them.
+    async fn keep(&self, engine: &Engine, upkeep: Option<&Upkeep>) {
+        let Some(upkeep) = upkeep else { return std::future::pending().await };
+        self.world.sleep(FIRST_ROUND).await;
+        loop {
+            match engine.keep_etcd(upkeep).await {
+                Ok(done) => {
+                    for chore in done {
+                        if let ChoreDeed::Failed { message } = chore.deed {
+                            self.world.state().note(format!("* {}: {message}", chore.cluster));
+                        }
+                    }
+                }
+                Err(error) => self.world.state().note(format!("* no round: {}", error_text(&error))),
+            }
+            self.world.sleep(ROUND).await;
+        }
     }
 
     /// A new daemon works; somebody declared something before, and waits for the goal as a command does.
@@ -55,7 +85,7 @@ impl Simulation {
         let after = Revision(self.revision().unwrap_or_default());
         let wish = Wish { scope: scope.clone(), goal: goal.clone(), after, deadline };
         let mut outcome: Option<Result<RunSummary, EngineError>> = None;
-        let ended = self.with_daemon(async |control: &Control| {
+        let ended = self.with_daemon(None, async |control: &Control| {
             outcome = control.wish(wish).await.ok();
         });
         if let Some(Err(error)) = &outcome {
@@ -70,9 +100,12 @@ impl Simulation {
     }
 
     /// Serves until the people's future ends or the daemon is killed.
-    fn with_daemon(&self, people: impl AsyncFnOnce(&Control)) -> Ended<Served> {
+    fn with_daemon(&self, upkeep: Option<&Upkeep>, people: impl AsyncFnOnce(&Control)) -> Ended<Served> {
         let (engine, control, listener) = (self.engine(), Control::new(), Listener::default());
-        let daemon = Process::new(self.world.clone(), engine.serve(&control, &listener));
+        let daemon = Process::new(self.world.clone(), async {
+            let serving = std::pin::pin!(engine.serve(&control, &listener));
+            select(serving, std::pin::pin!(self.keep(&engine, upkeep))).await;
+        });
         let work = async {
             let people = std::pin::pin!(async {
                 people(&control).await;

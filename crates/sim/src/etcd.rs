@@ -6,11 +6,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
+use std::time::Duration;
 
 use ashlar_api::{Machine, NamespacedName};
-use ashlar_engine::effects::{EffectError, EffectErrorKind, EtcdApi, EtcdTarget};
+use ashlar_engine::effects::{Clock as _, EffectError, EffectErrorKind, EtcdApi, EtcdTarget};
 use ashlar_plan::{EtcdMember, EtcdStatus};
 use async_trait::async_trait;
+use jiff::{SignedDuration, Timestamp};
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
@@ -35,6 +37,12 @@ pub struct SimEtcd {
     pub alarm: Option<String>,
     /// Bytes of members' databases, and what of them holds something; of others it is not worth telling.
     pub databases: BTreeMap<u64, (u64, u64)>,
+    /// How many seconds a defragmentation takes.
+    pub defragment_s: u32,
+    /// How many seconds a copy takes.
+    pub copy_s: u32,
+    /// Members that are defragmented, and until when: they answer nobody.
+    pub(crate) defragmenting: BTreeMap<u64, Timestamp>,
 }
 
 /// A database that nothing was deleted in.
@@ -123,7 +131,33 @@ impl State {
     }
 
     fn lives(&self, world: &SimCluster, id: u64, member: &SimMember) -> bool {
-        !world.etcd.raft.has_panicked(id) && guest::runs_etcd(self, member.machine)
+        !world.etcd.raft.has_panicked(id)
+            && !world.etcd.defragmenting.contains_key(&id)
+            && guest::runs_etcd(self, member.machine)
+    }
+
+    /// Members whose databases are written answer again.
+    pub(crate) fn end_defragmentations(&mut self) {
+        let now = self.now;
+        for world in self.clusters.values_mut() {
+            let before = world.etcd.defragmenting.len();
+            world.etcd.defragmenting.retain(|_, until| *until > now);
+            self.moved |= world.etcd.defragmenting.len() < before;
+        }
+    }
+
+    /// The member's database begins to be written anew; for how many seconds.
+    fn defragment(&mut self, cluster: &NamespacedName, id: u64) -> u32 {
+        let until = |seconds: u32| self.now.saturating_add(SignedDuration::from_secs(seconds.into())).ok();
+        let Some(seconds) = self.clusters.get(cluster).map(|world| world.etcd.defragment_s) else { return 0 };
+        let until = until(seconds).filter(|_| seconds > 0);
+        let Some(world) = self.clusters.get_mut(cluster) else { return 0 };
+        if let Some(database) = world.etcd.databases.get_mut(&id) {
+            database.0 = database.1;
+        }
+        world.etcd.defragmenting.extend(until.map(|until| (id, until)));
+        self.moved = true;
+        seconds
     }
 
     /// Voters that run, of all.
@@ -399,6 +433,7 @@ impl EtcdApi for SimWorld {
         self.effect("promote_member", "etcd", move |state| {
             let target = &to_whom;
             voter_at(state, target)?;
+            state.judge_disturbance(&target.cluster, "promote_member");
             state.count_mutation("promote_member");
             state.promote(&target.cluster, member).map(drop).ok_or_else(|| not_found(target))
         })
@@ -431,6 +466,7 @@ impl EtcdApi for SimWorld {
             if !state.living_voters(&target.cluster).contains(&to) {
                 return Err(busy("etcdserver: bad leader transferee"));
             }
+            state.judge_disturbance(&target.cluster, "move_leader");
             state.count_mutation("move_leader");
             state.follow(&target.cluster, to);
             Ok(())
@@ -447,6 +483,7 @@ impl EtcdApi for SimWorld {
         let database = self
             .look_at_api(|state| {
                 member_at(state, target)?;
+                state.note(format!("etcd {}: {} is copied", target.cluster, target.node));
                 let objects = state.clusters.get(&target.cluster).map(|world| world.objects.keys().cloned());
                 Ok(objects.into_iter().flatten().collect::<Vec<String>>().join("\n"))
             })
@@ -456,23 +493,31 @@ impl EtcdApi for SimWorld {
         let database = format!("{database:length$}");
         let digest = Sha256::digest(database.as_bytes());
         let whole = [database.as_bytes(), &digest].concat();
-        let damaged = self.state().clusters.get(&target.cluster).is_some_and(|world| world.etcd.cuts_copies);
+        let (damaged, takes_s) = {
+            let state = self.state();
+            let etcd = state.clusters.get(&target.cluster).map(|world| &world.etcd);
+            etcd.map_or((false, 0), |etcd| (etcd.cuts_copies, etcd.copy_s))
+        };
+        if takes_s > 0 {
+            self.sleep(Duration::from_secs(takes_s.into())).await;
+        }
         into.write_all(if damaged { &whole[..whole.len() / 2] } else { &whole })
             .map_err(|error| EffectError::new(EffectErrorKind::Exhausted, error.to_string()))
     }
 
     async fn defragment(&self, target: &EtcdTarget) -> Result<(), EffectError> {
         let to_whom = target.clone();
-        self.effect("defragment", "etcd", move |state| {
+        let call = move |state: &mut State| {
             let id = member_at(state, &to_whom)?;
+            state.judge_defragment(&to_whom.cluster, id);
             state.count_mutation("defragment");
-            state.note(format!("etcd {}: {} is defragmented", to_whom.cluster.name, to_whom.node));
-            let world = state.clusters.get_mut(&to_whom.cluster);
-            if let Some(database) = world.and_then(|world| world.etcd.databases.get_mut(&id)) {
-                database.0 = database.1;
-            }
-            Ok(())
-        })
-        .await
+            state.note(format!("etcd {}: {} is defragmented", to_whom.cluster, to_whom.node));
+            Ok(state.defragment(&to_whom.cluster, id))
+        };
+        let takes_s = self.effect("defragment", "etcd", call).await?;
+        if takes_s > 0 {
+            self.sleep(Duration::from_secs(takes_s.into())).await;
+        }
+        Ok(())
     }
 }

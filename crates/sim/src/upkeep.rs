@@ -4,9 +4,8 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use ashlar_api::NamespacedName;
 use ashlar_engine::effects::{
-    EffectError, EffectErrorKind, EtcdCopies, EtcdCopy, EtcdCopyParts, EtcdCopyWriter,
+    CopyOwner, EffectError, EffectErrorKind, EtcdCopies, EtcdCopy, EtcdCopyParts, EtcdCopyWriter,
 };
 use ashlar_engine::{Chore, EngineError, Upkeep};
 use async_trait::async_trait;
@@ -42,8 +41,8 @@ impl Simulation {
 #[derive(Clone, Default)]
 pub struct SimCopies(Arc<Mutex<Kept>>);
 
-/// The sealed database, and what is beside it, by cluster and time.
-type Kept = BTreeMap<(NamespacedName, Timestamp), (Vec<u8>, EtcdCopyParts)>;
+/// The sealed database, and what is beside it, by whose and of when.
+type Kept = BTreeMap<(CopyOwner, Timestamp), (Vec<u8>, EtcdCopyParts)>;
 
 impl SimCopies {
     /// What is kept.
@@ -54,7 +53,7 @@ impl SimCopies {
 
 struct Unfinished {
     copies: SimCopies,
-    place: (NamespacedName, Timestamp),
+    place: (CopyOwner, Timestamp),
     bytes: Vec<u8>,
 }
 
@@ -74,7 +73,7 @@ impl EtcdCopyWriter for Unfinished {
         if parts.database.sha256 != *Sha256::digest(&self.bytes) {
             return Err(EffectError::new(EffectErrorKind::Corrupt, "it is not what was written"));
         }
-        let copy = EtcdCopy { taken_at: self.place.1, size_bytes: parts.database_bytes };
+        let copy = EtcdCopy { taken_at: self.place.1, size_bytes: parts.database_bytes, is_former: false };
         self.copies.kept().insert(self.place, (self.bytes, parts));
         Ok(copy)
     }
@@ -82,25 +81,32 @@ impl EtcdCopyWriter for Unfinished {
 
 #[async_trait]
 impl EtcdCopies for SimCopies {
-    async fn list(&self, cluster: &NamespacedName) -> Result<Vec<EtcdCopy>, EffectError> {
+    async fn list(&self, owner: &CopyOwner) -> Result<Vec<EtcdCopy>, EffectError> {
         let kept = self.kept();
-        let own = kept.iter().filter(|((name, _), _)| name == cluster);
-        Ok(own
-            .map(|((_, at), (_, parts))| EtcdCopy { taken_at: *at, size_bytes: parts.database_bytes })
-            .collect())
+        let own = kept.iter().filter(|((of, _), _)| of == owner);
+        let copy = |((_, at), (_, parts)): (&(CopyOwner, Timestamp), &(Vec<u8>, EtcdCopyParts))| EtcdCopy {
+            taken_at: *at,
+            size_bytes: parts.database_bytes,
+            is_former: false,
+        };
+        Ok(own.map(copy).collect())
+    }
+
+    async fn former(&self, _: &CopyOwner) -> Result<Vec<EtcdCopy>, EffectError> {
+        Ok(Vec::new())
     }
 
     async fn begin(
         &self,
-        cluster: &NamespacedName,
+        owner: &CopyOwner,
         taken_at: Timestamp,
     ) -> Result<Box<dyn EtcdCopyWriter>, EffectError> {
-        let place = (cluster.clone(), taken_at);
+        let place = (owner.clone(), taken_at);
         Ok(Box::new(Unfinished { copies: self.clone(), place, bytes: Vec::new() }))
     }
 
-    async fn remove(&self, cluster: &NamespacedName, taken_at: Timestamp) -> Result<(), EffectError> {
-        self.kept().remove(&(cluster.clone(), taken_at));
+    async fn remove(&self, owner: &CopyOwner, copy: &EtcdCopy) -> Result<(), EffectError> {
+        self.kept().remove(&(owner.clone(), copy.taken_at));
         Ok(())
     }
 }

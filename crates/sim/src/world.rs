@@ -408,6 +408,7 @@ impl State {
             self.now = next.clamp(self.now, until);
             self.deliver();
             self.mend_links();
+            self.end_defragmentations();
             self.let_happen();
             self.moved |= crate::guest::run_guests(self, moved);
             self.moved |= crate::pods::run(self);
@@ -420,7 +421,8 @@ impl State {
     fn next_event(&self) -> Option<Timestamp> {
         let planned = self.planned.iter().map(|(at, _)| *at);
         let mended = self.hosts.values().filter_map(|host| host.back_at);
-        planned.chain(self.late.iter().filter_map(|late| late.at)).chain(mended).min()
+        let databases = self.clusters.values().flat_map(|world| world.etcd.defragmenting.values().copied());
+        planned.chain(self.late.iter().filter_map(|late| late.at)).chain(mended).chain(databases).min()
     }
 
     /// What was planned for now happens.

@@ -6,9 +6,11 @@ mod common;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ashlar_api::{DrainBy, NamespacedName};
+use ashlar_engine::effects::Clock as _;
 use ashlar_engine::etcd_copy::{Manifest, OpenCopy};
-use ashlar_engine::{Chore, ChoreDeed, CopyPolicy, Goal, Upkeep};
-use ashlar_sim::{CrashPoint, Moment, SimCopies, Simulation, fixtures};
+use ashlar_engine::{Chore, ChoreDeed, CopyPolicy, Goal, Upkeep, declare};
+use ashlar_sim::{CrashPoint, Moment, SimCopies, SimHost, Simulation, executor::Ended, fixtures};
 use common::{demo, must_run, trace};
 use jiff::SignedDuration;
 
@@ -165,13 +167,63 @@ fn alarms_are_told_and_room_comes_back_one_member_at_a_time_the_leader_last() {
 }
 
 #[test]
+fn while_members_differ_none_of_them_is_copied_that_may_be_wrong_and_no_copy_goes() {
+    let simulation = world();
+    let kept = SimCopies::default();
+    let upkeep = Upkeep::new(policy(), Arc::new(kept.clone()));
+    let alarm = |text: Option<&str>| {
+        simulation.world.state().clusters.get_mut(&demo()).unwrap().etcd.alarm = text.map(str::to_owned);
+    };
+    let id_of = |node: &str| {
+        let state = simulation.world.state();
+        let mut members = state.clusters[&demo()].etcd.members.iter();
+        members.find(|(_, member)| member.name == node).map(|(id, _)| *id).unwrap()
+    };
+    let copied = |done: &[Chore]| {
+        done.iter().find_map(|chore| match &chore.deed {
+            ChoreDeed::Copied { node, .. } => Some(node.clone()),
+            _ => None,
+        })
+    };
+    let usual = copied(&round(&simulation, &upkeep)).unwrap();
+    for _ in 1..3 {
+        later(&simulation, SignedDuration::from_hours(6));
+        assert_eq!(copied(&round(&simulation, &upkeep)).as_ref(), Some(&usual));
+    }
+    let good: Vec<_> = kept.kept().keys().cloned().collect();
+    assert_eq!(good.len(), 3);
+    let wrong = format!("memberID:{} alarm:CORRUPT", id_of(&usual));
+    alarm(Some(&wrong));
+    for copies in [4, 5, 6, 6, 6] {
+        later(&simulation, SignedDuration::from_hours(6));
+        assert_ne!(copied(&round(&simulation, &upkeep)).as_ref(), Some(&usual), "of the one that is wrong");
+        assert_eq!(kept.kept().len(), copies, "no copy goes, and there is an end to it");
+    }
+    assert!(good.iter().all(|copy| kept.kept().contains_key(copy)));
+    // Nobody knows who: no copy is taken, since any of them may be wrong.
+    alarm(Some("alarm:CORRUPT"));
+    kept.kept().retain(|copy, _| good.contains(copy));
+    later(&simulation, SignedDuration::from_hours(6));
+    let done = round(&simulation, &upkeep);
+    let says =
+        |chore: &Chore| matches!(&chore.deed, ChoreDeed::Failed { message } if message.contains("CORRUPT"));
+    assert!(copied(&done).is_none() && done.iter().any(says), "{done:?}");
+    assert_eq!(kept.kept().len(), 3);
+    // It is over: all goes on.
+    alarm(None);
+    later(&simulation, ROUND);
+    assert!(copied(&round(&simulation, &upkeep)).is_some());
+    assert_eq!(kept.kept().len(), 3);
+}
+
+#[test]
 fn a_kill_before_and_after_each_effect_and_commit_ends_where_none_does() {
     let simulation = world();
     let before = simulation.effects();
     waste(&simulation);
     assert_eq!(defragmented(&round(&simulation, &no_snapshots())).len(), 1);
     let effects = simulation.effects() - before;
-    assert!(effects >= 2, "the intent, and the call: {effects}");
+    assert!(effects >= 3, "the intent, the call, and its end: {effects}");
     for effect in 0..effects {
         for moment in [Moment::Before, Moment::After] {
             let simulation = world();
@@ -180,8 +232,9 @@ fn a_kill_before_and_after_each_effect_and_commit_ends_where_none_does() {
             let killed = simulation.keep_etcd(&no_snapshots()).unwrap();
             assert!(killed.is_none(), "nobody was killed at {effect} {moment:?}");
             simulation.world.crash_at(None);
-            // Another daemon remembers nothing, and goes on.
+            // Another daemon remembers nothing, and goes on; the member that was about to be defragmented may be at it still.
             let upkeep = no_snapshots();
+            later(&simulation, ROUND);
             while wasteful(&simulation) > 0 {
                 let left = wasteful(&simulation);
                 assert_eq!(defragmented(&round(&simulation, &upkeep)).len(), 1, "{effect} {moment:?}");
@@ -190,4 +243,82 @@ fn a_kill_before_and_after_each_effect_and_commit_ends_where_none_does() {
             }
         }
     }
+}
+
+/// The follower that is defragmented first.
+const FIRST: &str = "demo-ctrl-2";
+
+/// What people do while a daemon is at it, once the first member is defragmented.
+fn meanwhile(simulation: &Simulation, upkeep: &Upkeep, people: impl Fn()) {
+    let ended = simulation.serve_and_keep(upkeep, async || {
+        while !defragments(simulation) {
+            simulation.world.sleep(Duration::from_secs(1)).await;
+        }
+        people();
+        simulation.world.sleep(HOUR).await;
+    });
+    assert!(matches!(ended, Ended::Done(_)), "{ended:?}\n{}", trace(simulation));
+}
+
+fn defragments(simulation: &Simulation) -> bool {
+    trace(simulation).contains("is defragmented")
+}
+
+/// Three control planes on four hosts, whose databases are mostly room and take minutes to be written anew.
+fn slow_world() -> Simulation {
+    let simulation = Simulation::with_pool(1, 4).unwrap();
+    simulation.apply(&fixtures::cluster("demo", 3, 0)).unwrap();
+    must_run(&simulation, Goal::ClusterReady(demo()));
+    waste(&simulation);
+    simulation.world.state().clusters.get_mut(&demo()).unwrap().etcd.defragment_s = 240;
+    simulation
+}
+
+#[test]
+fn a_control_plane_that_is_to_go_stays_until_the_member_of_another_is_back() {
+    for name in ["demo-ctrl-1", "demo-ctrl-2", "demo-ctrl-3"] {
+        let simulation = slow_world();
+        meanwhile(&simulation, &no_snapshots(), || {
+            simulation.replace_machine(&NamespacedName::new("default", name)).unwrap();
+        });
+        assert_eq!(simulation.world.state().etcd_votes(&demo()), (3, 3));
+        let told = trace(&simulation);
+        assert!(told.contains(&format!("{name} was removed")), "{told}");
+    }
+}
+
+#[test]
+fn a_host_keeps_its_control_plane_until_its_member_is_back() {
+    let simulation = slow_world();
+    meanwhile(&simulation, &no_snapshots(), || {
+        // Its own: while that of another is, the plan knows it for one that is not well.
+        let host = {
+            let state = simulation.world.state();
+            let has = |host: &SimHost| host.domains.values().any(|domain| domain.name == FIRST);
+            state.hosts.iter().find(|(_, host)| has(host)).map(|(name, _)| name.clone()).unwrap()
+        };
+        let drain = declare::drain_host(simulation.store(), &host, DrainBy::Migration);
+        futures::executor::block_on(drain).unwrap();
+    });
+    let told = trace(&simulation);
+    assert!(told.contains("migrate_domain") || told.contains("demo-ctrl-2 was removed"), "{told}");
+    assert_eq!(simulation.world.state().etcd_votes(&demo()), (3, 3));
+}
+
+#[test]
+fn who_comes_after_a_daemon_that_was_killed_leaves_the_others_alone_as_long_as_the_member_may_be_gone() {
+    let killed = (0..5).find_map(|effect| {
+        let simulation = slow_world();
+        simulation.world.crash_at(Some(CrashPoint { effect, moment: Moment::After }));
+        assert!(simulation.keep_etcd(&no_snapshots()).unwrap().is_none(), "nobody was killed at {effect}");
+        simulation.world.crash_at(None);
+        defragments(&simulation).then_some(simulation)
+    });
+    let simulation = killed.expect("one of its effects is the call");
+    meanwhile(&simulation, &no_snapshots(), || {
+        simulation.replace_machine(&NamespacedName::new("default", FIRST)).unwrap();
+    });
+    let told = trace(&simulation);
+    assert!(told.contains("demo-ctrl-2 was removed"), "{told}");
+    assert_eq!(simulation.world.state().etcd_votes(&demo()), (3, 3));
 }

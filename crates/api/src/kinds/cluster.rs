@@ -3,6 +3,7 @@
 use std::net::Ipv4Addr;
 
 use ipnet::Ipv4Net;
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::{Condition, DriftRule, HealthPolicy, Incident, Kind, Resource, Spec, WorkerGroupSpec};
@@ -238,6 +239,23 @@ pub struct ClusterRecord {
     /// `cluster stop` turned the machines off; `cluster start` turns them on again.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub stopped: bool,
+    /// One member of its etcd is being defragmented: nothing else disturbs a control plane of the cluster meanwhile.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub defragmenting: Option<Defragmentation>,
+}
+
+/// A member of etcd writes its database anew, and answers nobody until that is done.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Defragmentation {
+    /// The machine whose member it is.
+    pub machine: String,
+    /// When it was decided.
+    #[schemars(with = "crate::schema::TimeText")]
+    pub since: Timestamp,
+    /// From then on it counts for nothing, whether anybody heard of its end or not.
+    #[schemars(with = "crate::schema::TimeText")]
+    pub until: Timestamp,
 }
 
 fn is_zero(number: &u32) -> bool {

@@ -7,8 +7,12 @@ use clap::{Args, Subcommand};
 /// `ashlar etcd-snapshot …`
 #[derive(Debug, Subcommand)]
 pub(crate) enum EtcdSnapshotCommand {
-    /// List the copies, and the key that each of them needs
+    /// List the copies, whose they are, and the key that each of them needs
     #[command(after_help = "\
+They lie in INSTALLATION/NAMESPACE/CLUSTER/UID/TIME, those of before in NAMESPACE/CLUSTER/TIME.
+A copy may be called NAMESPACE/CLUSTER/TIME where only one is called so; where several clusters
+have the name, the table has whole names, as -o name always has.
+
 Examples:
   ashlar etcd-snapshot list
   ashlar etcd-snapshot list --config /etc/ashlar/serve.yaml    wherever the daemon puts them

@@ -21,6 +21,9 @@ use crate::harness::Place;
 use crate::sealed::OsEntropy;
 
 const FIRST: &str = "default/demo/20260101T000000Z";
+/// Below which the copies of this installation's cluster lie.
+const OWN: &str = "00000000-0000-0000-0000-000000000007/default/demo/00000000-0000-0000-0000-000000000009";
+const FORMER: &str = "default/demo";
 
 /// Puts the files where the daemon does.
 struct Files(PathBuf, Vec<u8>);
@@ -43,7 +46,7 @@ impl EtcdCopyWriter for Files {
         fs::write(format!("{base}.db.sealed"), &self.1).unwrap();
         fs::write(format!("{base}.contents.sealed"), &parts.contents).unwrap();
         fs::write(format!("{base}.json"), &parts.manifest).unwrap();
-        Ok(EtcdCopy { taken_at: Timestamp::UNIX_EPOCH, size_bytes: parts.database_bytes })
+        Ok(EtcdCopy { taken_at: Timestamp::UNIX_EPOCH, size_bytes: parts.database_bytes, is_former: false })
     }
 }
 
@@ -65,19 +68,26 @@ fn objects(vault: &Vault, kinds: &[&str]) -> Vec<Value> {
 const ALL: [&str; 6] = ["Cluster", "Machine", "MachineClass", "Network", "Image", "Host"];
 
 fn copy(place: &Place, second: i64, kinds: &[&str]) {
+    copy_of(place, OWN, second, kinds);
+}
+
+/// One that lies there, and says so.
+fn copy_of(place: &Place, directory: &str, second: i64, kinds: &[&str]) {
+    let mut ids = directory.split('/').filter_map(|part| uuid::Uuid::try_parse(part).ok());
     let taken_at = Timestamp::from_second(1_767_225_600 + second).unwrap();
     let facts = CopyFacts {
-        installation: uuid::Uuid::from_u128(7),
+        installation: ids.next().unwrap_or(uuid::Uuid::from_u128(7)),
         namespace: "default".to_owned(),
         cluster: "demo".to_owned(),
+        cluster_uid: ids.next(),
         taken_at,
         node: "demo-ctrl-2".to_owned(),
         etcd_version: "3.6.8".to_owned(),
         kubernetes_version: "v1.37.2".to_owned(),
     };
     let vault = place.vault();
-    let name = taken_at.strftime("etcd-snapshots/default/demo/%Y%m%dT%H%M%SZ").to_string();
-    let files = Files(place.state().join(name), Vec::new());
+    let name = taken_at.strftime("%Y%m%dT%H%M%SZ").to_string();
+    let files = Files(place.state().join("etcd-snapshots").join(directory).join(name), Vec::new());
     let mut writer = CopyWriter::new(facts, Box::new(files), &OsEntropy).unwrap();
     writer.write_all(&snapshot()).unwrap();
     block_on(writer.finish(objects(&vault, kinds), &vault, &OsEntropy)).unwrap();
@@ -118,6 +128,7 @@ fn copies_are_listed_proved_and_got_out() {
     let place = Place::new();
     let nothing = place.run(&["etcd-snapshot", "list"]);
     copy(&place, 0, &ALL);
+    copy_of(&place, FORMER, -60, &ALL);
     clear_copy(&place);
     let told = [
         nothing,
@@ -126,6 +137,8 @@ fn copies_are_listed_proved_and_got_out() {
         place.run(&["etcd-snapshot", "extract", FIRST, "--to", "out"]),
         place.run(&["etcd-snapshot", "extract", FIRST, "--to", "out"]),
         place.run(&["etcd-snapshot", "extract", "default/demo/20250101T000000Z", "--to", "old"]),
+        place.run(&["etcd-snapshot", "extract", "default/demo/20251231T235900Z", "--to", "former"]),
+        place.run(&["etcd-snapshot", "list", "-o", "name"]),
         place.run(&["etcd-snapshot", "extract", "default/demo/20260102T000000Z", "--to", "none"]),
         place.run(&["etcd-snapshot", "verify", "--directory", "elsewhere"]),
     ];
@@ -134,7 +147,9 @@ fn copies_are_listed_proved_and_got_out() {
     assert_eq!(listing(&out), ["copy.json", "etcd.db", "installation", "objects.json", "vault.json"]);
     assert_eq!(fs::metadata(&out).unwrap().permissions().mode() & 0o777, 0o700);
     assert_eq!(fs::read(out.join("etcd.db")).unwrap(), snapshot());
-    assert_eq!(fs::read(place.path().join("old/etcd.db")).unwrap(), snapshot());
+    for out in ["old", "former"] {
+        assert_eq!(fs::read(place.path().join(out).join("etcd.db")).unwrap(), snapshot());
+    }
     let read = |path: PathBuf| -> Value { serde_json::from_slice(&fs::read(path).unwrap()).unwrap() };
     assert_eq!(read(out.join("vault.json")), read(place.state().join("vault.json")));
     assert_eq!(read(out.join("objects.json")).as_array().unwrap().len(), 7);
@@ -142,10 +157,30 @@ fn copies_are_listed_proved_and_got_out() {
 }
 
 #[test]
+fn copies_of_several_clusters_of_one_name_are_told_apart() {
+    let place = Place::new();
+    // Of another installation, and of the cluster that had the name before.
+    let elsewhere = OWN.replace("0000-000000000007", "0000-000000000003");
+    let before = OWN.replace("0000-000000000009", "0000-000000000004");
+    copy(&place, 0, &ALL);
+    copy(&place, 60, &ALL);
+    copy_of(&place, &elsewhere, 0, &ALL);
+    copy_of(&place, &before, -3600, &ALL);
+    let told = [
+        place.run(&["etcd-snapshot", "list"]),
+        place.run(&["etcd-snapshot", "verify", FIRST]),
+        place.run(&["etcd-snapshot", "verify", &format!("{OWN}/20260101T000000Z")]),
+        place.run(&["etcd-snapshot", "verify", "default/demo/20260101T000100Z"]),
+        place.run(&["etcd-snapshot", "verify"]),
+    ];
+    insta::assert_snapshot!(told.join("\n").replace(&key_id(&place), "[KEY]"));
+}
+
+#[test]
 fn its_three_files_and_the_key_are_enough() {
     let place = Place::new();
     copy(&place, 0, &ALL);
-    let of = place.state().join("etcd-snapshots/default/demo");
+    let of = place.state().join("etcd-snapshots").join(OWN);
     // Nothing of what was there shows in any file.
     for entry in fs::read_dir(&of).unwrap() {
         let bytes = fs::read(entry.unwrap().path()).unwrap();
@@ -198,7 +233,7 @@ fn after_a_rotation_old_copies_open_with_the_key_that_was_kept() {
     fs::remove_file(place.default_key().with_extension(format!("was-{old}"))).unwrap();
     let one = place.run(&["etcd-snapshot", "verify"]);
     assert!(one.starts_with("exit 1") && one.contains(&format!("are sealed with key {old}")), "{one}");
-    assert!(one.contains("default/demo/20260101T000100Z: good"), "{one}");
+    assert!(one.contains("[UUID]/default/demo/[UUID]/20260101T000100Z: good"), "{one}");
 }
 
 #[test]
@@ -206,7 +241,7 @@ fn what_is_damaged_or_lacks_something_is_told_and_not_left_anywhere() {
     let place = Place::new();
     copy(&place, 0, &ALL);
     copy(&place, 60, &ALL[1..]);
-    let base = place.state().join("etcd-snapshots").join(FIRST).display().to_string();
+    let base = place.state().join("etcd-snapshots").join(OWN).join("20260101T000000Z").display().to_string();
     let good = fs::read(format!("{base}.db.sealed")).unwrap();
     for (what, bytes) in [
         ("cut", good[..good.len() - 20].to_vec()),

@@ -12,7 +12,7 @@ mod kube;
 mod network;
 
 pub use clock::{Clock, Entropy};
-pub use copies::{EtcdCopies, EtcdCopy, EtcdCopyParts, EtcdCopyWriter};
+pub use copies::{CopyOwner, EtcdCopies, EtcdCopy, EtcdCopyParts, EtcdCopyWriter};
 pub use error::{EffectError, EffectErrorKind};
 pub use etcd::{EtcdApi, EtcdTarget};
 pub use fencer::{FenceTarget, Fencer, PowerState};

@@ -5,7 +5,10 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::vault::{Sealed, VaultState};
+use crate::{
+    effects::CopyOwner,
+    vault::{Sealed, VaultState},
+};
 
 /// Whose copy it is, of when, and of what.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -17,6 +20,9 @@ pub struct CopyFacts {
     pub namespace: String,
     /// The cluster.
     pub cluster: String,
+    /// Its identity: another cluster of the name has another. Copies of before it was noted have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cluster_uid: Option<Uuid>,
     /// When it was taken, to the second.
     pub taken_at: Timestamp,
     /// Node whose member it was taken of.
@@ -31,6 +37,16 @@ impl CopyFacts {
     /// The cluster.
     pub fn key(&self) -> NamespacedName {
         NamespacedName::new(&self.namespace, &self.cluster)
+    }
+
+    /// Whether it is a copy of this very cluster. One that does not name its identity is, if it was taken since there is the
+    /// cluster: the installation had no other of the name then.
+    pub fn is_of(&self, owner: &CopyOwner) -> bool {
+        let is_its = match self.cluster_uid {
+            Some(uid) => uid == owner.uid,
+            None => owner.since.is_some_and(|since| self.taken_at > since),
+        };
+        self.installation == owner.installation && self.key() == owner.cluster && is_its
     }
 
     /// What everything of this copy is bound to. `/` cannot be part of a namespace or name.

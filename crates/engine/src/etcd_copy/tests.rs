@@ -19,7 +19,7 @@ use zeroize::Zeroizing;
 
 use super::*;
 use crate::{
-    effects::{EffectError, EffectErrorKind, Entropy, EtcdCopy, EtcdCopyParts, EtcdCopyWriter},
+    effects::{CopyOwner, EffectError, EffectErrorKind, Entropy, EtcdCopy, EtcdCopyParts, EtcdCopyWriter},
     vault::{Vault, VaultError},
 };
 
@@ -60,7 +60,8 @@ impl EtcdCopyWriter for Writer {
         let Writer(kept, bytes) = *self;
         let digest: [u8; 32] = Sha256::digest(&bytes).into();
         assert_eq!((parts.database.bytes, parts.database.sha256), (bytes.len() as u64, digest));
-        let copy = EtcdCopy { taken_at: Timestamp::UNIX_EPOCH, size_bytes: parts.database_bytes };
+        let copy =
+            EtcdCopy { taken_at: Timestamp::UNIX_EPOCH, size_bytes: parts.database_bytes, is_former: false };
         *kept.0.lock().unwrap() = Some((bytes, parts));
         Ok(copy)
     }
@@ -83,6 +84,7 @@ fn facts(cluster: &str, second: i64) -> CopyFacts {
         installation: Uuid::from_u128(1),
         namespace: "default".to_owned(),
         cluster: cluster.to_owned(),
+        cluster_uid: Some(Uuid::from_u128(9)),
         taken_at: Timestamp::from_second(second).unwrap(),
         node: format!("{cluster}-ctrl-1"),
         etcd_version: "3.6.8".to_owned(),
@@ -192,6 +194,7 @@ fn what_was_changed_cut_or_exchanged_is_told() {
         ("another's key", &|files| {
             files.manifest.sealed_data_key.clone_from(&other.manifest.sealed_data_key);
         }),
+        ("another cluster of the name", &|files| files.manifest.copy.cluster_uid = Some(Uuid::from_u128(8))),
         ("another version", &|files| files.manifest.copy.kubernetes_version = "v1.36.3".to_owned()),
         ("another time", &|files| files.manifest.copy.taken_at = Timestamp::from_second(6).unwrap()),
         ("another digest", &|files| files.manifest.database.sealed_sha256 = "00".repeat(32)),
@@ -231,4 +234,31 @@ fn a_digest_is_found_however_the_bytes_come() {
         let (bytes, _) = digest.whole().unwrap();
         assert_eq!(bytes, 20 * 1024 * 16, "{size}");
     }
+}
+
+#[test]
+fn whose_a_copy_is() {
+    let owner = CopyOwner {
+        installation: Uuid::from_u128(1),
+        cluster: NamespacedName::new("default", "demo"),
+        uid: Uuid::from_u128(9),
+        since: Some(Timestamp::from_second(5).unwrap()),
+    };
+    let of = |uid: Option<u128>, second: i64| CopyFacts {
+        cluster_uid: uid.map(Uuid::from_u128),
+        ..facts("demo", second)
+    };
+    assert!(of(Some(9), 1).is_of(&owner), "whatever its time");
+    assert!(!of(Some(8), 10).is_of(&owner), "the one that had the name before");
+    // Of before the identity was noted.
+    assert!(of(None, 6).is_of(&owner));
+    assert!(!of(None, 5).is_of(&owner) && !of(None, 1).is_of(&owner), "there was another cluster then");
+    assert!(!of(None, 6).is_of(&CopyOwner { since: None, ..owner.clone() }));
+    // Elsewhere, or of another name.
+    assert!(!of(Some(9), 6).is_of(&CopyOwner { installation: Uuid::from_u128(2), ..owner.clone() }));
+    assert!(!of(None, 6).is_of(&CopyOwner { installation: Uuid::from_u128(2), ..owner.clone() }));
+    assert!(!facts("dem", 6).is_of(&owner));
+    // It is the same format: what does not know of it reads on.
+    let text = serde_json::to_string(&of(None, 6)).unwrap();
+    assert!(!text.contains("Uid") && serde_json::from_str::<CopyFacts>(&text).unwrap() == of(None, 6));
 }

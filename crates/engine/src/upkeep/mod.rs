@@ -1,6 +1,9 @@
 //! What keeps the clusters' etcd well while a daemon runs, besides what the plan does: copies of the database on time,
 //! alarms told, room that was freed given back, one member at a time.
 
+mod alarms;
+mod copying;
+mod defragment;
 mod policy;
 
 use std::{
@@ -16,12 +19,11 @@ use jiff::Timestamp;
 
 pub use policy::CopyPolicy;
 
+use self::alarms::Corrupt;
 use crate::{
     Engine, EngineError, Scope,
-    audit::Deed,
     deadline::within,
-    effects::{EffectError, EtcdCopies, EtcdCopy, EtcdTarget},
-    etcd_copy::{CopyFacts, CopyWriter, gather},
+    effects::{CopyOwner, EtcdCopies, EtcdCopy, EtcdTarget},
     history::Told,
     objects,
 };
@@ -30,12 +32,8 @@ use crate::{
 const AT_ONCE: usize = 2;
 /// How often members are asked for alarms and for the room that they waste.
 const LOOK_EVERY: Duration = Duration::from_secs(10 * 60);
-/// A member that was defragmented is left alone for so long, whatever it says.
-const DEFRAGMENT_REST: Duration = Duration::from_secs(60 * 60);
 /// Longest time for a copy: etcd's largest database, 8 GiB, at a third of the pace that bulk data is given elsewhere.
 const COPY_LIMIT: Duration = Duration::from_secs(100 * 60);
-/// Longest time for a defragmentation, in which the database is written anew.
-const DEFRAGMENT_LIMIT: Duration = Duration::from_secs(5 * 60);
 
 /// What is remembered between rounds.
 pub struct Upkeep {
@@ -114,6 +112,26 @@ impl Answer {
     }
 }
 
+/// A cluster and its etcd as they are at one moment.
+struct Look {
+    snapshot: Snapshot,
+    cluster: Cluster,
+    answers: Vec<Answer>,
+    /// How many members say nothing.
+    silent: usize,
+}
+
+impl Look {
+    fn corrupt(&self) -> Corrupt {
+        Corrupt::told(self.answers.iter().map(|answer| &answer.status))
+    }
+}
+
+/// Whether it has an etcd that is to be kept well.
+fn lives(cluster: &Cluster) -> bool {
+    cluster.record.initialized && !cluster.record.stopped && !cluster.metadata.is_deleting()
+}
+
 impl Engine {
     /// One round over all clusters: what is due is done, and told.
     ///
@@ -121,11 +139,11 @@ impl Engine {
     /// The store cannot be read.
     pub async fn keep_etcd(&self, upkeep: &Upkeep) -> Result<Vec<Chore>, EngineError> {
         let snapshot = self.snapshot(&Scope::StoreOnly).await?;
-        let lives = |cluster: &&Cluster| {
-            cluster.record.initialized && !cluster.record.stopped && !cluster.metadata.is_deleting()
-        };
-        let clusters: Vec<&Cluster> = snapshot.clusters.values().filter(lives).collect();
-        let rounds = stream::iter(clusters).map(|cluster| self.keep_etcd_of(upkeep, &snapshot, cluster));
+        let clusters = snapshot.clusters.values().filter(|cluster| lives(cluster));
+        let owners: Vec<CopyOwner> =
+            clusters.filter_map(|cluster| CopyOwner::of(snapshot.installation, cluster)).collect();
+        drop(snapshot);
+        let rounds = stream::iter(&owners).map(|owner| self.keep_etcd_of(upkeep, owner));
         let done: Vec<Vec<Chore>> = rounds.buffer_unordered(AT_ONCE).collect().await;
         let done: Vec<Chore> = done.into_iter().flatten().collect();
         for chore in &done {
@@ -137,67 +155,82 @@ impl Engine {
         Ok(done)
     }
 
-    async fn keep_etcd_of(&self, upkeep: &Upkeep, snapshot: &Snapshot, cluster: &Cluster) -> Vec<Chore> {
-        let key = cluster.key();
+    async fn keep_etcd_of(&self, upkeep: &Upkeep, owner: &CopyOwner) -> Vec<Chore> {
         let now = self.world.clock.now();
-        let chore = |deed| Chore { cluster: key.clone(), deed };
+        let chore = |deed| Chore { cluster: owner.cluster.clone(), deed };
         let failed = |what: &str, why: String| chore(ChoreDeed::Failed { message: format!("{what}: {why}") });
-        let copies = match upkeep.copies.list(&key).await {
+        let copies = match upkeep.copies.list(owner).await {
             Ok(copies) => copies,
             Err(error) => return vec![failed("the snapshots of etcd cannot be listed", error.message)],
         };
         let is_due = upkeep.policy.is_due(&copies, now);
         let is_look_due = {
             let looked = upkeep.looked.lock().unwrap_or_else(PoisonError::into_inner);
-            looked.get(&key).is_none_or(|at| now.duration_since(*at).unsigned_abs() >= LOOK_EVERY)
+            looked.get(&owner.cluster).is_none_or(|at| now.duration_since(*at).unsigned_abs() >= LOOK_EVERY)
         };
         if !is_due && !is_look_due {
             return Vec::new();
         }
-        let (answers, silent) = match self.ask_members(snapshot, cluster).await {
-            Ok(asked) => asked,
-            Err(error) => return vec![failed("etcd cannot be asked", crate::error::chain(&error))],
+        let unasked = |error: EngineError| failed("etcd cannot be asked", crate::error::chain(&error));
+        let mut look = match self.look_at_etcd(owner).await {
+            Ok(Some(look)) => look,
+            Ok(None) => return Vec::new(),
+            Err(error) => return vec![unasked(error)],
         };
-        upkeep.looked.lock().unwrap_or_else(PoisonError::into_inner).insert(key.clone(), now);
-        let mut done: Vec<Chore> = answers
+        let looked = (owner.cluster.clone(), now);
+        upkeep.looked.lock().unwrap_or_else(PoisonError::into_inner).extend([looked]);
+        let mut done: Vec<Chore> = look
+            .answers
             .iter()
             .flat_map(|answer| answer.status.errors.iter().map(move |error| (answer.node(), error)))
             .map(|(node, error)| chore(ChoreDeed::Alarm { message: format!("etcd of {node}: {error}") }))
             .collect();
-        if is_due {
-            done.push(match self.copy_etcd(upkeep, snapshot, cluster, &answers).await {
+        // While members differ, what was copied before may be the last that is right: none of it goes. etcd takes no writes
+        // then, so that after some copies there is nothing more to have.
+        if is_due && !(look.corrupt().is_told() && upkeep.policy.is_full(&copies)) {
+            done.push(match self.copy_etcd(upkeep, owner, &look).await {
                 Ok(deed) => chore(deed),
                 Err(why) => failed("no snapshot of etcd was taken", why),
             });
-            done.extend(self.prune(upkeep, &key).await);
+            // A copy may take an hour, in which much becomes otherwise.
+            look = match self.look_at_etcd(owner).await {
+                Ok(Some(look)) => look,
+                Ok(None) => return done,
+                Err(error) => {
+                    done.push(unasked(error));
+                    return done;
+                }
+            };
+            if !look.corrupt().is_told() {
+                done.extend(self.prune(upkeep, owner).await);
+            }
         }
-        // One member at a time, and never one that the others could not do without.
-        let is_whole =
-            silent == 0 && answers.iter().all(|it| it.status.errors.is_empty() && it.status.leader.is_some());
-        if is_whole && let Some(answer) = self.wasteful(upkeep, snapshot, &answers, now) {
-            done.push(match self.defragment(upkeep, answer, now).await {
-                Ok(deed) => chore(deed),
-                Err(why) => failed("etcd was not defragmented", why),
-            });
+        if look.answers.iter().any(|answer| policy::is_worth_defragmenting(&answer.status)) {
+            match self.give_room_back(upkeep, owner).await {
+                Ok(deed) => done.extend(deed.map(chore)),
+                Err(why) => done.push(failed("etcd was not defragmented", why)),
+            }
         }
         done
     }
 
-    /// What the members of a cluster say of themselves, and how many say nothing.
-    async fn ask_members(
-        &self,
-        snapshot: &Snapshot,
-        cluster: &Cluster,
-    ) -> Result<(Vec<Answer>, usize), EngineError> {
-        let key = cluster.key();
-        let name = names::pki_secret(&key);
+    /// What is so of a cluster now; none if it is no more, or has no etcd that is to be kept well.
+    async fn look_at_etcd(&self, owner: &CopyOwner) -> Result<Option<Look>, EngineError> {
+        let snapshot = self.snapshot(&Scope::StoreOnly).await?;
+        let cluster = snapshot.clusters.get(&owner.cluster);
+        let Some(cluster) = cluster.filter(|it| lives(it) && it.metadata.uid == Some(owner.uid)).cloned()
+        else {
+            return Ok(None);
+        };
+        let name = names::pki_secret(&owner.cluster);
         let name = ObjectRef::new(Kind::Secret, &name.namespace, &name.name);
         let Some(pki) = objects::read::<SecretSpec>(self.store.as_ref(), &name).await? else {
             return Err(EngineError::Refused(format!("{name} is not in the store")));
         };
         let (mut answers, mut silent) = (Vec::new(), 0);
-        for machine in snapshot.control_planes(&key).filter(|machine| machine.record.joined_at.is_some()) {
-            let Some(target) = self.etcd_target(snapshot, &pki, machine)? else { continue };
+        let machines = snapshot.control_planes(&owner.cluster);
+        for machine in machines.filter(|machine| machine.record.joined_at.is_some()) {
+            let Some(target) = self.etcd_target(&snapshot, &pki, machine)? else { continue };
             let what = format!("asking the etcd of {}", target.node);
             let call = self.world.etcd.status(&target);
             match within(self.world.clock.as_ref(), self.settings.observe_deadline, &what, call).await {
@@ -205,122 +238,7 @@ impl Engine {
                 Err(_) => silent += 1,
             }
         }
-        Ok((answers, silent))
-    }
-
-    /// Takes a copy of a member that is well; rather not of the one that leads, which has most to do.
-    async fn copy_etcd(
-        &self,
-        upkeep: &Upkeep,
-        snapshot: &Snapshot,
-        cluster: &Cluster,
-        answers: &[Answer],
-    ) -> Result<ChoreDeed, String> {
-        let well = answers.iter().filter(|it| !it.status.is_learner && it.status.leader.is_some());
-        let Some(from) = well.min_by_key(|it| (!it.status.errors.is_empty(), it.leads())) else {
-            return Err("no member answers that knows a leader".to_owned());
-        };
-        let told = |error: EffectError| error.message;
-        let chain = |error: EngineError| crate::error::chain(&error);
-        let objects = gather(self.store.as_ref(), snapshot, cluster).await.map_err(chain)?;
-        let key = cluster.key();
-        let now = self.world.clock.now();
-        let facts = CopyFacts {
-            installation: snapshot.installation,
-            namespace: key.namespace.clone(),
-            cluster: key.name.clone(),
-            taken_at: Timestamp::from_second(now.as_second()).unwrap_or(now),
-            node: from.node(),
-            etcd_version: from.status.version.clone(),
-            kubernetes_version: from.machine.spec.image.kubernetes_version.clone(),
-        };
-        let entropy = self.world.entropy.as_ref();
-        let place = upkeep.copies.begin(&key, facts.taken_at).await.map_err(told)?;
-        let mut writer = CopyWriter::new(facts, place, entropy).map_err(told)?;
-        let what = format!("copying the etcd of {}", from.target.node);
-        let call = self.world.etcd.snapshot(&from.target, &mut writer);
-        within(self.world.clock.as_ref(), COPY_LIMIT, &what, call).await.map_err(told)?;
-        let copy = writer.finish(objects, &self.vault, entropy).await.map_err(told)?;
-        Ok(ChoreDeed::Copied { node: from.node(), copy })
-    }
-
-    /// Gives the room of one member's database back. That it is about to is recorded in the store first, which refuses who no
-    /// longer leads, so that two daemons do not stop two members at once; and in the audit log, as every change is.
-    async fn defragment(
-        &self,
-        upkeep: &Upkeep,
-        answer: &Answer,
-        now: Timestamp,
-    ) -> Result<ChoreDeed, String> {
-        let machine = answer.machine.key();
-        let object = names::machine_ref(&machine);
-        let why = format!(
-            "{} MiB of its database of {} MiB hold nothing",
-            (answer.status.db_size_bytes - answer.status.db_used_bytes) >> 20,
-            answer.status.db_size_bytes >> 20
-        );
-        let chain = |error: &dyn std::error::Error| crate::error::chain(error);
-        let recorded = self.must_record_event(&object, EventType::Normal, "EtcdDefragmenting", &why).await;
-        recorded.map_err(|error| chain(&error))?;
-        upkeep.defragmented.lock().unwrap_or_else(PoisonError::into_inner).insert(machine, now);
-        let (action, object) = ("defragmentEtcd".to_owned(), object.to_string());
-        let begun = Deed::Started {
-            action: action.clone(),
-            object: object.clone(),
-            host: String::new(),
-            why,
-            plan: now,
-        };
-        self.audit.record(now, &begun).map_err(|error| chain(&error))?;
-        let what = format!("defragmenting the etcd of {}", answer.target.node);
-        let call = self.world.etcd.defragment(&answer.target);
-        let outcome = within(self.world.clock.as_ref(), DEFRAGMENT_LIMIT, &what, call).await;
-        let ended = match &outcome {
-            Ok(()) => Deed::Done { action, object },
-            Err(error) => Deed::Failed { action, object, error: error.message.clone() },
-        };
-        self.audit.record(self.world.clock.now(), &ended).map_err(|error| chain(&error))?;
-        outcome.map_err(|error| error.message)?;
-        Ok(ChoreDeed::Defragmented { node: answer.node(), before_bytes: answer.status.db_size_bytes })
-    }
-
-    async fn prune(&self, upkeep: &Upkeep, cluster: &NamespacedName) -> Vec<Chore> {
-        let failed = |why: String| Chore {
-            cluster: cluster.clone(),
-            deed: ChoreDeed::Failed { message: format!("an old snapshot of etcd was not deleted: {why}") },
-        };
-        let copies = match upkeep.copies.list(cluster).await {
-            Ok(copies) => copies,
-            Err(error) => return vec![failed(error.message)],
-        };
-        let mut done = Vec::new();
-        for old in upkeep.policy.too_many(&copies, self.world.clock.now()) {
-            if let Err(error) = upkeep.copies.remove(cluster, old).await {
-                done.push(failed(error.message));
-            }
-        }
-        done
-    }
-
-    /// A member whose database is mostly room; followers first. None while machines of the cluster come or go.
-    fn wasteful<'a>(
-        &self,
-        upkeep: &Upkeep,
-        snapshot: &Snapshot,
-        answers: &'a [Answer],
-        now: Timestamp,
-    ) -> Option<&'a Answer> {
-        let cluster = &answers.first()?.target.cluster;
-        let is_quiet = snapshot
-            .control_planes(cluster)
-            .all(|machine| machine.record.joined_at.is_some() && !machine.metadata.is_deleting());
-        let defragmented = upkeep.defragmented.lock().unwrap_or_else(PoisonError::into_inner);
-        let rests = |answer: &Answer| {
-            let at = defragmented.get(&answer.machine.key());
-            at.is_some_and(|at| now.duration_since(*at).unsigned_abs() < DEFRAGMENT_REST)
-        };
-        let wasteful = answers.iter().filter(|it| policy::is_worth_defragmenting(&it.status) && !rests(it));
-        wasteful.filter(|_| is_quiet).min_by_key(|it| it.leads())
+        Ok(Some(Look { snapshot, cluster, answers, silent }))
     }
 }
 

@@ -5,9 +5,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use ashlar_api::*;
+use jiff::SignedDuration;
 
 use super::{Findings, Projected};
 use crate::{Action, EtcdSeen, EtcdWorld, Guard, Plan, Snapshot, StepState};
+
+/// No defragmentation of a member is waited for longer.
+const DEFRAGMENTATION: SignedDuration = SignedDuration::from_mins(10);
 
 /// What a plan does at once to one cluster's control planes.
 #[derive(Default)]
@@ -49,6 +53,21 @@ pub(super) fn check(snapshot: &Snapshot, plan: &Plan, projected: &Projected<'_>,
         let is_free = cluster.metadata.is_deleting() || cluster.record.stopped || !cluster.record.initialized;
         if machine.spec.role != MachineRole::ControlPlane || is_free {
             continue;
+        }
+        let disturbs = matches!(
+            action,
+            Action::ShutdownDomain { .. }
+                | Action::DestroyDomain { .. }
+                | Action::MigrateDomain { .. }
+                | Action::RemoveEtcdMember { .. }
+                | Action::MoveEtcdLeader { .. }
+        );
+        let is_defragmented = cluster.record.defragmenting.as_ref().is_some_and(|it| {
+            it.until > snapshot.now && it.until.duration_since(snapshot.now) <= DEFRAGMENTATION
+        });
+        if disturbs && is_defragmented && Guard::OneJoinAtATime.stands() {
+            let what = format!("{key} is disturbed while a member of its etcd is defragmented");
+            findings.add("OneAtATime", &cluster.object_ref(), what);
         }
         let changes = clusters.entry(cluster.key()).or_default();
         let ran = machine.record.first_started_at.is_some();

@@ -174,7 +174,10 @@ impl State {
         let whole = stopped || self.cluster_is(&cluster, is_deleting);
         if was_running && !whole {
             match machine.spec.role {
-                MachineRole::ControlPlane => self.judge_quorum(&cluster, machine.metadata.uid, call),
+                MachineRole::ControlPlane => {
+                    self.judge_quorum(&cluster, machine.metadata.uid, call);
+                    self.judge_disturbance(&cluster, call);
+                }
                 MachineRole::Worker => self.judge_drained(&machine, call),
             }
         }
@@ -242,6 +245,7 @@ impl State {
         if let Some(stored) = stored {
             self.judge_lost_member(&NamespacedName::new(&cluster.namespace, &name), &stored);
         }
+        self.judge_disturbance(cluster, "remove_member");
         if is_learner {
             return;
         }

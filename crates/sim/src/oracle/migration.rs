@@ -42,6 +42,7 @@ impl State {
             );
         }
         if let Some(machine) = machine.cloned() {
+            self.judge_move_beside(&machine);
             self.judge_images(to, &machine);
         }
     }

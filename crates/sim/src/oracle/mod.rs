@@ -11,6 +11,7 @@ mod migration;
 mod remains;
 mod remediation;
 mod secrets;
+mod upkeep;
 mod world;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -52,6 +52,13 @@ pub(crate) enum Command {
         time: Duration,
         faults: Vec<(usize, DaemonFault)>,
     },
+    /// It looks after the clusters' etcd, too.
+    ServeAndKeep(Duration),
+    /// What a cluster's etcd is like, for who looks after it.
+    Etcd {
+        cluster: NamespacedName,
+        is: EtcdWord,
+    },
     Delete {
         kind: String,
         name: NamespacedName,
@@ -153,6 +160,15 @@ pub(crate) enum WorkerWord {
     TwoCommands,
     /// A daemon, which a command watches.
     Daemon,
+}
+
+/// What a cluster's etcd is like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum EtcdWord {
+    /// The databases of all members.
+    MostlyRoom,
+    DefragmentTakes(Duration),
+    CopyTakes(Duration),
 }
 
 /// What becomes of a host.
@@ -450,6 +466,16 @@ pub(super) fn parse(text: &str, document: Option<String>) -> Result<Command, Str
         (["trace", state @ ("on" | "off")], None) => Command::Trace(*state == "on"),
         (["wait", time], None) => Command::Wait(duration(time)?),
         (["serve", "for", time], None) => Command::Serve(duration(time)?),
+        (["serve", "for", time, "with", "upkeep"], None) => Command::ServeAndKeep(duration(time)?),
+        (["etcd", cluster, "is", "mostly", "room"], None) => {
+            Command::Etcd { cluster: namespaced(cluster), is: EtcdWord::MostlyRoom }
+        }
+        (["etcd", cluster, "takes", time, "to", "defragment"], None) => {
+            Command::Etcd { cluster: namespaced(cluster), is: EtcdWord::DefragmentTakes(duration(time)?) }
+        }
+        (["etcd", cluster, "takes", time, "to", "copy"], None) => {
+            Command::Etcd { cluster: namespaced(cluster), is: EtcdWord::CopyTakes(duration(time)?) }
+        }
         _ => return Err(format!("`{text}` is no command; see crates/sim/README.md")),
     };
     if matches!(command, Command::Apply(_)) && text == "apply" && !has_document {

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use ashlar_plan::DomainState;
 
-use super::command::{Foreign, HostState, PoolState, VirshVerb};
+use super::command::{EtcdWord, Foreign, HostState, PoolState, VirshVerb};
 use super::trouble::Verb;
 use crate::guest::power_cut;
 use crate::{SimDomain, SimVolume, State, error_text};
@@ -288,6 +288,21 @@ pub(super) fn disks_die(state: &mut State, machine: &str) -> Result<(), String> 
         return Ok(());
     }
     Err(format!("there is no domain {machine}"))
+}
+
+/// What a cluster's etcd is like from now on.
+pub(super) fn set_etcd(state: &mut State, cluster: &NamespacedName, is: EtcdWord) -> Result<(), String> {
+    let world = state.clusters.get_mut(cluster).ok_or_else(|| format!("there is no cluster {cluster}"))?;
+    let etcd = &mut world.etcd;
+    let seconds = |time: std::time::Duration| u32::try_from(time.as_secs()).unwrap_or(u32::MAX);
+    match is {
+        EtcdWord::MostlyRoom => {
+            etcd.databases = etcd.members.keys().map(|id| (*id, (300 << 20, 20 << 20))).collect();
+        }
+        EtcdWord::DefragmentTakes(time) => etcd.defragment_s = seconds(time),
+        EtcdWord::CopyTakes(time) => etcd.copy_s = seconds(time),
+    }
+    Ok(())
 }
 
 /// An app that is there gets other numbers; its pods stay.

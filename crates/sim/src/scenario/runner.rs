@@ -1,10 +1,13 @@
 //! Running a scenario.
 
 use std::fmt::Write as _;
+use std::sync::Arc;
+use std::time::Duration;
 
 use ashlar_api::{DrainBy, Kind, NamespacedName, ObjectRef};
 use ashlar_engine::declare::{self, Declared};
-use ashlar_engine::{EngineError, Goal, RunSummary, Scope};
+use ashlar_engine::effects::Clock as _;
+use ashlar_engine::{CopyPolicy, EngineError, Goal, RunSummary, Scope, Upkeep};
 use ashlar_plan::fates;
 use ashlar_plan::render::{fates_text, plan_text};
 
@@ -12,10 +15,13 @@ use super::command::{Command, Expectation, Foreign, GoalWord, WorkerWord};
 use super::{Failed, Hand, Line, hands};
 use crate::canonical::scrub_text;
 use crate::executor::Ended;
-use crate::{DaemonFault, Simulation, SimulationError, error_text};
+use crate::{DaemonFault, SimCopies, Simulation, SimulationError, error_text};
 
 /// How long a run may take that must find nothing to do.
-const IDLE_DEADLINE: std::time::Duration = std::time::Duration::from_secs(60);
+const IDLE_DEADLINE: Duration = Duration::from_secs(60);
+
+/// How often a daemon copies etcd that looks after it.
+const COPY_EVERY: Duration = Duration::from_secs(6 * 60 * 60);
 
 struct Runner {
     simulation: Simulation,
@@ -108,8 +114,10 @@ impl Runner {
                 let goal = goal_of(*goal, cluster.as_ref());
                 self.run(&goal, (cluster.as_ref(), other.as_ref()), *deadline, *worker)?;
             }
-            Command::Serve(time) => self.serve(*time)?,
             Command::ServeByTwo { time, faults } => self.serve_by_two(*time, faults)?,
+            Command::Serve(time) => self.serve(*time, false)?,
+            Command::ServeAndKeep(time) => self.serve(*time, true)?,
+            Command::Etcd { cluster, is } => hands::set_etcd(&mut simulation.world.state(), cluster, *is)?,
             Command::Delete { kind, name } => match simulation.delete(&object_named(kind, name)?) {
                 Ok(()) => {}
                 Err(error) => self.refused(&error.0),
@@ -257,7 +265,7 @@ impl Runner {
         &mut self,
         goal: &Goal,
         (cluster, other): (Option<&NamespacedName>, Option<&NamespacedName>),
-        deadline: std::time::Duration,
+        deadline: Duration,
         worker: WorkerWord,
     ) -> Result<(), String> {
         // As the commands do: `ashlar cluster create` is about one cluster, `ashlar apply` about all.
@@ -290,8 +298,16 @@ impl Runner {
         }
     }
 
-    fn serve(&mut self, time: std::time::Duration) -> Result<(), String> {
-        let ended = self.simulation.serve(time);
+    fn serve(&mut self, time: Duration, keeps: bool) -> Result<(), String> {
+        let simulation = &self.simulation;
+        let ended = if keeps {
+            // Each finds an empty place for its copies.
+            let policy = CopyPolicy { every: COPY_EVERY, keep: 3, keep_for: None };
+            let upkeep = Upkeep::new(policy, Arc::new(SimCopies::default()));
+            simulation.serve_and_keep(&upkeep, async || simulation.world.sleep(time).await)
+        } else {
+            simulation.serve(time)
+        };
         self.tell();
         let Ended::Done(served) = ended else { return self.not_done(&ended) };
         if let Some(failure) = &served.first_failure {

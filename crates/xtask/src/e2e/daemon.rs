@@ -1,7 +1,7 @@
 //! The daemon on real libvirt: what goes off or away is brought back, and commands watch it work.
 
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Child;
 use std::time::{Duration, Instant};
 
@@ -69,14 +69,24 @@ pub(crate) fn heals(context: &mut Context) -> Result<()> {
     Ok(())
 }
 
+/// Where a cluster's copies lie (`INSTALLATION/default/NAME/UID`), and the manifest of one.
+fn copies_of(root: &Path, name: &str) -> Option<(PathBuf, String)> {
+    let below = |path: &Path| std::fs::read_dir(path).into_iter().flatten().flatten().map(|it| it.path());
+    below(root).flat_map(|installation| below(&installation.join("default").join(name))).find_map(|of| {
+        let manifest = file_names(&of).ok()?.into_iter().find(|name| name.ends_with(".json"))?;
+        Some((of, manifest))
+    })
+}
+
 /// Sealed, with all that a restore needs; what is in the cluster shows in no file of it, and comes out with the key.
 fn etcd_is_copied(context: &mut Context, word: &str) -> Result<()> {
-    let directory = context.state_dir()?.join("etcd-snapshots/default").join(&context.name);
-    let copies = || -> Vec<String> {
-        let names = file_names(&directory).unwrap_or_default();
-        names.into_iter().filter(|name| name.ends_with(".json")).collect()
-    };
-    wait_for("a copy of etcd", Duration::from_secs(180), || Ok(!copies().is_empty()))?;
+    let (root, name) = (context.state_dir()?.join("etcd-snapshots"), context.name.clone());
+    let mut found = None;
+    wait_for("a copy of etcd", Duration::from_secs(180), || {
+        found = copies_of(&root, &name);
+        Ok(found.is_some())
+    })?;
+    let (directory, manifest) = found.context("a copy of etcd")?;
     let mut places = Vec::new();
     for name in file_names(&directory)? {
         let path = directory.join(&name);
@@ -91,7 +101,7 @@ fn etcd_is_copied(context: &mut Context, word: &str) -> Result<()> {
     ensure!(told.contains(": good: "), "etcd-snapshot verify: {told}");
     let out = tempfile::tempdir()?;
     let to = out.path().join("copy");
-    let file = directory.join(&copies()[0]).display().to_string();
+    let file = directory.join(manifest).display().to_string();
     context.ok(context.command(&["etcd-snapshot", "extract", &file, "--to", &to.display().to_string()]))?;
     let database = std::fs::read(to.join("etcd.db"))?;
     ensure!(database.len() > 1 << 20, "the copy of etcd has {} bytes", database.len());

@@ -3,6 +3,7 @@
 mod extract;
 
 use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read as _, Write};
 use std::path::Path;
 use std::rc::Rc;
@@ -21,6 +22,8 @@ use crate::wiring::open_vault_as;
 
 /// Of a manifest, or of the objects beside a copy in the clear.
 const TEXT_BYTES: u64 = 1 << 30;
+/// Characters of an installation's id that tell it from others.
+const INSTALLATION_SHOWN: usize = 8;
 /// A restore can do nothing without these.
 const NEEDED: [Kind; 7] =
     [Kind::Cluster, Kind::Machine, Kind::Secret, Kind::MachineClass, Kind::Network, Kind::Image, Kind::Host];
@@ -43,17 +46,40 @@ fn shelf(settings: &Settings, place: &EtcdSnapshotPlace) -> Result<Shelf> {
     }
 }
 
-/// The copy of that name, or whose file that is.
+/// The copy of that name, or of that short name if it is the only one, or whose file that is.
 fn find(settings: &Settings, place: &EtcdSnapshotPlace, wanted: &str) -> Result<(Shelf, KeptCopy)> {
     if Path::new(wanted).is_file() {
         return Shelf::of_file(Path::new(wanted));
     }
     let shelf = shelf(settings, place)?;
-    match shelf.list()?.into_iter().find(|copy| copy.name == wanted) {
-        Some(copy) => Ok((shelf, copy)),
+    let mut copies = shelf.list()?;
+    if let Some(at) = copies.iter().position(|copy| copy.name == wanted) {
+        return Ok((shelf, copies.swap_remove(at)));
+    }
+    copies.retain(|copy| copy.short_name() == wanted);
+    match copies.pop() {
+        Some(copy) if copies.is_empty() => Ok((shelf, copy)),
+        Some(other) => {
+            let names: Vec<String> = copies.into_iter().chain([other]).map(|copy| copy.name).collect();
+            Err(Failure::new(format!("{wanted} may be each of {}", names.join(", ")))
+                .hint("name the one that is meant in full"))
+        }
         None => Err(Failure::new(format!("there is no whole copy {wanted} in {}", shelf.describe()))
             .hint("`ashlar etcd-snapshot list` shows them; --config or --directory says where they lie")),
     }
+}
+
+/// What each is shown as: the short name, unless several clusters of the name have copies there.
+fn shown(copies: &[&KeptCopy]) -> Vec<String> {
+    let mut directories: BTreeMap<String, BTreeSet<&str>> = BTreeMap::new();
+    let cluster = |copy: &KeptCopy| copy.short_name().trim_end_matches(|it| it != '/').to_owned();
+    let has_short = |copy: &KeptCopy| copy.short_name() != copy.name;
+    for copy in copies.iter().filter(|copy| has_short(copy)) {
+        directories.entry(cluster(copy)).or_default().insert(copy.directory());
+    }
+    let is_shared = |copy: &KeptCopy| directories.get(&cluster(copy)).is_some_and(|all| all.len() > 1);
+    let show = |copy: &&KeptCopy| if is_shared(copy) { copy.name.clone() } else { copy.short_name() };
+    copies.iter().map(show).collect()
 }
 
 fn manifest(shelf: &Shelf, copy: &KeptCopy) -> Result<Manifest> {
@@ -90,20 +116,22 @@ fn list(settings: &Settings, place: &EtcdSnapshotPlace) -> Result {
             .printer
             .data(|out| rows.iter().try_for_each(|(copy, _)| writeln!(out, "{}", copy.name)));
     }
-    let mut table = Table::new(vec!["NAME", "SIZE", "NODE", "KUBERNETES", "ETCD", "KEY"]);
-    for (copy, about) in &rows {
+    let names = shown(&rows.iter().map(|(copy, _)| copy).collect::<Vec<_>>());
+    let mut table = Table::new(vec!["NAME", "SIZE", "NODE", "KUBERNETES", "ETCD", "INSTALLATION", "KEY"]);
+    for ((copy, about), name) in rows.iter().zip(names) {
         let size = size(copy.parts.database_bytes().unwrap_or_default());
         let rest = match about {
             Ok(Some(manifest)) => [
                 manifest.copy.node.clone(),
                 manifest.copy.kubernetes_version.clone(),
                 manifest.copy.etcd_version.clone(),
+                manifest.copy.installation.to_string().chars().take(INSTALLATION_SHOWN).collect(),
                 manifest.vault.key_id.clone(),
             ],
-            Ok(None) => ["", "", "", "none: in the clear"].map(str::to_owned),
-            Err(failure) => ["", "", "", &failure.chain.join(": ")].map(str::to_owned),
+            Ok(None) => ["", "", "", "", "none: in the clear"].map(str::to_owned),
+            Err(failure) => ["", "", "", "", &failure.chain.join(": ")].map(str::to_owned),
         };
-        table.push([vec![copy.name.clone(), size], rest.to_vec()].concat());
+        table.push([vec![name, size], rest.to_vec()].concat());
     }
     settings.printer.data(|out| table.write(out, 0))
 }

@@ -4,19 +4,18 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::{Seek as _, Write};
+use std::io::{Read as _, Seek as _, Write};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
-use ashlar_api::NamespacedName;
 use ashlar_engine::effects::{
-    EffectError, EffectErrorKind, EtcdCopies, EtcdCopy, EtcdCopyParts, EtcdCopyWriter,
+    CopyOwner, EffectError, EffectErrorKind, EtcdCopies, EtcdCopy, EtcdCopyParts, EtcdCopyWriter,
 };
 use async_trait::async_trait;
 use jiff::Timestamp;
 use sha2::{Digest as _, Sha256};
 
-use super::{Part, Parts, stamp};
+use super::{MANIFEST_BYTES, Part, Parts, former_directory, is_of, own_directory, stamp};
 
 /// Ending of what is being written.
 const UNFINISHED: &str = "part";
@@ -30,8 +29,12 @@ impl CopiesDirectory {
         CopiesDirectory(path)
     }
 
-    fn of(&self, cluster: &NamespacedName) -> PathBuf {
-        self.0.join(&cluster.namespace).join(&cluster.name)
+    fn of(&self, owner: &CopyOwner) -> PathBuf {
+        self.0.join(own_directory(owner))
+    }
+
+    fn former_of(&self, owner: &CopyOwner) -> PathBuf {
+        self.0.join(former_directory(&owner.cluster))
     }
 }
 
@@ -63,7 +66,7 @@ pub(super) fn files(directory: &Path) -> Result<Vec<(String, u64)>, EffectError>
 }
 
 /// A copy's files by their times.
-pub(super) fn parts(files: &[(String, u64)]) -> BTreeMap<Timestamp, Parts> {
+fn by_time(files: &[(String, u64)]) -> BTreeMap<Timestamp, Parts> {
     Parts::by_time(files.iter().map(|(name, length)| (name.as_str(), *length)))
 }
 
@@ -76,28 +79,43 @@ fn remove(path: &Path) -> Result<(), EffectError> {
 
 #[async_trait]
 impl EtcdCopies for CopiesDirectory {
-    async fn list(&self, cluster: &NamespacedName) -> Result<Vec<EtcdCopy>, EffectError> {
+    async fn list(&self, owner: &CopyOwner) -> Result<Vec<EtcdCopy>, EffectError> {
         let whole = |(taken_at, parts): (Timestamp, Parts)| {
-            Some(EtcdCopy { taken_at, size_bytes: parts.database_bytes()? })
+            Some(EtcdCopy { taken_at, size_bytes: parts.sealed_bytes()?, is_former: false })
         };
-        Ok(parts(&files(&self.of(cluster))?).into_iter().filter_map(whole).collect())
+        Ok(by_time(&files(&self.of(owner))?).into_iter().filter_map(whole).collect())
+    }
+
+    async fn former(&self, owner: &CopyOwner) -> Result<Vec<EtcdCopy>, EffectError> {
+        let directory = self.former_of(owner);
+        let mut found = Vec::new();
+        for (taken_at, parts) in by_time(&files(&directory)?) {
+            let Some(size_bytes) = parts.sealed_bytes() else { continue };
+            let path = finished(&directory.join(stamp(taken_at)), Part::Manifest);
+            let mut text = Vec::new();
+            let read = File::open(&path).and_then(|file| file.take(MANIFEST_BYTES).read_to_end(&mut text));
+            read.map_err(|error| failed("read", &path, &error))?;
+            if is_of(&text, owner, taken_at) {
+                found.push(EtcdCopy { taken_at, size_bytes, is_former: true });
+            }
+        }
+        Ok(found)
     }
 
     async fn begin(
         &self,
-        cluster: &NamespacedName,
+        owner: &CopyOwner,
         taken_at: Timestamp,
     ) -> Result<Box<dyn EtcdCopyWriter>, EffectError> {
-        let directory = self.of(cluster);
+        let directory = self.of(owner);
         let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&directory);
         made.map_err(|error| failed("make", &directory, &error))?;
         let there = files(&directory)?;
         for (name, _) in there.iter().filter(|(name, _)| name.ends_with(&format!(".{UNFINISHED}"))) {
             remove(&directory.join(name))?;
         }
-        for (at, parts) in parts(&there) {
-            // What is in the clear is never taken for something unfinished.
-            if parts.is_sealed() && parts.database_bytes().is_none() {
+        for (at, parts) in by_time(&there) {
+            if parts.is_left_over() {
                 for part in Part::SEALED {
                     remove(&directory.join(format!("{}.{}", stamp(at), part.ending())))?;
                 }
@@ -110,9 +128,10 @@ impl EtcdCopies for CopiesDirectory {
         Ok(Box::new(Unfinished { file, base, taken_at, put: Vec::new(), is_kept: false }))
     }
 
-    async fn remove(&self, cluster: &NamespacedName, taken_at: Timestamp) -> Result<(), EffectError> {
-        let base = self.of(cluster).join(stamp(taken_at));
-        Part::ALL.into_iter().try_for_each(|part| remove(&finished(&base, part)))
+    async fn remove(&self, owner: &CopyOwner, copy: &EtcdCopy) -> Result<(), EffectError> {
+        let directory = if copy.is_former { self.former_of(owner) } else { self.of(owner) };
+        let base = directory.join(stamp(copy.taken_at));
+        Part::SEALED.into_iter().rev().into_iter().try_for_each(|part| remove(&finished(&base, part)))
     }
 }
 
@@ -194,11 +213,16 @@ impl Unfinished {
             fs::rename(unfinished(&base, part), &path).map_err(wrong)?;
             self.put.push(path);
         }
-        self.is_kept = true;
         if let Some(directory) = base.parent() {
             File::open(directory).and_then(|directory| directory.sync_all()).map_err(wrong)?;
+            // Another daemon of the installation, which leads now, may have taken a part for a leftover.
+            let there = by_time(&files(directory)?);
+            if there.get(&self.taken_at).and_then(Parts::sealed_bytes) != Some(parts.database_bytes) {
+                return Err(not_all_there());
+            }
         }
-        Ok(EtcdCopy { taken_at: self.taken_at, size_bytes: parts.database_bytes })
+        self.is_kept = true;
+        Ok(EtcdCopy { taken_at: self.taken_at, size_bytes: parts.database_bytes, is_former: false })
     }
 }
 
@@ -215,80 +239,12 @@ pub(in crate::daemon) fn not_written() -> EffectError {
     EffectError::new(EffectErrorKind::Corrupt, message)
 }
 
-#[cfg(test)]
-mod tests {
-    use ashlar_engine::vault::Sealed;
-
-    use super::*;
-
-    fn put(
-        copies: &CopiesDirectory,
-        cluster: &NamespacedName,
-        at: Timestamp,
-        bytes: &[u8],
-        said: &[u8],
-    ) -> Result<EtcdCopy, EffectError> {
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        runtime.block_on(async {
-            let mut writer = copies.begin(cluster, at).await?;
-            writer.write_all(bytes).unwrap();
-            let parts = EtcdCopyParts {
-                database: Sealed { bytes: said.len() as u64, sha256: Sha256::digest(said).into() },
-                database_bytes: 1024,
-                contents: b"sealed".to_vec(),
-                manifest: "{}".to_owned(),
-            };
-            writer.finish(parts).await
-        })
-    }
-
-    fn list(copies: &CopiesDirectory, cluster: &NamespacedName) -> Vec<EtcdCopy> {
-        futures::executor::block_on(copies.list(cluster)).unwrap()
-    }
-
-    #[test]
-    fn only_whole_copies_are_kept_and_nobody_else_reads_them() {
-        use std::os::unix::fs::PermissionsExt as _;
-
-        let dir = tempfile::tempdir().unwrap();
-        let copies = CopiesDirectory::new(dir.path().join("copies"));
-        let cluster = NamespacedName::new("default", "demo");
-        assert_eq!(list(&copies, &cluster), []);
-        let at = |second: i64| Timestamp::from_second(1_767_225_600 + second).unwrap();
-        // As long as what seals a database of 1024 bytes, and the digest at its end.
-        let good = vec![7; 35 + 1024 + 32 + 16];
-        let copy = put(&copies, &cluster, at(0), &good, &good).unwrap();
-        assert_eq!(copy, EtcdCopy { taken_at: at(0), size_bytes: 1024 });
-        for bad in [&good[..1000], b""] {
-            let error = put(&copies, &cluster, at(1), bad, &good).unwrap_err();
-            assert_eq!(error.kind, EffectErrorKind::Corrupt, "{error}");
-        }
-        assert_eq!(list(&copies, &cluster), std::slice::from_ref(&copy));
-        let of = copies.of(&cluster);
-        let names = || {
-            let mut names: Vec<String> = files(&of).unwrap().into_iter().map(|(name, _)| name).collect();
-            names.sort();
-            names
-        };
-        let first = ["contents.sealed", "db.sealed", "json"].map(|end| format!("20260101T000000Z.{end}"));
-        assert_eq!(names(), first, "nothing unfinished is left");
-        for name in names() {
-            let mode = fs::metadata(of.join(name)).unwrap().permissions().mode();
-            assert_eq!(mode & 0o777, 0o600);
-        }
-        // What a killed daemon left goes with the next copy; what is in the clear, of before, stays until its time.
-        for left in ["20250101T000000Z.db.sealed.part", "20250101T000001Z.db.sealed", "20250101T000002Z.db"] {
-            fs::write(of.join(left), [0; 544]).unwrap();
-        }
-        let old = EtcdCopy { taken_at: "2025-01-01T00:00:02Z".parse().unwrap(), size_bytes: 512 };
-        assert_eq!(list(&copies, &cluster), [old.clone(), copy.clone()]);
-        put(&copies, &cluster, at(2), &good, &good).unwrap();
-        assert_eq!(list(&copies, &cluster).len(), 3);
-        assert_eq!(names().len(), 7);
-        for gone in [old.taken_at, copy.taken_at] {
-            futures::executor::block_on(copies.remove(&cluster, gone)).unwrap();
-        }
-        let last = ["contents.sealed", "db.sealed", "json"].map(|end| format!("20260101T000002Z.{end}"));
-        assert_eq!(names(), last);
-    }
+pub(in crate::daemon) fn not_all_there() -> EffectError {
+    let message =
+        "the copy of etcd is not there as it was put: does another daemon look after the same cluster?";
+    EffectError::new(EffectErrorKind::Corrupt, message)
 }
+
+#[cfg(test)]
+#[path = "directory_tests.rs"]
+mod tests;

@@ -1,17 +1,24 @@
 //! Copies of the clusters' etcd: which files one is made of, and where they lie.
 //!
-//! `NAMESPACE/CLUSTER/TIME.db.sealed`, `TIME.contents.sealed` and, with which it counts, `TIME.json`
-//! (`ashlar_engine::etcd_copy` says what is in them). Before there were such, a copy was `TIME.db`, etcd's snapshot in the clear,
-//! and `TIME.json` with objects: those are listed and deleted with the others.
+//! `INSTALLATION/NAMESPACE/CLUSTER/UID/TIME.db.sealed`, `TIME.contents.sealed` and, with which it counts, `TIME.json`
+//! (`ashlar_engine::etcd_copy` says what is in them). So installations may share a place, and a cluster that is made anew has one
+//! of its own. What is not below the cluster's own directory is never taken for its own or for unfinished, with one exception:
+//!
+//! Once all of them lay in `NAMESPACE/CLUSTER`. Copies there are shown to people as ever, and go with the cluster's others if their
+//! manifests say whose they are. The first ones were `TIME.db`, etcd's snapshot in the clear, and `TIME.json` with objects: those
+//! say nothing of the kind, and stay until a person deletes them.
 
 mod directory;
 mod shelf;
 
-pub(super) use directory::{CopiesDirectory, digest, not_written};
+pub(super) use directory::{CopiesDirectory, digest, not_all_there, not_written};
 pub(crate) use shelf::{KeptCopy, Shelf};
 
 use std::collections::BTreeMap;
 
+use ashlar_api::NamespacedName;
+use ashlar_engine::effects::CopyOwner;
+use ashlar_engine::etcd_copy::Manifest;
 use ashlar_engine::vault::plain_length;
 use jiff::Timestamp;
 use jiff::civil::DateTime;
@@ -21,6 +28,24 @@ use jiff::tz::TimeZone;
 const STAMP: &str = "%Y%m%dT%H%M%SZ";
 /// Of the digest at the end of etcd's snapshot.
 const DIGEST: u64 = 32;
+
+/// Of a manifest, at most; those that there are have two thousand.
+pub(super) const MANIFEST_BYTES: u64 = 1 << 20;
+
+/// Where a cluster's copies lie.
+pub(super) fn own_directory(owner: &CopyOwner) -> String {
+    format!("{}/{}/{}", owner.installation, former_directory(&owner.cluster), owner.uid)
+}
+
+/// Where those of all clusters of the name lay once.
+pub(super) fn former_directory(cluster: &NamespacedName) -> String {
+    format!("{}/{}", cluster.namespace, cluster.name)
+}
+
+/// Whether a manifest says that its copy is the owner's, and of that time.
+pub(super) fn is_of(manifest: &[u8], owner: &CopyOwner, taken_at: Timestamp) -> bool {
+    Manifest::parse(manifest).is_ok_and(|told| told.copy.is_of(owner) && told.copy.taken_at == taken_at)
+}
 
 /// A file of a copy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -36,9 +61,9 @@ pub(crate) enum Part {
 }
 
 impl Part {
-    /// All, in the order in which they are deleted: without the first, a sealed copy counts for nothing.
-    pub(super) const ALL: [Part; 4] = [Part::Manifest, Part::Clear, Part::Database, Part::Contents];
-    /// Those of a sealed copy, in the order in which they are put: the last one makes it count.
+    /// All.
+    const ALL: [Part; 4] = [Part::Manifest, Part::Clear, Part::Database, Part::Contents];
+    /// Those of a sealed copy, in the order in which they are put: the last one makes it count, and goes first.
     pub(super) const SEALED: [Part; 3] = [Part::Database, Part::Contents, Part::Manifest];
 
     /// What its file's name ends with, after the time and a dot.
@@ -80,7 +105,17 @@ impl Parts {
         found
     }
 
-    pub(super) fn has(&self, part: Part) -> bool {
+    /// Bytes of the database, if it is sealed and all files are there.
+    pub(super) fn sealed_bytes(&self) -> Option<u64> {
+        self.database_bytes().filter(|_| self.is_sealed())
+    }
+
+    /// Whether it is what was begun, or is what a deletion left. What is in the clear is never.
+    pub(super) fn is_left_over(&self) -> bool {
+        self.sealed_bytes().is_none() && !self.has(Part::Clear)
+    }
+
+    fn has(&self, part: Part) -> bool {
         self.0.contains_key(&part)
     }
 

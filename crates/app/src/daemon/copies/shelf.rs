@@ -5,6 +5,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
+use uuid::Uuid;
 
 use super::directory::{files, finished};
 use super::{Part, Parts, stamp};
@@ -12,8 +13,8 @@ use crate::daemon::config::Config;
 use crate::daemon::s3::CopiesBucket;
 use crate::failure::{Context as _, Failure, Result};
 
-/// Levels of directories above a copy's files: namespace and cluster.
-const DEPTH: u32 = 2;
+/// Levels of directories above a copy's files: installation, namespace, cluster and its uid; or namespace and cluster.
+const DEPTH: u32 = 4;
 
 /// Where copies lie.
 pub(crate) enum Shelf {
@@ -26,10 +27,27 @@ pub(crate) enum Shelf {
 /// A copy that lies there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct KeptCopy {
-    /// `NAMESPACE/CLUSTER/TIME`: its files' names below the shelf, without their endings.
+    /// `INSTALLATION/NAMESPACE/CLUSTER/UID/TIME`: its files' names below the shelf, without their endings.
     pub(crate) name: String,
     pub(crate) taken_at: Timestamp,
     pub(crate) parts: Parts,
+}
+
+impl KeptCopy {
+    /// `NAMESPACE/CLUSTER/TIME`, which is enough where one installation has one cluster of the name.
+    pub(crate) fn short_name(&self) -> String {
+        match self.name.split('/').collect::<Vec<_>>().as_slice() {
+            [.., namespace, cluster, uid, time] if Uuid::try_parse(uid).is_ok() => {
+                format!("{namespace}/{cluster}/{time}")
+            }
+            _ => self.name.clone(),
+        }
+    }
+
+    /// The name without the time.
+    pub(crate) fn directory(&self) -> &str {
+        directory(&self.name)
+    }
 }
 
 impl Shelf {

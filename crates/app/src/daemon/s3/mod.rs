@@ -1,4 +1,5 @@
-//! Copies of the clusters' etcd in a bucket: each file an object, `PREFIX/NAMESPACE/CLUSTER/TIME.…`, the manifest last.
+//! Copies of the clusters' etcd in a bucket: each file an object, `PREFIX/INSTALLATION/NAMESPACE/CLUSTER/UID/TIME.…`, the
+//! manifest last.
 //!
 //! An object is there whole or not at all, so that nothing unfinished is ever seen. What is uploaded is compared with its
 //! digest, by the service where it can, else by reading it back.
@@ -14,16 +15,18 @@ use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use ashlar_api::NamespacedName;
 use ashlar_engine::effects::{
-    EffectError, EffectErrorKind, EtcdCopies, EtcdCopy, EtcdCopyParts, EtcdCopyWriter,
+    CopyOwner, EffectError, EffectErrorKind, EtcdCopies, EtcdCopy, EtcdCopyParts, EtcdCopyWriter,
 };
 use async_trait::async_trait;
 use jiff::Timestamp;
 
 use self::client::{Client, Content};
 use super::config::S3Bucket;
-use super::copies::{Part, Parts, digest, not_written, stamp};
+use super::copies::{
+    MANIFEST_BYTES, Part, Parts, digest, former_directory, is_of, not_all_there, not_written, own_directory,
+    stamp,
+};
 use crate::failure::Result;
 
 /// The bucket.
@@ -44,24 +47,25 @@ impl CopiesBucket {
         Ok(CopiesBucket { client: Arc::new(Client::new(bucket)?), prefix, spool: spool.to_owned() })
     }
 
-    fn directory(&self, cluster: &NamespacedName) -> String {
-        format!("{}{}/{}/", self.prefix, cluster.namespace, cluster.name)
+    fn own(&self, owner: &CopyOwner) -> String {
+        format!("{}{}/", self.prefix, own_directory(owner))
     }
 
-    fn key(&self, cluster: &NamespacedName, taken_at: Timestamp, part: Part) -> String {
-        format!("{}{}.{}", self.directory(cluster), stamp(taken_at), part.ending())
+    fn former_of(&self, owner: &CopyOwner) -> String {
+        format!("{}{}/", self.prefix, former_directory(&owner.cluster))
     }
 
-    /// All that there is of a cluster's copies, by time.
-    async fn parts(&self, cluster: &NamespacedName) -> Result<BTreeMap<Timestamp, Parts>, EffectError> {
-        let (client, directory) = (Arc::clone(&self.client), self.directory(cluster));
-        let objects = blocking({
-            let directory = directory.clone();
-            move || client.list(&directory)
-        })
-        .await?;
-        let names = objects.iter().filter_map(|(key, size)| Some((key.strip_prefix(&directory)?, *size)));
-        Ok(Parts::by_time(names))
+    /// All that there is of copies in a directory, by time.
+    async fn parts(&self, directory: &str) -> Result<BTreeMap<Timestamp, Parts>, EffectError> {
+        let (client, directory) = (Arc::clone(&self.client), directory.to_owned());
+        blocking(move || parts(&client, &directory)).await
+    }
+
+    /// Deletes a sealed copy, or what there is of one.
+    async fn delete(&self, directory: &str, taken_at: Timestamp) -> Result<(), EffectError> {
+        let client = Arc::clone(&self.client);
+        let keys = Part::SEALED.map(|part| key(directory, taken_at, part));
+        blocking(move || keys.iter().rev().try_for_each(|key| client.delete(key))).await
     }
 
     /// For people.
@@ -82,9 +86,14 @@ impl CopiesBucket {
     }
 }
 
-/// Bytes of the database, if all of the copy is there. One in the clear counts with its objects only.
-fn whole(parts: &Parts) -> Option<u64> {
-    parts.database_bytes().filter(|_| parts.has(Part::Manifest))
+fn key(directory: &str, taken_at: Timestamp, part: Part) -> String {
+    format!("{directory}{}.{}", stamp(taken_at), part.ending())
+}
+
+fn parts(client: &Client, directory: &str) -> Result<BTreeMap<Timestamp, Parts>, EffectError> {
+    let objects = client.list(directory)?;
+    let names = objects.iter().filter_map(|(key, size)| Some((key.strip_prefix(directory)?, *size)));
+    Ok(Parts::by_time(names))
 }
 
 /// Waits for the network on a thread of its own.
@@ -97,20 +106,44 @@ async fn blocking<T: Send + 'static>(
 
 #[async_trait]
 impl EtcdCopies for CopiesBucket {
-    async fn list(&self, cluster: &NamespacedName) -> Result<Vec<EtcdCopy>, EffectError> {
-        let copy =
-            |(taken_at, parts): (Timestamp, Parts)| Some(EtcdCopy { taken_at, size_bytes: whole(&parts)? });
-        Ok(self.parts(cluster).await?.into_iter().filter_map(copy).collect())
+    async fn list(&self, owner: &CopyOwner) -> Result<Vec<EtcdCopy>, EffectError> {
+        let copy = |(taken_at, parts): (Timestamp, Parts)| {
+            Some(EtcdCopy { taken_at, size_bytes: parts.sealed_bytes()?, is_former: false })
+        };
+        Ok(self.parts(&self.own(owner)).await?.into_iter().filter_map(copy).collect())
+    }
+
+    async fn former(&self, owner: &CopyOwner) -> Result<Vec<EtcdCopy>, EffectError> {
+        let (client, directory, owner) = (Arc::clone(&self.client), self.former_of(owner), owner.clone());
+        let find = move || {
+            let mut found = Vec::new();
+            for (taken_at, parts) in parts(&client, &directory)? {
+                let Some(size_bytes) = parts.sealed_bytes() else { continue };
+                let key = key(&directory, taken_at, Part::Manifest);
+                let mut text = Vec::new();
+                let from = client.get(&key, parts.length(Part::Manifest).unwrap_or_default())?;
+                from.take(MANIFEST_BYTES).read_to_end(&mut text).map_err(|error| {
+                    let message = format!("cannot read {key} in {}: {error}", client.name());
+                    EffectError::new(EffectErrorKind::Unreachable, message)
+                })?;
+                if is_of(&text, &owner, taken_at) {
+                    found.push(EtcdCopy { taken_at, size_bytes, is_former: true });
+                }
+            }
+            Ok(found)
+        };
+        blocking(find).await
     }
 
     async fn begin(
         &self,
-        cluster: &NamespacedName,
+        owner: &CopyOwner,
         taken_at: Timestamp,
     ) -> Result<Box<dyn EtcdCopyWriter>, EffectError> {
-        for (old, parts) in self.parts(cluster).await? {
-            if whole(&parts).is_none() {
-                self.remove(cluster, old).await?;
+        let directory = self.own(owner);
+        for (old, parts) in self.parts(&directory).await? {
+            if parts.is_left_over() {
+                self.delete(&directory, old).await?;
             }
         }
         // Without a name: it is gone with this process, however that ends.
@@ -118,22 +151,19 @@ impl EtcdCopies for CopiesBucket {
             let message = format!("cannot write to {}: {error}", self.spool.display());
             EffectError::new(EffectErrorKind::Exhausted, message)
         })?;
-        let keys = Part::SEALED.map(|part| self.key(cluster, taken_at, part));
-        Ok(Box::new(Unfinished { file, client: Arc::clone(&self.client), keys, taken_at }))
+        Ok(Box::new(Unfinished { file, client: Arc::clone(&self.client), directory, taken_at }))
     }
 
-    async fn remove(&self, cluster: &NamespacedName, taken_at: Timestamp) -> Result<(), EffectError> {
-        let client = Arc::clone(&self.client);
-        let keys = Part::ALL.map(|part| self.key(cluster, taken_at, part));
-        blocking(move || keys.iter().try_for_each(|key| client.delete(key))).await
+    async fn remove(&self, owner: &CopyOwner, copy: &EtcdCopy) -> Result<(), EffectError> {
+        let directory = if copy.is_former { self.former_of(owner) } else { self.own(owner) };
+        self.delete(&directory, copy.taken_at).await
     }
 }
 
 struct Unfinished {
     file: File,
     client: Arc<Client>,
-    /// Of [`Part::SEALED`].
-    keys: [String; 3],
+    directory: String,
     taken_at: Timestamp,
 }
 
@@ -155,27 +185,36 @@ impl EtcdCopyWriter for Unfinished {
 }
 
 impl Unfinished {
-    fn upload(mut self, parts: &EtcdCopyParts) -> Result<EtcdCopy, EffectError> {
+    fn upload(mut self, about: &EtcdCopyParts) -> Result<EtcdCopy, EffectError> {
         let read = |error: std::io::Error| {
             EffectError::new(EffectErrorKind::Exhausted, format!("cannot read the copy of etcd: {error}"))
         };
-        if digest(&mut self.file).map_err(read)? != parts.database.sha256 {
+        if digest(&mut self.file).map_err(read)? != about.database.sha256 {
             return Err(not_written());
         }
-        let database = Content::of_file(self.file, parts.database).map_err(read)?;
-        let contents = Content::of_bytes(&parts.contents);
-        let manifest = Content::of_bytes(parts.manifest.as_bytes());
-        let mut uploads = self.keys.iter().zip([&database, &contents, &manifest]);
+        let database = Content::of_file(self.file, about.database).map_err(read)?;
+        let contents = Content::of_bytes(&about.contents);
+        let manifest = Content::of_bytes(about.manifest.as_bytes());
+        let keys = Part::SEALED.map(|part| key(&self.directory, self.taken_at, part));
+        let mut uploads = keys.iter().zip([&database, &contents, &manifest]);
         let uploaded = uploads.try_for_each(|(key, content)| self.client.put(key, content));
-        if let Err(error) = uploaded {
+        // Another daemon of the installation, which leads now, may have taken a part for a leftover.
+        let all_there = || {
+            let there = parts(&self.client, &self.directory)?;
+            match there.get(&self.taken_at).and_then(Parts::sealed_bytes) {
+                Some(bytes) if bytes == about.database_bytes => Ok(()),
+                _ => Err(not_all_there()),
+            }
+        };
+        if let Err(error) = uploaded.and_then(|()| all_there()) {
             // What cannot be deleted now goes before the next copy.
-            for key in self.keys.iter().rev() {
+            for key in keys.iter().rev() {
                 if let Err(error) = self.client.delete(key) {
                     tracing::debug!(error = error.message, "what is left of a copy was not deleted");
                 }
             }
             return Err(error);
         }
-        Ok(EtcdCopy { taken_at: self.taken_at, size_bytes: parts.database_bytes })
+        Ok(EtcdCopy { taken_at: self.taken_at, size_bytes: about.database_bytes, is_former: false })
     }
 }

@@ -8,6 +8,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt as _;
 use std::sync::Mutex;
 
+use ashlar_api::NamespacedName;
 use ashlar_engine::etcd_copy::{CopyFacts, CopyWriter, Manifest, OpenCopy};
 use ashlar_engine::vault::{Sealed, Vault};
 use hyper::server::conn::http1::Builder as Connection;
@@ -16,6 +17,7 @@ use s3s::auth::SimpleAuth;
 use s3s::service::S3ServiceBuilder;
 use s3s_fs::FileSystem;
 use sha2::{Digest as _, Sha256};
+use uuid::Uuid;
 
 use super::*;
 use crate::daemon::copies::Shelf;
@@ -34,6 +36,8 @@ enum Way {
     Fails,
     /// A byte of what is sent is another one when it arrives.
     Damages,
+    /// Before the request arrives, somebody else has deleted this.
+    Deleted(&'static Path),
 }
 
 /// A server, and the way to it.
@@ -99,15 +103,28 @@ impl Service {
         CopiesBucket::new(&bucket, self.dir.path()).unwrap()
     }
 
+    /// Where the server keeps what is in the bucket for a cluster.
+    fn of(&self, owner: &CopyOwner) -> PathBuf {
+        self.dir.path().join("served/copies/ashlar").join(own_directory(owner))
+    }
+
+    /// Where it keeps what lay there once.
+    fn former(&self) -> PathBuf {
+        self.dir.path().join("served/copies/ashlar/default/demo")
+    }
+
     /// Names of what is in the bucket for the cluster.
     fn names(&self) -> Vec<String> {
-        let of = self.dir.path().join("served/copies/ashlar/default/demo");
-        let Ok(read) = std::fs::read_dir(of) else { return Vec::new() };
-        let mut names: Vec<String> =
-            read.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
-        names.sort();
-        names
+        names(&self.of(&owner()))
     }
+}
+
+fn names(of: &Path) -> Vec<String> {
+    let Ok(read) = std::fs::read_dir(of) else { return Vec::new() };
+    let mut names: Vec<String> =
+        read.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
 }
 
 /// One connection; each carries requests one after the other.
@@ -136,6 +153,7 @@ fn pass_on(
         }
         match now {
             Way::Open => {}
+            Way::Deleted(path) => drop(std::fs::remove_file(path)),
             Way::Cut => {
                 server.shutdown(std::net::Shutdown::Both)?;
                 return client.shutdown(std::net::Shutdown::Both);
@@ -157,8 +175,21 @@ fn pass_on(
     }
 }
 
-fn cluster() -> NamespacedName {
-    NamespacedName::new("default", "demo")
+fn owner() -> CopyOwner {
+    CopyOwner {
+        installation: Uuid::from_u128(1),
+        cluster: NamespacedName::new("default", "demo"),
+        uid: Uuid::from_u128(9),
+        since: Some(at(-60)),
+    }
+}
+
+/// The clusters of the name that may have copies in the same bucket, under the same prefix.
+fn others() -> [CopyOwner; 2] {
+    [
+        CopyOwner { installation: Uuid::from_u128(2), uid: Uuid::from_u128(8), ..owner() },
+        CopyOwner { uid: Uuid::from_u128(7), ..owner() },
+    ]
 }
 
 fn at(second: i64) -> Timestamp {
@@ -174,23 +205,38 @@ fn run<T>(work: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(work)
 }
 
-fn put(copies: &CopiesBucket, second: i64, bytes: &[u8]) -> Result<EtcdCopy, EffectError> {
+fn about(bytes: &[u8]) -> EtcdCopyParts {
+    EtcdCopyParts {
+        database: Sealed { bytes: bytes.len() as u64, sha256: Sha256::digest(database()).into() },
+        database_bytes: 300 * 1024,
+        contents: b"sealed".to_vec(),
+        manifest: "{\"format\": 1}\n".to_owned(),
+    }
+}
+
+fn put_for(
+    copies: &CopiesBucket,
+    owner: &CopyOwner,
+    second: i64,
+    bytes: &[u8],
+) -> Result<EtcdCopy, EffectError> {
     run(async {
-        let mut writer = copies.begin(&cluster(), at(second)).await?;
+        let mut writer = copies.begin(owner, at(second)).await?;
         writer.write_all(bytes).unwrap();
-        let sealed = Sealed { bytes: bytes.len() as u64, sha256: Sha256::digest(database()).into() };
-        let parts = EtcdCopyParts {
-            database: sealed,
-            database_bytes: 300 * 1024,
-            contents: b"sealed".to_vec(),
-            manifest: "{\"format\": 1}\n".to_owned(),
-        };
-        writer.finish(parts).await
+        writer.finish(about(bytes)).await
     })
 }
 
+fn put(copies: &CopiesBucket, second: i64, bytes: &[u8]) -> Result<EtcdCopy, EffectError> {
+    put_for(copies, &owner(), second, bytes)
+}
+
 fn list(copies: &CopiesBucket) -> Vec<EtcdCopy> {
-    run(copies.list(&cluster())).unwrap()
+    run(copies.list(&owner())).unwrap()
+}
+
+fn own(second: i64) -> EtcdCopy {
+    EtcdCopy { taken_at: at(second), size_bytes: 300 * 1024, is_former: false }
 }
 
 #[test]
@@ -199,16 +245,16 @@ fn whole_copies_are_put_listed_and_deleted() {
     let copies = service.copies_with(SECRET);
     assert_eq!(list(&copies), []);
     let copy = put(&copies, 0, &database()).unwrap();
-    assert_eq!(copy, EtcdCopy { taken_at: at(0), size_bytes: 300 * 1024 });
+    assert_eq!(copy, own(0));
     put(&copies, 5, &database()).unwrap();
     assert_eq!(list(&copies).iter().map(|copy| copy.taken_at).collect::<Vec<_>>(), [at(0), at(5)]);
-    let of = service.dir.path().join("served/copies/ashlar/default/demo");
+    let of = service.of(&owner());
     for (ending, bytes) in [
         ("db.sealed", &database()[..]),
         ("contents.sealed", &b"sealed"[..]),
         ("json", &b"{\"format\": 1}\n"[..]),
     ] {
-        let name = format!("default/demo/20260101T000000Z.{ending}");
+        let name = format!("{}/20260101T000000Z.{ending}", own_directory(&owner()));
         assert!(std::fs::read(of.join(format!("20260101T000000Z.{ending}"))).unwrap() == bytes, "{ending}");
         assert!(copies.files().unwrap().contains(&(name.clone(), bytes.len() as u64)), "{ending}");
         let mut read = Vec::new();
@@ -216,18 +262,12 @@ fn whole_copies_are_put_listed_and_deleted() {
         assert!(read == bytes, "{ending}");
     }
     // Another cluster, whose name begins like this one's, has its own.
-    assert_eq!(run(copies.list(&NamespacedName::new("default", "dem"))).unwrap(), []);
-    run(copies.remove(&cluster(), at(0))).unwrap();
-    run(copies.remove(&cluster(), at(0))).unwrap();
+    let like = CopyOwner { cluster: NamespacedName::new("default", "dem"), ..owner() };
+    assert_eq!(run(copies.list(&like)).unwrap(), []);
+    run(copies.remove(&owner(), &own(0))).unwrap();
+    run(copies.remove(&owner(), &own(0))).unwrap();
     assert_eq!(list(&copies).len(), 1);
     let left = ["contents.sealed", "db.sealed", "json"].map(|ending| format!("20260101T000005Z.{ending}"));
-    assert_eq!(service.names(), left);
-    // One in the clear, as they were before, is listed and deleted as ever.
-    std::fs::write(of.join("20250101T000000Z.db"), [0; 544]).unwrap();
-    std::fs::write(of.join("20250101T000000Z.json"), "{}").unwrap();
-    let old = EtcdCopy { taken_at: "2025-01-01T00:00:00Z".parse().unwrap(), size_bytes: 512 };
-    assert_eq!(list(&copies).first(), Some(&old));
-    run(copies.remove(&cluster(), old.taken_at)).unwrap();
     assert_eq!(service.names(), left);
     // What is not whole is not even sent.
     let error = put(&copies, 9, &database()[1..]).unwrap_err();
@@ -241,6 +281,9 @@ fn what_breaks_on_the_way_leaves_no_copy_and_the_next_one_goes_through() {
     let copies = service.copies_with(SECRET);
     put(&copies, 0, &database()).unwrap();
     let kept = list(&copies);
+    // Another daemon of the installation takes what was put for a leftover.
+    let deleted = service.of(&owner()).join("20260101T000009Z.db.sealed");
+    let deleted: &'static Path = Box::leak(deleted.into_boxed_path());
     for (second, text, way, kind) in [
         (1, ".db.sealed?", Way::Cut, EffectErrorKind::Unreachable),
         (2, ".db.sealed?", Way::Fails, EffectErrorKind::Unreachable),
@@ -250,6 +293,7 @@ fn what_breaks_on_the_way_leaves_no_copy_and_the_next_one_goes_through() {
         (5, ".json?", Way::Fails, EffectErrorKind::Unreachable),
         (6, "HEAD", Way::Fails, EffectErrorKind::Unreachable),
         (7, "list-type", Way::Fails, EffectErrorKind::Unreachable),
+        (9, ".json?", Way::Deleted(deleted), EffectErrorKind::Corrupt),
     ] {
         service.set(text, way);
         let error = put(&copies, second, &database()).unwrap_err();
@@ -267,32 +311,100 @@ fn what_breaks_on_the_way_leaves_no_copy_and_the_next_one_goes_through() {
 }
 
 #[test]
-fn a_sealed_copy_comes_out_of_the_bucket_as_it_went_in() {
+fn who_shares_a_bucket_touches_nothing_of_the_others() {
     let service = Service::start();
     let copies = service.copies_with(SECRET);
-    let vault = Vault::from_key(zeroize::Zeroizing::new([7; 32]));
-    let facts = CopyFacts {
-        installation: uuid::Uuid::from_u128(1),
+    // The others have one copy, at the same time as ours, and parts of one whose upload is under way.
+    for other in others() {
+        put_for(&copies, &other, 0, &database()).unwrap();
+        std::fs::write(service.of(&other).join("20260101T000005Z.db.sealed"), database()).unwrap();
+    }
+    assert_eq!(list(&copies), [], "none of them counts as ours");
+    put(&copies, 0, &database()).unwrap();
+    put(&copies, 6, &database()).unwrap();
+    run(copies.remove(&owner(), &own(0))).unwrap();
+    assert_eq!(list(&copies), [own(6)]);
+    for other in others() {
+        assert_eq!(run(copies.list(&other)).unwrap(), [own(0)]);
+        assert_eq!(names(&service.of(&other)).len(), 4);
+    }
+}
+
+#[test]
+fn of_what_lay_together_once_only_what_says_so_is_ours() {
+    let service = Service::start();
+    let copies = service.copies_with(SECRET);
+    std::fs::create_dir_all(service.former()).unwrap();
+    let former = |second: i64, installation: u128| {
+        let taken_at = at(second);
+        let facts = CopyFacts { installation: Uuid::from_u128(installation), taken_at, ..facts() };
+        let vault = Vault::from_key(zeroize::Zeroizing::new([7; 32]));
+        let elsewhere = CopyOwner { uid: Uuid::from_u128(99), ..owner() };
+        run(async {
+            let place = copies.begin(&elsewhere, taken_at).await.unwrap();
+            let mut writer = CopyWriter::new(facts, place, &OsEntropy).unwrap();
+            writer.write_all(&[0; 512]).unwrap();
+            writer.write_all(&Sha256::digest([0; 512])).unwrap();
+            writer.finish(Vec::new(), &vault, &OsEntropy).await.unwrap();
+        });
+        let of = service.of(&elsewhere);
+        for name in names(&of) {
+            std::fs::rename(of.join(&name), service.former().join(name)).unwrap();
+        }
+    };
+    former(0, 1);
+    former(1, 2);
+    former(-3600, 1);
+    std::fs::write(service.former().join("20250101T000000Z.db"), [0; 544]).unwrap();
+    std::fs::write(service.former().join("20250101T000000Z.json"), "{}").unwrap();
+    std::fs::write(service.former().join("20260101T000051Z.db.sealed"), database()).unwrap();
+    let before = names(&service.former());
+    assert_eq!(list(&copies), []);
+    let ours = EtcdCopy { taken_at: at(0), size_bytes: 512, is_former: true };
+    assert_eq!(run(copies.former(&owner())).unwrap(), std::slice::from_ref(&ours));
+    put(&copies, 0, &database()).unwrap();
+    assert_eq!(names(&service.former()), before);
+    run(copies.remove(&owner(), &ours)).unwrap();
+    assert_eq!(run(copies.former(&owner())).unwrap(), []);
+    assert_eq!((before.len(), names(&service.former()).len()), (12, 9));
+    assert_eq!(list(&copies), [own(0)], "the one of the same time in its own directory stays");
+}
+
+/// As they were before a copy named its cluster's identity.
+fn facts() -> CopyFacts {
+    CopyFacts {
+        installation: Uuid::from_u128(1),
         namespace: "default".to_owned(),
         cluster: "demo".to_owned(),
+        cluster_uid: None,
         taken_at: at(0),
         node: "demo-ctrl-1".to_owned(),
         etcd_version: "3.6.8".to_owned(),
         kubernetes_version: "v1.37.2".to_owned(),
-    };
+    }
+}
+
+#[test]
+fn a_sealed_copy_comes_out_of_the_bucket_as_it_went_in() {
+    let service = Service::start();
+    let copies = service.copies_with(SECRET);
+    let vault = Vault::from_key(zeroize::Zeroizing::new([7; 32]));
+    let facts = CopyFacts { cluster_uid: Some(owner().uid), ..facts() };
     let database = b"CANARY-pod-data-".repeat(20_000);
     let snapshot = [&database[..], &Sha256::digest(&database)].concat();
     let copy = run(async {
-        let place = copies.begin(&cluster(), at(0)).await.unwrap();
+        let place = copies.begin(&owner(), at(0)).await.unwrap();
         let mut writer = CopyWriter::new(facts, place, &OsEntropy).unwrap();
         writer.write_all(&snapshot).unwrap();
         writer.finish(Vec::new(), &vault, &OsEntropy).await.unwrap()
     });
-    assert_eq!(copy, EtcdCopy { taken_at: at(0), size_bytes: 320_000 });
+    assert_eq!(copy, EtcdCopy { size_bytes: 320_000, ..own(0) });
     assert_eq!(list(&copies), [copy]);
     let shelf = Shelf::Bucket(Box::new(copies));
     let kept = shelf.list().unwrap();
-    assert_eq!(kept.iter().map(|it| it.name.as_str()).collect::<Vec<_>>(), ["default/demo/20260101T000000Z"]);
+    let names: Vec<&str> = kept.iter().map(|it| it.name.as_str()).collect();
+    assert_eq!(names, [format!("{}/20260101T000000Z", own_directory(&owner()))]);
+    assert_eq!(kept[0].short_name(), "default/demo/20260101T000000Z");
     let read = |part| {
         let mut bytes = Vec::new();
         shelf.open(&kept[0], part).unwrap().read_to_end(&mut bytes).unwrap();
@@ -316,7 +428,7 @@ fn a_sealed_copy_comes_out_of_the_bucket_as_it_went_in() {
 fn who_is_not_let_in_is_told_why() {
     let service = Service::start();
     let wrong = service.copies_with("wrong");
-    let error = run(wrong.list(&cluster())).unwrap_err();
+    let error = run(wrong.list(&owner())).unwrap_err();
     assert_eq!(error.kind, EffectErrorKind::Refused, "{error}");
     assert!(
         error.message.contains("SignatureDoesNotMatch") && error.message.contains("bucket copies at"),
@@ -333,7 +445,7 @@ fn who_is_not_let_in_is_told_why() {
         path_style: true,
     };
     let nowhere = CopiesBucket::new(&nowhere, service.dir.path()).unwrap();
-    let error = run(nowhere.list(&cluster())).unwrap_err();
+    let error = run(nowhere.list(&owner())).unwrap_err();
     assert_eq!(error.kind, EffectErrorKind::Unreachable, "{error}");
     assert!(error.message.contains("onnection"), "{error}");
 }
