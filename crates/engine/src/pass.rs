@@ -60,7 +60,9 @@ impl Pass {
     /// The plan takes its decisions for made; those that were withheld or are not ours are not, so what follows from
     /// them waits.
     fn may_take(&self, belongings: &Belongings<'_>, step: &Step) -> bool {
-        (belongings.has_step(step) || belongings.is_tidying(step)) && !self.held.contains(&step.object)
+        (belongings.has_step(step) || belongings.is_tidying(step))
+            && !self.held.contains(&step.object)
+            && !belongings.is_on_fenced(step)
     }
 }
 

@@ -63,6 +63,7 @@ pub use domain::{DomainBinding, DomainSpec};
 pub use draft::MAX_COMMIT_WRITES;
 pub use drift::{Drift, DriftKind};
 pub use fates::{Fate, MachineFate, fates};
+pub use fence::has_ended as fence_has_ended;
 pub use fence::proof as proof_of_host_off;
 pub use fencing::too_many_silent;
 pub use guard::Guard;
