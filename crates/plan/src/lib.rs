@@ -65,7 +65,7 @@ pub use drift::{Drift, DriftKind};
 pub use fates::{Fate, MachineFate, fates};
 pub use fence::has_ended as fence_has_ended;
 pub use fence::proof as proof_of_host_off;
-pub use fencing::too_many_silent;
+pub use fencing::{fencing_doubt, too_many_silent};
 pub use guard::Guard;
 pub use ids::Ids;
 pub use lifecycle::CLUSTER_LABEL;
