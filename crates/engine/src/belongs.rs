@@ -81,6 +81,10 @@ impl<'a> Belongings<'a> {
 
     /// Whether a commit is about the scope: one of its writes is.
     pub(crate) fn has_commit(&self, decisions: &[Decision]) -> bool {
+        // Who saw that a host answers says so, whatever else it works on: nobody may be there to see it the next time.
+        if self.scope.asks_hosts() && decisions.iter().any(|decision| self.ends_fence(decision)) {
+            return true;
+        }
         let wanted = match self.scope {
             Scope::All => return true,
             Scope::Cluster(wanted) => wanted,
@@ -122,6 +126,24 @@ impl<'a> Belongings<'a> {
             Decision::Remove { object, .. } => is_owned_kind(object.kind) && self.has(object),
             Decision::Check { .. } => false,
         })
+    }
+
+    /// Whether a decision takes away that a host is proved off.
+    fn ends_fence(&self, decision: &Decision) -> bool {
+        let Decision::Update(Object::Host(host)) = decision else { return false };
+        let before = self.snapshot.hosts.get(&host.metadata.name);
+        host.record.fence.is_none() && before.is_some_and(|before| before.record.fence.is_some())
+    }
+
+    /// Whether a step would be taken on a host that stands in the store as off, and answers. What is begun there would not be
+    /// believed at the host's next silence.
+    pub(crate) fn is_on_fenced(&self, step: &Step) -> bool {
+        let snapshot = self.snapshot;
+        let has_ended = |host: &str| {
+            snapshot.hosts.get(host).is_some_and(|host| ashlar_plan::fence_has_ended(snapshot, host))
+        };
+        let action = step.action.as_ref().filter(|action| action.changes_host());
+        action.is_some_and(|action| action.hosts(&step.host, snapshot).into_iter().any(has_ended))
     }
 
     /// A machine that one commit makes may boot from image files whose records another one makes. Where that other one
@@ -286,3 +308,7 @@ impl<'a> Belongings<'a> {
 fn is_owned_kind(kind: Kind) -> bool {
     matches!(kind, Kind::Cluster | Kind::WorkerGroup | Kind::Machine | Kind::Volume | Kind::Secret)
 }
+
+#[cfg(test)]
+#[path = "belongs_tests.rs"]
+mod tests;

@@ -65,7 +65,9 @@ impl Pass {
 }
 
 fn may_take(belongings: &Belongings<'_>, held: &BTreeSet<ObjectRef>, step: &Step) -> bool {
-    (belongings.has_step(step) || belongings.is_tidying(step)) && !held.contains(&step.object)
+    (belongings.has_step(step) || belongings.is_tidying(step))
+        && !held.contains(&step.object)
+        && !belongings.is_on_fenced(step)
 }
 
 impl<'a> Worker<'a> {

@@ -17,6 +17,17 @@ pub fn proof<'s>(snapshot: &'s Snapshot, host: &str) -> Option<&'s HostFence> {
     matches!(snapshot.observed.hosts.get(host), Some(HostSeen::Unreachable { .. })).then_some(fence)
 }
 
+/// Whether a host that stands in the store as off answers. Until that is taken away it would count as proved off at its next
+/// silence, in which its VMs may run.
+pub fn has_ended(snapshot: &Snapshot, host: &Host) -> bool {
+    host.record.fence.is_some() && is_seen_to_answer(snapshot, &host.metadata.name)
+}
+
+/// Whether it was asked, and answered, whatever it said.
+pub(crate) fn is_seen_to_answer(snapshot: &Snapshot, host: &str) -> bool {
+    !matches!(snapshot.observed.hosts.get(host), Some(HostSeen::Unreachable { .. }) | None)
+}
+
 /// Whether nothing is left to do about a machine that goes but what waits for its host, which is off: its member and its
 /// node are gone, and others have taken its place or may.
 pub(crate) fn is_left_behind(draft: &Draft<'_>, machine: &Machine) -> bool {

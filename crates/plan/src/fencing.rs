@@ -7,12 +7,16 @@ use jiff::{SignedDuration, Timestamp};
 use crate::draft::{Draft, Unit};
 use crate::machine::{Chain, block, wait};
 use crate::patience::Count;
-use crate::{Action, ClusterSeen, Guard, HostSeen, Snapshot, Step, health};
+use crate::{Action, ClusterSeen, Guard, HostSeen, Snapshot, Step, fence, health};
 
 /// Where a host's fencing stands, which gives no answer and is not known to be off.
 pub(crate) enum Stand {
     /// Too many give no answer: nobody is turned off.
     TooMany(String),
+    /// When it was turned off, another one fell silent.
+    Doubted(String),
+    /// Another host names the same BMC.
+    Shared(String),
     /// What runs on it is seen to work.
     Alive(String),
     /// It is not silent for long enough.
@@ -21,7 +25,8 @@ pub(crate) enum Stand {
     Due(String),
 }
 
-/// Records since when hosts give no answer that are turned off for it, and forgets it once they do.
+/// Records since when hosts give no answer that are turned off for it, and forgets it once they do; and that their power was
+/// asked to be cut.
 pub(crate) fn record(draft: &mut Draft<'_>) {
     let snapshot = draft.snapshot;
     let mut changed = Vec::new();
@@ -36,14 +41,18 @@ pub(crate) fn record(draft: &mut Draft<'_>) {
             }
             _ => None,
         };
-        if before != silence.as_ref() {
-            changed.push((name.clone(), silence));
+        let cut = host.record.power_cut.as_ref().filter(|cut| {
+            let is_silent = !fence::is_seen_to_answer(snapshot, name);
+            cut.is_by(host.spec.fencing.as_ref()) && (is_silent || !cut.fell_silent.is_empty())
+        });
+        if before != silence.as_ref() || cut != host.record.power_cut.as_ref() {
+            changed.push((name.clone(), silence, cut.cloned()));
         }
     }
-    for (name, silence) in changed {
+    for (name, silence, cut) in changed {
         // A fact of this pass may have changed it already.
         let Some(mut host) = draft.hosts.get(&name).cloned() else { continue };
-        host.record.silence = silence;
+        (host.record.silence, host.record.power_cut) = (silence, cut);
         let mut unit = Unit::default();
         unit.update(host.clone());
         draft.hosts.insert(name, host);
@@ -78,6 +87,14 @@ pub(crate) fn steps(draft: &Draft<'_>) -> Vec<Step> {
                 chain.hold(block("TooManyHostsSilent", message));
                 format!("turn it off by {by}")
             }
+            Stand::Doubted(message) => {
+                chain.hold(block("AnotherHostFellSilent", message));
+                format!("turn it off by {by}")
+            }
+            Stand::Shared(message) => {
+                chain.hold(block("SharedBmc", message));
+                format!("turn it off by {by}")
+            }
             Stand::Alive(message) => {
                 chain.hold(wait("MachinesAnswer", message));
                 format!("turn it off by {by}")
@@ -105,6 +122,15 @@ pub(crate) fn stand(snapshot: &Snapshot, host: &Host) -> Option<Stand> {
     if !is_silent || host.record.fence.is_some() || !has_machines() {
         return None;
     }
+    if let Some(cut) = host.record.power_cut.as_ref().filter(|cut| !cut.fell_silent.is_empty()) {
+        return Some(Stand::Doubted(fencing_doubt(name, cut)));
+    }
+    if let Some(other) = shares_bmc(snapshot, host) {
+        return Some(Stand::Shared(format!(
+            "host {name} is not turned off: {fencing} is in spec.fencing of host {other} too, and can be the power of one of \
+             them only. Correct the one that is wrong; if host {name} is off: `ashlar host fence {name} --confirm-powered-off`"
+        )));
+    }
     if let Some(message) = too_many(snapshot) {
         return Some(Stand::TooMany(message));
     }
@@ -125,6 +151,29 @@ pub(crate) fn stand(snapshot: &Snapshot, host: &Host) -> Option<Stand> {
         "host {name} gives no answer since {}: turn it off by {fencing}, so that its machines may be replaced",
         silence.since
     )))
+}
+
+/// Why a host is not proved off although its power was cut, as was said, and what a person does.
+pub fn fencing_doubt(host: &str, cut: &PowerCut) -> String {
+    let PowerCut { by, fell_silent, .. } = cut;
+    let others = named(fell_silent);
+    format!(
+        "host {host} is not proved off: {others} answered before {by} was asked to cut its power, and gave no answer after that. It \
+         may have been their power, and host {host} may run. Look at all of them. If {by} is another host's, correct \
+         spec.fencing of host {host}. If it is not: if host {host} is off, `ashlar host fence {host} --confirm-powered-off`, and \
+         once it answers, `ashlar host uncordon {host}`; until then it is not turned off again"
+    )
+}
+
+/// Another host whose BMC has the same address.
+fn shares_bmc<'s>(snapshot: &'s Snapshot, host: &Host) -> Option<&'s str> {
+    let place = |host: &'s Host| {
+        let ipmi = host.spec.fencing.as_ref()?.ipmi.as_ref()?;
+        Some((ipmi.address.as_str(), ipmi.port))
+    };
+    let own = place(snapshot.hosts.get(&host.metadata.name)?)?;
+    let mut others = snapshot.hosts.values().filter(|other| other.metadata.name != host.metadata.name);
+    others.find(|other| place(other) == Some(own)).map(|other| other.metadata.name.as_str())
 }
 
 /// Why nobody is turned off now, from what was seen of all hosts.
@@ -150,10 +199,7 @@ pub fn too_many_silent(silent: &[&str], all: usize, max_percent: u32) -> Option<
     if few && silent.len() * 2 < all {
         return None;
     }
-    let mut names = silent[..silent.len().min(TOLD)].join(", ");
-    if silent.len() > TOLD {
-        names.push_str(&format!(" and {} more", silent.len() - TOLD));
-    }
+    let names = named(silent);
     let why = if few {
         "those that answer are no majority".to_owned()
     } else {
@@ -165,6 +211,14 @@ pub fn too_many_silent(silent: &[&str], all: usize, max_percent: u32) -> Option<
          --confirm-powered-off`",
         silent.len(),
     ))
+}
+
+/// The first of them, and how many more there are.
+fn named<T: AsRef<str>>(hosts: &[T]) -> String {
+    let told: Vec<&str> = hosts.iter().take(TOLD).map(AsRef::as_ref).collect();
+    let more = hosts.len().saturating_sub(TOLD);
+    let more = if more == 0 { String::new() } else { format!(" and {more} more") };
+    format!("{}{more}", told.join(", "))
 }
 
 /// A node on the host that its cluster's API calls Ready: something there is heard by others.

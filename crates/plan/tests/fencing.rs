@@ -192,3 +192,74 @@ fn the_checker_refuses_to_turn_off_any_other() {
     liar.decisions.push(vec![Decision::Update(off.into())]);
     assert!(rules(&world.snapshot, &liar).join("; ").contains("nobody has seen that"));
 }
+
+/// Another one fell silent when it was turned off: that is said, and it is not turned off, until somebody names another BMC.
+#[test]
+fn a_host_whose_fencing_is_in_doubt_is_not_turned_off() {
+    let mut world = living();
+    let host = used(&world).remove(0);
+    falls_silent(&mut world, &host, false);
+    wait_for_long(&mut world);
+    let plan = world.plan();
+    assert!(said(&plan).contains(" now: "));
+    let by = world.snapshot.hosts[&host].spec.fencing.clone().unwrap();
+    let cut = |fell_silent: &[&str]| PowerCut {
+        at: world.snapshot.now,
+        by: by.clone(),
+        silent: Vec::new(),
+        fell_silent: fell_silent.iter().map(|name| (*name).to_owned()).collect(),
+    };
+    let (asked, doubted) = (cut(&[]), cut(&["host-e"]));
+    world.snapshot.hosts.get_mut(&host).unwrap().record.power_cut = Some(doubted.clone());
+    assert!(rules(&world.snapshot, &plan).join("; ").contains("another host fell silent"));
+    let doubt = said(&world.plan());
+    assert!(
+        doubt.contains("BLOCKED, AnotherHostFellSilent: ") && doubt.contains("host-e answered before"),
+        "{doubt}"
+    );
+    // It is remembered when the host answers: the next time the other one would be turned off again.
+    let recorded = |world: &World| world.snapshot.hosts[&host].record.power_cut.clone();
+    let silent = world.snapshot.observed.hosts[&host].clone();
+    let answers = world.snapshot.observed.hosts["host-e"].clone();
+    let answer = |world: &mut World, seen: &HostSeen| {
+        world.snapshot.observed.hosts.insert(host.clone(), seen.clone());
+        let plan = world.plan();
+        world.commit(plan.decisions);
+    };
+    answer(&mut world, &answers);
+    assert_eq!(recorded(&world), Some(doubted));
+    // That it was only asked for is over with its first answer, and goes on as long as it is silent.
+    world.snapshot.hosts.get_mut(&host).unwrap().record.power_cut = Some(asked.clone());
+    answer(&mut world, &silent);
+    assert_eq!(recorded(&world), Some(asked));
+    answer(&mut world, &answers);
+    assert_eq!(recorded(&world), None);
+    // Another BMC is named.
+    world.snapshot.hosts.get_mut(&host).unwrap().record.power_cut = Some(cut_of(&by));
+    let fencing = world.snapshot.hosts.get_mut(&host).unwrap().spec.fencing.as_mut().unwrap();
+    fencing.ipmi.as_mut().unwrap().address = "bmc-right".to_owned();
+    answer(&mut world, &silent);
+    assert_eq!(recorded(&world), None);
+}
+
+fn cut_of(by: &HostFencing) -> PowerCut {
+    PowerCut {
+        at: jiff::Timestamp::UNIX_EPOCH,
+        by: by.clone(),
+        silent: Vec::new(),
+        fell_silent: vec!["host-e".to_owned()],
+    }
+}
+
+#[test]
+fn two_hosts_with_one_bmc_are_not_turned_off() {
+    let mut world = living();
+    let used = used(&world);
+    falls_silent(&mut world, &used[0], false);
+    wait_for_long(&mut world);
+    let its = world.snapshot.hosts[&used[0]].spec.fencing.clone();
+    world.snapshot.hosts.get_mut(&used[1]).unwrap().spec.fencing = its;
+    let told = said(&world.plan());
+    assert!(told.contains(&format!("BLOCKED, SharedBmc: host {} is not turned off", used[0])), "{told}");
+    assert!(told.contains(&format!("spec.fencing of host {} too", used[1])), "{told}");
+}

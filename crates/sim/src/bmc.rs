@@ -16,6 +16,10 @@ const NO_ANSWER: std::time::Duration = std::time::Duration::from_secs(10);
 pub struct SimBmc {
     /// How it behaves.
     pub mood: BmcMood,
+    /// Whose it is, if it is another host's that answers where its own should.
+    pub is_of: Option<String>,
+    /// How often the other one was turned off in its host's place.
+    pub(crate) cut_another: u32,
     /// Until when it says that the host is off which is not yet.
     pub(crate) lies_until: Option<Timestamp>,
 }
@@ -45,21 +49,34 @@ impl State {
         self.hosts.get(reached).is_some_and(|host| host.reachable && !host.frozen && !host.mute)
     }
 
+    /// Whose power it is that is cut in a host's name.
+    pub(crate) fn wired_to<'h>(&'h self, host: &'h str) -> &'h str {
+        self.hosts.get(host).and_then(|host| host.bmc.is_of.as_deref()).unwrap_or(host)
+    }
+
     /// What a host's BMC does now; none without power in its cables.
     fn bmc_mood(&self, host: &str) -> Option<BmcMood> {
-        let host = self.hosts.get(host)?;
+        let host = self.hosts.get(self.wired_to(host))?;
         (!host.off || host.standby).then_some(host.bmc.mood).filter(|mood| *mood != BmcMood::Silent)
     }
 
     fn power_of(&self, name: &str) -> PowerState {
-        let Some(host) = self.hosts.get(name) else { return PowerState::Unknown };
+        let Some(host) = self.hosts.get(self.wired_to(name)) else { return PowerState::Unknown };
         let is_off = host.off || host.bmc.lies_until.is_some_and(|until| self.now < until);
         if is_off { PowerState::Off } else { PowerState::On }
     }
 
     /// Its power is cut; its BMC keeps some.
     fn cut_by_bmc(&mut self, name: &str) -> Result<(), EffectError> {
-        match self.bmc_mood(name) {
+        let mood = self.bmc_mood(name);
+        let asked = name;
+        let name = &self.wired_to(asked).to_owned();
+        if name != asked
+            && let Some(host) = self.hosts.get_mut(asked)
+        {
+            host.bmc.cut_another += 1;
+        }
+        match mood {
             None => Err(silent(name)),
             Some(BmcMood::Refuses) => Err(refused(name)),
             Some(BmcMood::Idle) => Ok(()),

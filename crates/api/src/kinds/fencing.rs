@@ -113,3 +113,29 @@ impl HostSilence {
         self.sightings >= Self::SIGHTINGS
     }
 }
+
+/// That a host's power was asked to be cut, and how the other hosts stood then. Recorded before it is asked for: whoever was
+/// asked may cut another one's, and then it is that one which falls silent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct PowerCut {
+    /// When.
+    #[schemars(with = "crate::schema::TimeText")]
+    pub at: Timestamp,
+    /// Who was asked.
+    pub by: HostFencing,
+    /// Other hosts that gave no answer already.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub silent: Vec<String>,
+    /// Hosts that gave one, and none after the power was said to be cut: it may have been theirs. Until `fencing` names somebody
+    /// else, or the host answers and is uncordoned, nobody is asked to turn it off.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub fell_silent: Vec<String>,
+}
+
+impl PowerCut {
+    /// Whether that is who turns the host off.
+    pub fn is_by(&self, fencing: Option<&HostFencing>) -> bool {
+        fencing.is_some_and(|fencing| fencing.ipmi == self.by.ipmi && fencing.command == self.by.command)
+    }
+}

@@ -6,7 +6,9 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::{Condition, CpuSet, HostFencing, HostSilence, HugepageSize, Kind, Mebibytes, Resource, Spec};
+use crate::{
+    Condition, CpuSet, HostFencing, HostSilence, HugepageSize, Kind, Mebibytes, PowerCut, Resource, Spec,
+};
 
 /// A Linux/KVM server that runs libvirt.
 pub type Host = Resource<HostSpec>;
@@ -138,6 +140,9 @@ pub struct HostRecord {
     /// Since when it gives no answer, where it is fenced for that by itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub silence: Option<HostSilence>,
+    /// Its power was asked to be cut, which is not proved yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub power_cut: Option<PowerCut>,
     /// Domains that calls without an answer may still define although their machines are gone.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub left_domains: Vec<LeftDomain>,

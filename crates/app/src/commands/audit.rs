@@ -1,13 +1,17 @@
 //! `ashlar audit`: the record of who changed what.
 
-use ashlar_engine::audit::{Deed, Line, lines, verify};
+use std::sync::Arc;
 
-use crate::cli::{AuditCommand, AuditListArgs, OutputFormat};
+use ashlar_engine::audit::{Deed, Line, accept, doubt, lines, verify};
+use ashlar_engine::effects::Clock as _;
+
+use crate::cli::{AuditAcceptArgs, AuditCommand, AuditListArgs, OutputFormat};
+use crate::confirm::ask;
 use crate::failure::{Exit, Failure, Result};
 use crate::output::{Table, plural};
 use crate::settings::Settings;
 use crate::wiring::place::Place;
-use crate::wiring::{audit_path, open_vault};
+use crate::wiring::{OsEntropy, SystemClock, audit_path, author, open_vault};
 
 /// Runs an audit command.
 pub(crate) fn audit(settings: &Settings, command: &AuditCommand) -> Result {
@@ -16,7 +20,32 @@ pub(crate) fn audit(settings: &Settings, command: &AuditCommand) -> Result {
     match command {
         AuditCommand::List(args) => list(settings, args),
         AuditCommand::Verify => check(settings),
+        AuditCommand::Accept(args) => accept_it(settings, args),
     }
+}
+
+fn accept_it(settings: &Settings, args: &AuditAcceptArgs) -> Result {
+    let path = audit_path(settings);
+    // Another machine may have changed the key, which a store that they share says.
+    if let Err(failure) = Place::find(settings) {
+        settings.printer.warn(format!(
+            "whether the key was changed meanwhile is not known: {}",
+            failure.chain.join(": ")
+        ));
+    }
+    let vault = open_vault(settings)?;
+    let Some(found) = doubt(&path, Arc::clone(&vault), Arc::new(OsEntropy))? else {
+        settings.printer.note(format!("{}: there is nothing to accept", path.display()));
+        return Ok(Exit::Success);
+    };
+    if !args.yes {
+        ask(settings, &format!("The audit log {} is gone on with although {found}.", path.display()))?;
+    }
+    // It may have been accepted while this was asked.
+    if let Some(found) = accept(&path, author(), vault, Arc::new(OsEntropy), SystemClock.now())? {
+        settings.printer.note(format!("recorded in {}: accepted although {found}", path.display()));
+    }
+    Ok(Exit::Success)
 }
 
 fn check(settings: &Settings) -> Result {
@@ -46,7 +75,8 @@ fn check(settings: &Settings) -> Result {
         Err(broken) => {
             let at = broken.line.map(|line| format!(":{line}")).unwrap_or_default();
             Err(Failure::new(format!("the audit log {}{at} is not whole: {}", path.display(), broken.why))
-                .hint("compare it with a backup; what lies before that line is as it was written"))
+                .hint("compare it with a backup; what lies before that line is as it was written")
+                .hint("where only the end is in doubt, `ashlar audit accept` goes on from what is there"))
         }
     }
 }
@@ -102,6 +132,7 @@ fn told(deed: &Deed) -> (&'static str, String, String) {
     let nothing = String::new;
     match deed {
         Deed::Began { command, version } => ("began", command.clone(), format!("ashlar {version}")),
+        Deed::Accepted { doubt } => ("accepted", "this record as it was".to_owned(), doubt.clone()),
         Deed::Declared { verb, objects } => ("declared", format!("{verb} {}", objects.join(", ")), nothing()),
         Deed::Decided { writes, .. } => ("decided", writes.join(", "), nothing()),
         Deed::Conflicted { .. } => ("conflicted", "nothing was written".to_owned(), nothing()),

@@ -17,6 +17,9 @@ use crate::wiring::place::{Place, candidate};
 
 /// How long a name may be taken by a daemon that has died, until its lease is over.
 const NAME_PATIENCE: Duration = Duration::from_secs(8);
+/// Longest rest after a takeover that failed: what it failed of (a key that is not this machine's) may last, and others are
+/// not to be kept from leading meanwhile. It begins with [`EtcdElection::INTERVAL`], and doubles.
+const LONGEST_REST: Duration = Duration::from_secs(10);
 /// How often requests are looked for.
 const LETTERS_INTERVAL: Duration = Duration::from_millis(500);
 
@@ -51,6 +54,7 @@ impl Part {
     ) -> Result<Stood> {
         let mut told = String::new();
         let mut name_taken_since = None;
+        let mut rest = EtcdElection::INTERVAL;
         loop {
             let stood = tokio::select! {
                 stood = self.election.lead() => stood,
@@ -66,11 +70,18 @@ impl Part {
                         }
                         Err(failure) => {
                             let text = failure.chain.join(": ");
-                            tracing::error!(error = text, "the store cannot be used");
-                            shared.listener.health.failed(text);
+                            shared.listener.health.failed(text.clone());
+                            if told != text {
+                                tracing::error!(error = text, "the store cannot be used");
+                                told = text;
+                            }
                             // Otherwise it ends by itself.
                             term.resign().await.ok();
-                            tokio::time::sleep(EtcdElection::INTERVAL).await;
+                            tokio::select! {
+                                () = tokio::time::sleep(rest) => {}
+                                asked = signals.next() => return Ok(Stood::Asked(asked)),
+                            }
+                            rest = LONGEST_REST.min(rest * 2);
                             continue;
                         }
                     };

@@ -50,7 +50,7 @@ pub(crate) fn record_wish<'a>(
 }
 
 /// `root (alice) on bastion, process 4711`.
-fn author() -> Author {
+pub(crate) fn author() -> Author {
     Author(format!("{}, process {}", person(), std::process::id()))
 }
 

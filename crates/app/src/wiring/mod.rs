@@ -10,7 +10,7 @@ mod turn;
 mod worker;
 mod world;
 
-pub(crate) use audit::{Opened, audit_path, open_audit, person, record_wish};
+pub(crate) use audit::{Opened, audit_path, author, open_audit, person, record_wish};
 pub(crate) use hosts::{Reach, real_world};
 pub(crate) use installation::{FILE as INSTALLATION_FILE, installation};
 pub(crate) use keys::{

@@ -46,8 +46,32 @@ fn what_was_done_is_recorded_and_changes_of_the_record_are_noticed() {
     let shortened = place.run(&["audit", "verify"]);
     assert!(shortened.starts_with("exit 1") && shortened.contains("removed at the end"), "{shortened}");
     // A record that was shortened is not gone on with, and nothing is done without one.
-    let refused = place.run(&["apply", "-f", &file, "--timeout", "5s"]);
-    assert!(refused.starts_with("exit 1") && refused.contains("lines once and has"), "{refused}");
+    let class = "apiVersion: ashlar.dev/v1alpha1\nkind: MachineClass\nmetadata: {name: new}\nspec: {vcpus: 1, memory: 1Gi, rootDisk: 4Gi}\n";
+    let class = place.file("class.yaml", class);
+    let apply = || place.run(&["apply", "--store-only", "-f", &class]);
+    for _ in 0..2 {
+        let refused = apply();
+        assert!(refused.starts_with("exit 1") && refused.contains("lines once and has"), "{refused}");
+        assert!(refused.contains("ashlar audit accept"), "{refused}");
+    }
+    assert!(!place.run(&["get", "machineclasses", "-o", "name"]).contains("/new"));
     std::fs::write(&record, &whole).unwrap();
     assert!(place.run(&["audit", "verify"]).starts_with("exit 0"));
+    assert!(place.run(&["audit", "accept", "--yes"]).contains("there is nothing to accept"));
+
+    // Nor is one without a note, as after an upgrade. A person looks, says so, and it goes on.
+    std::fs::remove_file(place.state().join("audit.head")).unwrap();
+    for _ in 0..2 {
+        let refused = apply();
+        assert!(refused.starts_with("exit 1") && refused.contains("audit.head"), "{refused}");
+    }
+    let asked = place.run(&["audit", "accept"]);
+    assert!(asked.starts_with("exit 1") && asked.contains("add --yes"), "{asked}");
+    assert!(apply().starts_with("exit 1"));
+    let accepted = place.run(&["audit", "accept", "--yes"]);
+    assert!(accepted.starts_with("exit 0") && accepted.contains("audit.head"), "{accepted}");
+    assert!(apply().starts_with("exit 0"));
+    assert!(place.run(&["audit", "verify"]).starts_with("exit 0"));
+    let listed = place.run(&["audit", "list", "--last", "4"]);
+    assert!(listed.contains("accepted"), "{listed}");
 }

@@ -1,23 +1,27 @@
 //! The record as a file: JSON lines, appended under a lock, so that several processes may write one.
 
 use std::fs::File;
-use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
+use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use super::line::{Line, NOTHING, read, write};
+use super::doubt::Doubt;
+use super::end::End;
+use super::line::{Line, write};
 use super::{AuditError, AuditLog, Deed};
 use crate::effects::Entropy;
 use crate::vault::Vault;
 
 /// What a sealed head is bound to.
 const HEAD_PLACE: &str = "ashlar.dev/audit/head";
-/// A line is shorter than this: a step's reason and a host's error are sentences.
-const TAIL_BYTES: u64 = 1 << 20;
+/// How long deeds go on before the note follows: what was done in so much time can be cut off unseen if this process is killed.
+/// A note waits for the disk once more than the line (13 ms beside 8 ms on a disk that others use too), so that it is not written with
+/// each line.
+const NOTED_WITHIN: SignedDuration = SignedDuration::from_secs(1);
 
 /// Who writes: user and machine, and the process.
 #[derive(Clone, Debug)]
@@ -33,20 +37,23 @@ pub struct AuditFile {
     open: Mutex<Open>,
 }
 
+/// The file, and what is known of it.
+pub(super) struct Open {
+    pub(super) file: File,
+    pub(super) end: End,
+    /// It was opened, and is gone on with: its end is noted when the process ends.
+    is_sound: bool,
+    /// Time of the last deed that was noted.
+    noted_at: Option<Timestamp>,
+    /// What was found wrong was noted, so that others find it too.
+    is_told: bool,
+}
+
 /// The note of how long a record was.
 pub(super) struct Noted {
     pub(super) head: Head,
     /// Id of the key that it was sealed by, if that was the installation's before.
     pub(super) before: Option<String>,
-}
-
-struct Open {
-    file: File,
-    /// Where the file ended when we wrote last, and what stood there.
-    end: u64,
-    last: Head,
-    /// Whether the note of how long it is was ours. One that is gone, or is another's, is not written anew: that would hide it.
-    is_noted: bool,
 }
 
 /// The last line: its number and digest.
@@ -73,6 +80,30 @@ impl AuditFile {
         vault: Arc<Vault>,
         entropy: Arc<dyn Entropy>,
     ) -> Result<Self, AuditError> {
+        let log = Self::unchecked(path, author, vault, entropy)?;
+        log.alone(|log, open| {
+            let noted = log.noted()?;
+            open.end.find(&open.file)?;
+            if let Some(doubt) = log.doubt_of(open, &noted)? {
+                return Err(doubt.into());
+            }
+            if matches!(noted, Ok(None)) {
+                // From its first line on it can be told whether lines are missing.
+                log.seal(open.end.last())?;
+            }
+            open.is_sound = true;
+            Ok(())
+        })?;
+        Ok(log)
+    }
+
+    /// The file, of which nothing is known yet.
+    pub(super) fn unchecked(
+        path: &Path,
+        author: Author,
+        vault: Arc<Vault>,
+        entropy: Arc<dyn Entropy>,
+    ) -> Result<Self, AuditError> {
         let file = File::options()
             .read(true)
             .append(true)
@@ -80,34 +111,45 @@ impl AuditFile {
             .mode(0o600)
             .open(path)
             .map_err(failed("write", path))?;
-        let last = Head { sequence: 0, digest: NOTHING.to_owned() };
-        let log = AuditFile {
-            path: path.to_owned(),
-            author,
-            vaults: Mutex::new(vec![Arc::clone(&vault)]),
-            entropy,
-            open: Mutex::new(Open { file, end: 0, last, is_noted: false }),
-        };
-        log.locked(|log, open| match Head::read(path, &vault).map_err(io::Error::other)? {
-            Ok(Some(Noted { head, .. })) if head.sequence > open.last.sequence => {
-                let (was, is) = (head.sequence, open.last.sequence);
-                Err(io::Error::other(format!(
-                    "it had {was} lines once and has {is}; keep it elsewhere, and a new one begins"
-                )))
+        let open = Open { file, end: End::default(), is_sound: false, noted_at: None, is_told: false };
+        let (path, vaults, open) = (path.to_owned(), Mutex::new(vec![vault]), Mutex::new(open));
+        Ok(AuditFile { path, author, vaults, entropy, open })
+    }
+
+    /// The note of how long the record was, as the first of the vaults that can open it does.
+    pub(super) fn noted(&self) -> io::Result<Result<Option<Head>, String>> {
+        let vaults = self.vaults.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut noted = Ok(Ok(None));
+        for vault in vaults.iter() {
+            let read = Head::read(&self.path, vault).map_err(|error| error.source);
+            noted = read.map(|read| read.map(|note| note.map(|note| note.head)));
+            if matches!(noted, Ok(Ok(_))) {
+                break;
             }
-            Ok(Some(_)) => {
-                open.is_noted = true;
-                Ok(())
+        }
+        noted
+    }
+
+    /// What is wrong with the end of the record, as its note has it.
+    pub(super) fn doubt_of(
+        &self,
+        open: &Open,
+        noted: &Result<Option<Head>, String>,
+    ) -> io::Result<Option<Doubt>> {
+        let note = || head_path(&self.path).display().to_string();
+        let lines = open.end.last().sequence;
+        Ok(match noted {
+            Ok(Some(noted)) if noted.sequence > lines => {
+                Some(Doubt::Shorter { was: noted.sequence, is: lines })
             }
-            // From its first line on it can be told whether lines are missing.
-            Ok(None) if open.last.sequence == 0 => {
-                open.is_noted = true;
-                log.seal(&open.last)
+            Ok(Some(noted)) if !open.end.has(&open.file, noted)? => {
+                Some(Doubt::Exchanged { line: noted.sequence })
             }
-            // That the note is gone, or is another's, `ashlar audit verify` says, until a person has looked.
-            Ok(None) | Err(_) => Ok(()),
-        })?;
-        Ok(log)
+            Ok(Some(_)) => None,
+            Ok(None) if lines == 0 => None,
+            Ok(None) => Some(Doubt::NoNote { note: note() }),
+            Err(why) => Some(Doubt::ForeignNote { note: note(), why: why.clone() }),
+        })
     }
 
     /// Puts it on the disk, and notes sealed how long it is.
@@ -117,7 +159,7 @@ impl AuditFile {
     pub fn close(&self) -> Result<(), AuditError> {
         self.locked(|log, open| {
             open.file.sync_data()?;
-            if open.is_noted { log.seal(&open.last) } else { Ok(()) }
+            log.seal(open.end.last())
         })
     }
 
@@ -133,32 +175,85 @@ impl AuditFile {
 
     /// Does something while no other process writes, knowing the last line.
     fn locked(&self, work: impl FnOnce(&Self, &mut Open) -> io::Result<()>) -> Result<(), AuditError> {
+        self.alone(|log, open| {
+            match open.end.catch_up(&open.file, &log.path)? {
+                None => {}
+                Some(doubt) if log.is_accepted(open)? => {
+                    tracing::info!(%doubt, "the audit log is gone on with, as a person has said");
+                    open.end.find(&open.file)?;
+                    open.is_told = false;
+                }
+                Some(doubt) => {
+                    log.tell(open, &doubt)?;
+                    return Err(doubt.into());
+                }
+            }
+            work(log, open)
+        })
+    }
+
+    /// Does something while no other process writes.
+    pub(super) fn alone(
+        &self,
+        work: impl FnOnce(&Self, &mut Open) -> io::Result<()>,
+    ) -> Result<(), AuditError> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         let open = &mut *open;
         open.file.lock().map_err(failed("lock", &self.path))?;
-        let done = open.catch_up().and_then(|()| work(self, open));
+        let done = work(self, open);
         let unlocked = open.file.unlock();
         done.and(unlocked).map_err(failed("write", &self.path))
     }
 
-    fn append(&self, open: &mut Open, time: Timestamp, deed: &Deed) -> io::Result<()> {
+    /// Whether a person has looked at what is there since this process wrote its last line, and said so.
+    fn is_accepted(&self, open: &Open) -> io::Result<bool> {
+        let Ok(Some(noted)) = self.noted()? else { return Ok(false) };
+        let mut there = End::default();
+        if there.find(&open.file).is_err() {
+            return Ok(false);
+        }
+        Ok(there.has(&open.file, &noted)? && there.is_accepted_since(&open.file, &noted, open.end.time())?)
+    }
+
+    /// What only this process knows is noted once: else it would be forgotten with it.
+    fn tell(&self, open: &mut Open, doubt: &Doubt) -> io::Result<()> {
+        if std::mem::replace(&mut open.is_told, true) || *doubt == Doubt::Moved {
+            return Ok(());
+        }
+        match self.noted()? {
+            Ok(Some(noted)) if noted.sequence < open.end.last().sequence => self.seal(open.end.last()),
+            _ => Ok(()),
+        }
+    }
+
+    pub(super) fn append(&self, open: &mut Open, time: Timestamp, deed: &Deed) -> io::Result<()> {
+        let last = open.end.last();
         let line = Line {
-            sequence: open.last.sequence + 1,
+            sequence: last.sequence + 1,
             time,
             who: self.author.0.clone(),
             deed: deed.clone(),
-            previous: open.last.digest.clone(),
+            previous: last.digest.clone(),
         };
         let (mut text, digest) = write(&line)?;
         text.push('\n');
+        open.end.cut_torn(&open.file)?;
         open.file.write_all(text.as_bytes())?;
-        open.end += text.len() as u64;
-        open.last = Head { sequence: line.sequence, digest };
-        if deed.is_durable() { open.file.sync_data() } else { Ok(()) }
+        open.end.grow(text.len() as u64, Head { sequence: line.sequence, digest }, time);
+        let is_due = open.noted_at.is_none_or(|at| time.duration_since(at).abs() >= NOTED_WITHIN);
+        if is_due || deed.is_durable() {
+            open.file.sync_data()?;
+        }
+        if is_due {
+            // Of what is on the disk: a note of more would say after a loss of power that lines were removed.
+            self.seal(open.end.last())?;
+            open.noted_at = Some(time);
+        }
+        Ok(())
     }
 
     /// Written elsewhere and moved into place, so that a crash leaves the old one or the new one.
-    fn seal(&self, head: &Head) -> io::Result<()> {
+    pub(super) fn seal(&self, head: &Head) -> io::Result<()> {
         let plain = serde_json::to_vec(head)?;
         let vaults = self.vaults.lock().unwrap_or_else(PoisonError::into_inner);
         let sealed = vaults.iter().map(|vault| vault.seal_lasting(HEAD_PLACE, &plain, self.entropy.as_ref()));
@@ -181,50 +276,16 @@ impl AuditLog for AuditFile {
 }
 
 impl Drop for AuditFile {
-    /// A process that is killed leaves an older note: the record is then longer than it says, which is no loss.
+    /// A process that is killed leaves a note that is a little older: the record is then longer than it says, which is no loss.
     fn drop(&mut self) {
+        let is_sound =
+            self.open.get_mut().map_or_else(|poisoned| poisoned.get_ref().is_sound, |open| open.is_sound);
+        if !is_sound {
+            return;
+        }
         if let Err(error) = self.close() {
             tracing::warn!(error = %error, "the audit log's end could not be noted");
         }
-    }
-}
-
-impl Open {
-    /// Reads what others wrote since we did. A line that a crash tore goes: what it said was not done.
-    fn catch_up(&mut self) -> io::Result<()> {
-        let end = self.file.metadata()?.len();
-        if end == self.end {
-            return Ok(());
-        }
-        if end < self.end {
-            let message =
-                "lines were removed since this process wrote last; keep it elsewhere, and a new one begins";
-            return Err(io::Error::other(message));
-        }
-        let mut tail = Vec::new();
-        self.file.seek(SeekFrom::Start(end.saturating_sub(TAIL_BYTES)))?;
-        self.file.read_to_end(&mut tail)?;
-        let whole = tail.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
-        let torn = (tail.len() - whole) as u64;
-        if torn > 0 {
-            self.file.set_len(end - torn)?;
-        }
-        let last = tail[..whole]
-            .strip_suffix(b"\n")
-            .map(|lines| lines.rsplit(|byte| *byte == b'\n').next().unwrap_or_default());
-        if let Some(last) = last {
-            let text = std::str::from_utf8(last).map_err(io::Error::other)?;
-            let (line, digest) = read(text).map_err(|why| {
-                io::Error::other(format!(
-                    "its last line is not whole: {why}; `ashlar audit verify` tells more"
-                ))
-            })?;
-            self.last = Head { sequence: line.sequence, digest };
-        } else if end > torn {
-            return Err(io::Error::other("its last line has no end"));
-        }
-        self.end = end - torn;
-        Ok(())
     }
 }
 

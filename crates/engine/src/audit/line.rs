@@ -21,6 +21,11 @@ pub enum Deed {
         /// Version of Ashlar.
         version: String,
     },
+    /// A person goes on from what is there of a record whose end was in doubt.
+    Accepted {
+        /// What was wrong.
+        doubt: String,
+    },
     /// A person's wish goes into the store.
     Declared {
         /// What is wished: apply, delete, stop, start.
@@ -105,7 +110,7 @@ impl Deed {
     /// Objects that it names.
     pub fn objects(&self) -> Vec<&str> {
         match self {
-            Deed::Began { .. } | Deed::Conflicted { .. } => Vec::new(),
+            Deed::Began { .. } | Deed::Accepted { .. } | Deed::Conflicted { .. } => Vec::new(),
             Deed::Declared { objects, .. } => objects.iter().map(String::as_str).collect(),
             Deed::Decided { writes, .. } => {
                 writes.iter().filter_map(|write| Some(write.split_once(' ')?.1)).collect()
@@ -118,7 +123,7 @@ impl Deed {
 
     /// Whether it must be on the disk before what it says is done.
     pub(super) fn is_durable(&self) -> bool {
-        matches!(self, Deed::Declared { .. } | Deed::Decided { .. })
+        matches!(self, Deed::Accepted { .. } | Deed::Declared { .. } | Deed::Decided { .. })
     }
 }
 

@@ -2,11 +2,19 @@
 //!
 //! A deed that cannot be recorded is not done. What is about to be done is recorded before it is done, and its outcome
 //! after: a crash in between leaves a beginning without an end, never an end without a beginning.
+//!
+//! A record that ends before where it ended, as a sealed note or the memory of a process has it, or of which nobody can say how
+//! long it was, is not gone on with ([`Doubt`]) until a person has looked ([`accept`]).
 
+mod accept;
+mod doubt;
+mod end;
 mod file;
 mod line;
 mod verify;
 
+pub use accept::{accept, doubt};
+pub use doubt::Doubt;
 pub use file::{AuditFile, Author};
 pub use line::{Deed, Line};
 pub use verify::{Broken, Verified, lines, verify};

@@ -99,6 +99,10 @@ pub fn verify(path: &Path, vault: &Vault) -> Result<Result<Verified, Broken>, Au
 /// # Errors
 /// The file cannot be read; a line is not what its digest is of.
 pub fn lines(path: &Path) -> Result<Vec<Line>, AuditError> {
+    Ok(lines_with_digests(path)?.into_iter().map(|(line, _)| line).collect())
+}
+
+pub(super) fn lines_with_digests(path: &Path) -> Result<Vec<(Line, String)>, AuditError> {
     let text = match std::fs::read_to_string(path) {
         Ok(text) => text,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
@@ -107,5 +111,5 @@ pub fn lines(path: &Path) -> Result<Vec<Line>, AuditError> {
     let broken = |why: String| {
         failed("read", path)(std::io::Error::other(format!("{why}; `ashlar audit verify` tells more")))
     };
-    text.lines().map(|line| read(line).map(|(line, _)| line).map_err(broken)).collect()
+    text.lines().map(|line| read(line).map_err(broken)).collect()
 }

@@ -31,6 +31,10 @@ pub async fn uncordon_host(store: &dyn Store, host: &str) -> Result<Host, Declar
     }
     set(store, host, |host| {
         (host.spec.cordoned, host.spec.draining, host.spec.drain_by) = (false, false, DrainBy::default());
+        // Somebody has looked who turns it off. As long as it is silent, that would prove it off by another one's power.
+        if host.record.silence.is_none() {
+            host.record.power_cut = None;
+        }
     })
     .await
 }
@@ -62,6 +66,8 @@ pub async fn record_fence(store: &dyn Store, host: &str, fence: &HostFence) -> R
     set(store, host, |host| {
         host.spec.cordoned = true;
         host.record.fence.get_or_insert_with(|| fence.clone());
+        // A doubt stays: the next time, too, another one may be turned off in its place.
+        host.record.power_cut = host.record.power_cut.take().filter(|cut| !cut.fell_silent.is_empty());
     })
     .await
 }

@@ -90,3 +90,33 @@ fn what_stands_for_nothing_goes_at_once_and_a_cluster_waits_for_its_end() {
         assert_eq!(stored.revision, Revision(2), "the intent is recorded once");
     }
 }
+
+/// That somebody has looked at it counts once it answers: before, the next proof would be of whatever power is off.
+#[test]
+fn uncordoning_a_host_that_answers_ends_the_doubt_in_its_fencing() {
+    use ashlar_api::{HostSilence, HostSpec, Object, PowerCut};
+    use jiff::Timestamp;
+    let (store, engine) = Fake::default().engine();
+    let Object::Host(mut host) = crate::testing::host("h1") else { unreachable!("a host") };
+    host.spec.cordoned = true;
+    host.record.power_cut = Some(PowerCut {
+        at: Timestamp::UNIX_EPOCH,
+        by: serde_json::from_value(serde_json::json!({"command": ["/bin/fence"]})).unwrap(),
+        silent: Vec::new(),
+        fell_silent: vec!["h2".to_owned()],
+    });
+    let name = host.object_ref();
+    let doubted = || {
+        block_on(uncordon_host(store.as_ref(), "h1")).unwrap();
+        let stored = block_on(crate::objects::read::<HostSpec>(store.as_ref(), &name)).unwrap().unwrap();
+        assert!(!stored.spec.cordoned);
+        stored.record.power_cut.is_some()
+    };
+    let since = Timestamp::UNIX_EPOCH;
+    host.record.silence = Some(HostSilence { since, seen_at: since, sightings: 4 });
+    crate::testing::put(&engine, vec![Object::Host(host.clone())]);
+    assert!(doubted());
+    host.record.silence = None;
+    crate::testing::put(&engine, vec![Object::Host(host)]);
+    assert!(!doubted());
+}

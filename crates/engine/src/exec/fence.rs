@@ -2,11 +2,10 @@
 
 use ashlar_api::Host;
 use ashlar_plan::too_many_silent;
-use futures::future::join_all;
 use jiff::SignedDuration;
 
 use super::{Failure, Job, Outcome, record};
-use crate::fencing::NotOff;
+use crate::fencing::{Dialled, NotOff};
 
 /// A proof that is older than this is none: what was frozen in between may have slept while the host came back.
 const PROOF_LASTS: SignedDuration = SignedDuration::from_secs(10);
@@ -16,11 +15,17 @@ pub(super) async fn fence(job: Job<'_>, name: &str) -> Outcome {
     let Some(host) = job.snapshot.hosts.get(name) else {
         return Err(Failure::NotNow(format!("host {name} is not in the store any more")));
     };
-    let turned_off = job.engine.turn_off_if(host, async || may_be_turned_off(job, host).await);
+    // What a pass saw may have been the beginning of a cut between Ashlar and all of them: all are dialled once more.
+    let enrolled: Vec<&Host> =
+        job.snapshot.hosts.values().filter(|host| host.record.host_uuid.is_some()).collect();
+    let may = |dialled: &Dialled<'_>| may_be_turned_off(job, host, dialled, enrolled.len());
+    let turned_off = job.engine.turn_off_if(host, &enrolled, may);
     let proof = turned_off.await.map_err(|not_off| match not_off {
         NotOff::NotNow(message) => Failure::NotNow(message),
         // The daemon tries again after a rest, as whatever waits for a person.
         NotOff::Failed(error) => Failure::Blocked { reason: "FencingFailed", message: error.message },
+        NotOff::Doubted(message) => Failure::Blocked { reason: "AnotherHostFellSilent", message },
+        NotOff::Store(error) => Failure::Engine(error),
     })?;
     let since = host.record.silence.as_ref().map(|silence| silence.since);
     let clock = job.engine.world.clock.as_ref();
@@ -37,7 +42,7 @@ pub(super) async fn fence(job: Job<'_>, name: &str) -> Outcome {
             host.spec.cordoned = true;
             host.metadata.generation += 1;
         }
-        host.record.fence = Some(proof.clone());
+        (host.record.fence, host.record.power_cut) = (Some(proof.clone()), None);
         true
     })
     .await?;
@@ -47,19 +52,8 @@ pub(super) async fn fence(job: Job<'_>, name: &str) -> Outcome {
     Ok(())
 }
 
-/// Looks once more, at all hosts: what a pass saw may have been the beginning of a cut between Ashlar and all of them.
-async fn may_be_turned_off(job: Job<'_>, host: &Host) -> Result<(), String> {
-    let fencer = job.engine.world.fencer.as_ref();
-    let enrolled: Vec<&Host> =
-        job.snapshot.hosts.values().filter(|host| host.record.host_uuid.is_some()).collect();
-    let asked = enrolled.iter().map(|host| fencer.answers(&host.metadata.name, &host.spec.uri));
-    let answers = join_all(asked).await;
-    let silent: Vec<&str> = enrolled
-        .iter()
-        .zip(answers)
-        .filter(|(_, answers)| !answers)
-        .map(|(host, _)| host.metadata.name.as_str())
-        .collect();
+fn may_be_turned_off(job: Job<'_>, host: &Host, dialled: &Dialled<'_>, all: usize) -> Result<(), String> {
+    let silent = dialled.silent();
     let name = host.metadata.name.as_str();
     if !silent.contains(&name) {
         return Err(format!(
@@ -67,7 +61,7 @@ async fn may_be_turned_off(job: Job<'_>, host: &Host) -> Result<(), String> {
              is to be turned off all the same: `ashlar host fence {name}`"
         ));
     }
-    match too_many_silent(&silent, enrolled.len(), job.snapshot.fence_max_percent) {
+    match too_many_silent(&silent, all, job.snapshot.fence_max_percent) {
         Some(message) => Err(message),
         None => Ok(()),
     }

@@ -26,6 +26,9 @@ fn fenced(snapshot: &Snapshot, name: &str, object: &ObjectRef, findings: &mut Fi
     if host.record.silence.as_ref().is_none_or(|silence| silence.sightings < 4) {
         findings.add("Fencing", object, "it was not noticed for long enough that it is silent");
     }
+    if host.record.power_cut.as_ref().is_some_and(|cut| !cut.fell_silent.is_empty()) {
+        findings.add("Fencing", object, "another host fell silent when it was turned off the last time");
+    }
     let mut silent = BTreeSet::new();
     let mut asked = 0;
     for (other, seen) in &snapshot.observed.hosts {

@@ -167,7 +167,7 @@ impl<'a> Draft<'a> {
         self.commits.push(unit, &self.networks);
     }
 
-    /// What comes next is about another cluster, and is committed by itself.
+    /// What comes next is about something else (another cluster, say), and is committed by itself.
     pub(crate) fn end_commit(&mut self) {
         self.commits.close();
     }

@@ -5,7 +5,7 @@ use jiff::SignedDuration;
 
 use crate::draft::{Draft, Unit, cluster_of};
 use crate::etcd::Etcd;
-use crate::{ClusterSeen, ClusterWorld, Guard, HostSeen, NodeSeen, NoteKind};
+use crate::{ClusterSeen, ClusterWorld, Guard, HostSeen, NodeSeen, NoteKind, fence};
 
 /// Records machines that somebody else started, joined nodes, failed first boots and initialized clusters.
 pub(super) fn record(draft: &mut Draft<'_>) {
@@ -62,12 +62,9 @@ fn correct_deletions(draft: &mut Draft<'_>) {
 
 /// A host that answers is not off, whatever was said of it: should it fall silent again, its VMs may run.
 fn end_fences(draft: &mut Draft<'_>) {
-    let answers = |host: &&Host| {
-        let seen = draft.snapshot.observed.hosts.get(&host.metadata.name);
-        host.record.fence.is_some() && !matches!(seen, Some(HostSeen::Unreachable { .. }) | None)
-    };
-    let hosts: Vec<Host> = draft.snapshot.hosts.values().filter(answers).cloned().collect();
-    for mut host in hosts {
+    let snapshot = draft.snapshot;
+    let hosts = snapshot.hosts.values().filter(|host| fence::has_ended(snapshot, host)).cloned();
+    for mut host in hosts.collect::<Vec<Host>>() {
         host.record.fence = None;
         let message = format!(
             "it answers again: what machines that were replaced left there is removed, and it stays cordoned until \
@@ -80,6 +77,8 @@ fn end_fences(draft: &mut Draft<'_>) {
         draft.hosts.insert(host.metadata.name.clone(), host);
         draft.commit(unit);
     }
+    // It is nobody's but the hosts', so that whoever sees it writes it, a run for one cluster too.
+    draft.end_commit();
 }
 
 /// A machine that runs, and that nobody recorded as started: a person did it (`virsh start`). From now on its disks may

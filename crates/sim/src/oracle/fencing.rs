@@ -1,4 +1,5 @@
-//! No host is turned off that answers Ashlar, nor any while many are silent; and none is called off that runs.
+//! No host is turned off that answers Ashlar, nor any while many are silent; none is called off that runs; and where another one
+//! is turned off in a host's place, that happens once.
 
 use ashlar_store::{Transaction, Write};
 
@@ -15,6 +16,10 @@ impl State {
         }
         if self.host_answers(host) {
             return Some(format!("host {host} is turned off, and answers"));
+        }
+        let bmc = self.hosts.get(host).map(|host| &host.bmc);
+        if let Some(other) = bmc.filter(|bmc| bmc.cut_another > 0).and_then(|bmc| bmc.is_of.as_deref()) {
+            return Some(format!("host {other} is turned off once more in the place of host {host}"));
         }
         let hosts = self.oracle.stored("Host");
         let silent = hosts.iter().filter(|(key, _)| !self.host_answers(&key.name)).count();

@@ -24,6 +24,11 @@ pub(crate) enum Trouble {
         host: String,
         mood: BmcMood,
     },
+    /// What answers in the place of a host's BMC is another host's, or its own again.
+    BmcIsOf {
+        host: String,
+        other: String,
+    },
     /// Between two hosts packets get lost, both ways or one way only, or no longer.
     Link {
         from: String,
@@ -143,6 +148,10 @@ pub(super) fn parse(words: &[&str]) -> Option<Result<Command, String>> {
         ["host", name, "overwrites", "in", time] => {
             seconds(time).map(|time| host(name, HostTrouble::OverwritesIn(time)))
         }
+        ["bmc", "of", name, "is", other] => match other.strip_suffix("'s") {
+            Some(other) => Ok(Trouble::BmcIsOf { host: (*name).to_owned(), other: other.to_owned() }),
+            None => Err(format!("whose BMC is it? `bmc of {name} is OTHER's`")),
+        },
         ["bmc", "of", name, mood @ ..] => {
             bmc_mood(mood).map(|mood| Trouble::Bmc { host: (*name).to_owned(), mood })
         }
@@ -279,6 +288,13 @@ impl Trouble {
             Trouble::Bmc { host, mood } => {
                 let seen = state.hosts.get_mut(host).ok_or_else(|| format!("there is no host {host}"))?;
                 seen.bmc.mood = *mood;
+                Ok(())
+            }
+            Trouble::BmcIsOf { host, other } => {
+                super::hands::has_host(state, other)?;
+                let seen = state.hosts.get_mut(host).ok_or_else(|| format!("there is no host {host}"))?;
+                (seen.bmc.is_of, seen.bmc.cut_another) =
+                    (Some(other.clone()).filter(|other| other != host), 0);
                 Ok(())
             }
             Trouble::Link { from, to, cut, one_way } => {

@@ -1,6 +1,7 @@
 //! A lease of etcd's that is kept alive: what a process puts there ends with it.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -24,6 +25,8 @@ pub(super) struct Session {
     inner: Arc<Inner>,
     pub(super) lease: i64,
     is_alive: watch::Receiver<bool>,
+    /// It was given up: its keeper says nothing any more, and is gone only some moments later.
+    is_ended: AtomicBool,
     keeper: tokio::task::AbortHandle,
 }
 
@@ -43,11 +46,13 @@ impl Session {
         let (alive, is_alive) = watch::channel(true);
         let lease = granted.id;
         let keeper = tokio::spawn(keep(Arc::clone(&inner), lease, ttl, sent, alive)).abort_handle();
-        Ok(Session { inner, lease, is_alive, keeper })
+        Ok(Session { inner, lease, is_alive, is_ended: AtomicBool::new(false), keeper })
     }
 
+    /// Whether anything may still be hung on it.
     pub(super) fn is_alive(&self) -> bool {
-        *self.is_alive.borrow()
+        let keeper_is_gone = self.is_alive.has_changed().is_err();
+        !self.is_ended.load(Ordering::Acquire) && !keeper_is_gone && *self.is_alive.borrow()
     }
 
     /// Comes back when the lease is lost, or nobody can say that it is not.
@@ -59,6 +64,7 @@ impl Session {
 
     /// Ends it at once, and with it all that hangs on it.
     pub(super) async fn end(&self) -> Result<(), StoreError> {
+        self.is_ended.store(true, Ordering::Release);
         self.keeper.abort();
         let revoke = LeaseRequest { id: self.lease };
         let revoked: Result<Nothing, _> = self.inner.connection.ask_within(QUICK, REVOKE, revoke).await;

@@ -11,6 +11,7 @@ mod members;
 mod moving;
 #[path = "../store/suite/mod.rs"]
 mod suite;
+mod terms;
 mod three;
 
 use std::process::Command;

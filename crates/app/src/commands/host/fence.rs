@@ -98,9 +98,17 @@ fn turn_off(
     record_wish(settings, "fence", [&host.object_ref()])?;
     settings.printer.note(format!("host {name}: turning it off by {by}"));
     session.block_on(async {
-        let proof = session.engine.turn_off(host).await.map_err(|error| Failure::new(error.to_string()))?;
+        let others: Vec<&Host> = snapshot
+            .hosts
+            .values()
+            .filter(|other| other.metadata.name != *name && other.record.host_uuid.is_some())
+            .collect();
+        let proof = session.engine.turn_off(host, &others).await.map_err(|error| match error {
+            EngineError::Effect { source, .. } => Failure::new(source.to_string()),
+            other => other.into(),
+        })?;
         settings.printer.note(format!(
-            "host {name} is off: {} said so twice, and nothing answers at its address",
+            "host {name} is off: {} said so twice, nothing answers at its address, and all others that answered still do",
             proof.confirmed_by
         ));
         declare::record_fence(session.store.as_ref(), name, &proof).await?;
