@@ -62,7 +62,7 @@ pub enum Guard {
 
 impl Guard {
     /// All of them.
-    pub const ALL: [Guard; 24] = [
+    pub const ALL: [Guard; 25] = [
         Guard::DomainMark,
         Guard::DomainUuid,
         Guard::RecordedIntent,

@@ -64,7 +64,7 @@ fn the_world_is_changed_only_between_the_beginning_and_the_end_of_a_recorded_dee
             }
             Deed::Done { .. } | Deed::Failed { .. } => open -= 1,
             Deed::Decided { writes, .. } => decided += writes.len(),
-            Deed::Conflicted { .. } | Deed::Declared { .. } | Deed::Began { .. } => {}
+            Deed::Conflicted { .. } | Deed::Declared { .. } | Deed::Began { .. } | Deed::Accepted { .. } => {}
         }
     }
     assert_eq!((open, changes), (0, simulation.world.mutating_call_count()));
