@@ -208,6 +208,8 @@ fn moves(world: &mut World, machine: &str) {
         failures: 0,
         last_failure: String::new(),
         failed_at: None,
+        arrived_at: None,
+        went_on_at: None,
     };
     world.snapshot.machines.get_mut(&key(machine)).unwrap().record.migration = Some(Box::new(migration));
 }

@@ -5,8 +5,8 @@ use rand_chacha::ChaCha12Rng;
 
 use super::story::runs_of;
 use super::{
-    Theme, controllers, daemons, draining, drifting, fencing, losing, moving, power, serving, sickness, unheard,
-    upgrading, wiping,
+    Theme, controllers, daemons, draining, drifting, fencing, losing, moving, power, serving, sickness,
+    unheard, upgrading, wiping,
 };
 
 /// Weaves all that the seed has, and what the themes ask for. Later ones see what earlier ones put there: new ones come last.
