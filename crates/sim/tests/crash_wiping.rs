@@ -17,7 +17,7 @@ fn up(hosts: u32, control_planes: u32, workers: u32) -> Simulation {
     simulation.apply(&cluster).unwrap();
     must_run(&simulation, Goal::ClusterReady(demo()));
     // So long that others go on meanwhile.
-    simulation.world.state().hosts.values_mut().for_each(|host| host.overwrite_s = 30);
+    simulation.world.state().hosts.values_mut().for_each(|host| host.overwrite_s = 70);
     simulation
 }
 

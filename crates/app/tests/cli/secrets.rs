@@ -88,6 +88,7 @@ fn a_rotation_that_was_cut_off_is_finished_by_the_same_command() {
     let file = place.key_file("second");
     let (flag, provider) = (format!("file:{file}"), KeyProvider::File(file.into()));
     let prepared = Prepared::new(&provider, &place.state(), &OsEntropy).unwrap();
+    let prepared = prepared.after(&place.vault(), &OsEntropy).unwrap();
     let store = SqliteStore::open(place.state().join("store.db")).unwrap();
     block_on(seal_too(&store, &place.vault(), &prepared.vault, &OsEntropy)).unwrap();
     let before = place.run(&["secrets", "status"]);

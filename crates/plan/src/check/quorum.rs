@@ -78,8 +78,8 @@ pub(super) fn check(snapshot: &Snapshot, plan: &Plan, projected: &Projected<'_>,
             Action::RemoveEtcdMember { .. } => _ = changes.removals.insert(key),
             Action::MoveEtcdLeader { .. } => _ = changes.heirs.insert(key),
             Action::MigrateDomain { .. } => _ = changes.moves.insert(key),
-            // What never ran is no member.
-            _ if !ran || changes.removals.contains(&key) => {}
+            // What never ran is no member, and what only has disks left is none any more.
+            _ if !ran || machine.record.disks_only || changes.removals.contains(&key) => {}
             _ => _ = changes.hits.insert(key),
         }
     }

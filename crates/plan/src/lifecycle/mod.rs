@@ -35,7 +35,7 @@ pub(crate) use leftovers::REMEMBERED as LEFTOVERS_REMEMBERED;
 pub(crate) use migration::MOVE_ALIVE;
 pub(crate) use removal::{left_behind, member_may_be_left, node_may_be_left};
 pub(crate) use rolling::ROLLOUT_GOES_ON;
-pub(crate) use wiping::is_due as is_wiping_due;
+pub(crate) use wiping::{is_disks_only, is_due as is_wiping_due};
 
 /// What has been given out, with the claims of this plan.
 struct PoolTier {

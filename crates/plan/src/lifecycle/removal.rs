@@ -185,7 +185,7 @@ fn remove_machine(draft: &mut Draft<'_>, machine: &Machine) {
     }
     let is_out = !node_may_be_left(draft, machine) && !member_may_be_left(draft, machine);
     if left && is_out {
-        wiping::note_disks_only(draft, &mut unit, machine);
+        wiping::note_disks_only(draft, machine);
     }
     if !left && is_out && token_is_gone(draft, machine) {
         draft.remove_secret(&mut unit, &names::join_secret(&machine.key()));
@@ -229,6 +229,7 @@ pub(crate) fn node_may_be_left(draft: &Draft<'_>, machine: &Machine) -> bool {
     if cluster.metadata.is_deleting()
         || !cluster.record.initialized
         || machine.record.first_started_at.is_none()
+        || machine.record.disks_only
     {
         return false;
     }
@@ -246,6 +247,7 @@ pub(crate) fn member_may_be_left(draft: &Draft<'_>, machine: &Machine) -> bool {
     let Some(cluster) = draft.clusters.get(&cluster_of(machine)) else { return false };
     let may_have_one = machine.spec.role == MachineRole::ControlPlane
         && machine.record.first_started_at.is_some()
+        && !machine.record.disks_only
         && etcd::is_living(cluster);
     may_have_one
         && Etcd::of(draft.snapshot, &cluster.key()).map_or(true, |etcd| etcd.member_of(machine).is_some())

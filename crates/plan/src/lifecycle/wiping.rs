@@ -21,20 +21,28 @@ pub(crate) fn is_due(volume: &Volume, owner: Option<&Machine>) -> bool {
 
 /// Writes down that nothing is left of a machine but disks that are overwritten, which may take an hour: what it had of CPUs and
 /// memory is free, and whoever comes in its place does not wait for them. A cluster that goes as a whole waits in any case.
-pub(super) fn note_disks_only(draft: &mut Draft<'_>, unit: &mut Unit, machine: &Machine) {
+pub(super) fn note_disks_only(draft: &mut Draft<'_>, machine: &Machine) {
     let goes = draft.clusters.get(&cluster_of(machine)).is_none_or(|cluster| cluster.metadata.is_deleting());
+    // A control plane that is to go may be started again, as the vote that etcd lacks: not seen may be not there yet.
+    let may_come_back =
+        machine.spec.role == MachineRole::ControlPlane && draft.snapshot.under_way.contains(&machine.key());
     let mut disks = machine.spec.volumes.iter().filter_map(|volume| {
         draft.volumes.get(&NamespacedName::new(&machine.metadata.namespace, &volume.name))
     });
     let is_due =
         |volume: &Volume| volume.spec.reclaim == ReclaimPolicy::Delete && is_due(volume, Some(machine));
-    if goes || machine.record.disks_only || !disks.any(is_due) {
+    if goes || may_come_back || machine.record.disks_only || !disks.any(is_due) {
         return;
     }
-    let mut changed = machine.clone();
+    let Some(mut changed) = draft.machines.get(&machine.key()).cloned() else { return };
     changed.record.disks_only = true;
+    let mut unit = Unit::default();
     unit.update(changed.clone());
     draft.put_machine(changed);
+    // By itself: what is removed in the same pass waits for the end of the lane that overwrites them.
+    draft.end_commit();
+    draft.commit(unit);
+    draft.end_commit();
 }
 
 /// Whether others go on as if the machine were gone: nothing is left to do about it but on its host, which is off, or with its
@@ -43,7 +51,7 @@ pub(super) fn is_past(draft: &Draft<'_>, machine: &Machine) -> bool {
     fence::is_left_behind(draft, machine) || is_disks_only(draft, machine)
 }
 
-fn is_disks_only(draft: &Draft<'_>, machine: &Machine) -> bool {
+pub(crate) fn is_disks_only(draft: &Draft<'_>, machine: &Machine) -> bool {
     draft.snapshot.machines.get(&machine.key()).is_some_and(|machine| machine.record.disks_only)
 }
 

@@ -6,7 +6,11 @@ use jiff::SignedDuration;
 use super::chain::{Chain, block, wait};
 use super::context::ClusterContext;
 use super::host_view::{DomainView, HostView, HostViews};
+<<<<<<< ours
 use crate::{Action, DomainState, Guard, StepState, elsewhere, names, network};
+=======
+use crate::{Action, DomainState, Guard, StepState, lifecycle, names, network};
+>>>>>>> theirs
 
 /// A published token that has less than this left is published anew, while its join runs.
 const TOKEN_RENEWAL: SignedDuration = SignedDuration::from_mins(5);
@@ -297,7 +301,9 @@ fn gate(context: &ClusterContext<'_>, machine: &Machine) -> Result<(), StepState
     match (machine.spec.bootstrap, machine.spec.role) {
         (Bootstrap::Init, _) => {
             // Two would claim the same virtual address. Disks claim none.
-            let goes = |other: &&Machine| other.metadata.is_deleting() && !other.record.disks_only;
+            let goes = |other: &&Machine| {
+                other.metadata.is_deleting() && !lifecycle::is_disks_only(context.draft, other)
+            };
             match context.control_planes().find(goes) {
                 Some(former) => {
                     Err(wait("FormerControlPlane", format!("{} has to be gone first", former.object_ref())))

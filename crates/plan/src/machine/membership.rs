@@ -18,6 +18,7 @@ use crate::{
 fn may_have_member(context: &ClusterContext<'_>, machine: &Machine) -> bool {
     machine.spec.role == MachineRole::ControlPlane
         && machine.record.first_started_at.is_some()
+        && !machine.record.disks_only
         && is_living(context.cluster)
 }
 
