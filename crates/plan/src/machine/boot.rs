@@ -6,11 +6,7 @@ use jiff::SignedDuration;
 use super::chain::{Chain, block, wait};
 use super::context::ClusterContext;
 use super::host_view::{DomainView, HostView, HostViews};
-<<<<<<< ours
-use crate::{Action, DomainState, Guard, StepState, elsewhere, names, network};
-=======
-use crate::{Action, DomainState, Guard, StepState, lifecycle, names, network};
->>>>>>> theirs
+use crate::{Action, DomainState, Guard, StepState, elsewhere, lifecycle, names, network};
 
 /// A published token that has less than this left is published anew, while its join runs.
 const TOKEN_RENEWAL: SignedDuration = SignedDuration::from_mins(5);
