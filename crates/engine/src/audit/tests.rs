@@ -159,36 +159,6 @@ fn a_note_that_is_gone_or_forged_is_noticed() {
     assert!(place.verify().unwrap_err().why.contains("not written by Ashlar"), "{:?}", place.verify());
 }
 
-#[test]
-fn lines_that_are_cut_off_under_a_process_are_missed() {
-    let place = Place::new();
-    let log = place.open();
-    (0..4).for_each(|number| record(&log, number));
-    place.put(&place.lines()[..2]);
-    let deed = Deed::Conflicted { plan: Timestamp::UNIX_EPOCH };
-    let error = log.record(Timestamp::UNIX_EPOCH, &deed).unwrap_err();
-    assert!(format!("{:?}", error.source).contains("lines were removed"), "{error:?}");
-    assert!(log.close().is_err());
-}
-
-#[test]
-fn a_note_that_is_gone_or_forged_is_not_hidden_by_who_writes_next() {
-    for forged in [None, Some("bm90IG91cnM=")] {
-        let place = Place::with_lines(4);
-        let head = place.path().with_extension("head");
-        place.put(&place.lines()[..2]);
-        fs::remove_file(&head).unwrap();
-        if let Some(forged) = forged {
-            fs::write(&head, forged).unwrap();
-        }
-        let log = place.open();
-        record(&log, 9);
-        drop(log);
-        assert_eq!(place.lines().len(), 3, "{forged:?}: what is done is recorded all the same");
-        assert_eq!(line_of(&place.verify()), None, "{forged:?}");
-    }
-}
-
 /// Another machine changed the key: this one has the new one, and its record was noted by the old.
 #[test]
 fn a_note_of_the_key_before_counts_until_something_is_recorded() {

@@ -98,7 +98,7 @@ impl State {
         machine.is_some_and(|machine| is_its(&machine))
     }
 
-    /// Whether a Volume of the store stands for the file, and is not to be gone.
+    /// Whether a Volume of the store stands for the file, and is not to be gone, or waits with its machine for that.
     fn is_wanted(&self, (host, pool, file): &FileId) -> bool {
         let volume = self.oracle.truth.as_ref().and_then(|store| {
             store.find("Volume", |volume| {
@@ -107,7 +107,14 @@ impl State {
                     && field(volume, "/spec/poolUuid") == pool.to_string()
             })
         });
-        volume.is_some_and(|volume| !is_deleting(&volume))
+        let waits = |volume: &Value| {
+            let machine = NamespacedName::new(
+                field(volume, "/metadata/namespace"),
+                field(volume, "/metadata/ownerReferences/0/name"),
+            );
+            self.stored_object("Machine", &machine).is_some_and(|machine| is_deleting(&machine))
+        };
+        volume.is_some_and(|volume| !is_deleting(&volume) || waits(&volume))
     }
 
     fn is_there(&self, (host, pool, file): &FileId) -> bool {
