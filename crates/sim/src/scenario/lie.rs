@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::command::{Command, namespaced};
 use super::hands::{domain_named, has_host};
 use crate::host::Hidden;
-use crate::{SimDomain, SimMember, SimVolume, State};
+use crate::{SimDomain, SimMember, SimPool, SimVolume, State};
 
 /// Something that is not as it was, behind Ashlar's back.
 #[derive(Clone, Debug, PartialEq)]
@@ -323,6 +323,9 @@ fn on_pool(state: &mut State, name: &str, lie: PoolLie) -> Result<(), String> {
         for (uuid, mut pool) in pools {
             match &lie {
                 PoolLie::CopiedTo(path) => {
+                    // What was there stays where it is, in a pool of another name.
+                    let old = SimPool { name: format!("{}-old", pool.name), ..pool.clone() };
+                    host.pools.insert(changed(uuid), old);
                     pool.volumes.retain(|name, _| !name.contains("-etcd-"));
                     pool.path.clone_from(path);
                     host.pools.insert(uuid, pool);
