@@ -87,14 +87,18 @@ impl Engine {
         }
         for chunk in hosts.chunks_mut(MAX_OPERATIONS) {
             let mut transaction = Transaction::new();
-            for host in chunk.iter_mut().filter(|_| Guard::HostLease.stands()) {
+            // Who is refused shows the last one again: a higher one would take the host from who has the newer store.
+            let is_taken = |host: &&mut Host| Guard::HostLease.stands() && !host.record.is_lease_refused();
+            for host in chunk.iter_mut().filter(is_taken) {
                 host.record.lease_token += 1;
                 let key = objects::key_of(&host.object_ref());
                 let expect = objects::unchanged_since(&host.metadata.resource_version)?;
                 let value = objects::to_stored(Object::from(host.clone()))?;
                 transaction = transaction.put(key, value, expect);
             }
-            self.store.commit(transaction).await?;
+            if !transaction.writes.is_empty() {
+                self.store.commit(transaction).await?;
+            }
             for host in chunk {
                 self.leases.hold(&host.metadata.name, host.record.lease_token);
             }
@@ -115,9 +119,10 @@ impl Engine {
         if self.leases.get(name).is_none() && Guard::HostLease.stands() {
             let mut token = 0;
             let updated = objects::update(self.store.as_ref(), host, |host| {
-                host.record.lease_token += 1;
+                let is_taken = !host.record.is_lease_refused();
+                host.record.lease_token += u64::from(is_taken);
                 token = host.record.lease_token;
-                true
+                is_taken
             })
             .await?;
             if updated.is_none() {

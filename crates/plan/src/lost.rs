@@ -3,7 +3,7 @@
 //! Objects that exist go on as they are. What they lack is told, on the object that needs it and before it is needed:
 //! nobody should find out on the day on which a machine has to be replaced.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ashlar_api::*;
 use uuid::Uuid;
@@ -237,6 +237,48 @@ pub(crate) fn store_is_behind(snapshot: &Snapshot) -> Option<Lost> {
         }),
         _ => None,
     })
+}
+
+/// Domains with the mark of this installation of machines that the store does not know, and did not let go of, with their hosts.
+/// A clone of a known machine is none, nor is what a call or a move is known to have left.
+pub(crate) fn unknown_machines(snapshot: &Snapshot) -> impl Iterator<Item = (&str, &Machine)> {
+    let known: BTreeSet<Option<Uuid>> =
+        snapshot.machines.values().map(|machine| machine.metadata.uid).collect();
+    snapshot.observed.hosts.iter().flat_map(move |(host, seen)| {
+        let domains = match seen {
+            HostSeen::Seen(world) => Some(world.domains.values()),
+            _ => None,
+        };
+        let left = snapshot.hosts.get(host).map_or(&[][..], |host| &host.record.left_domains);
+        let marks =
+            domains.into_iter().flatten().filter(|domain| left.iter().all(|left| left.uuid != domain.uuid));
+        let marks = marks.filter_map(|domain| domain.mark.as_ref());
+        let unknown: Vec<&Machine> = marks
+            .filter(|mark| {
+                mark.installation == snapshot.installation && !known.contains(&Some(mark.machine_uid))
+            })
+            .filter_map(|mark| mark.machine.as_deref())
+            .collect();
+        unknown.into_iter().map(move |machine| (host.as_str(), machine))
+    })
+}
+
+/// Clusters that have machines on hosts which the store does not know: what it would make in their place is there already.
+pub(crate) fn doubted_clusters(snapshot: &Snapshot) -> BTreeMap<NamespacedName, Lost> {
+    let mut doubted = BTreeMap::new();
+    for (host, machine) in unknown_machines(snapshot) {
+        let cluster = NamespacedName::new(&machine.metadata.namespace, &machine.spec.cluster);
+        doubted.entry(cluster).or_insert_with_key(|cluster| Lost {
+            reason: "StoreInDoubt",
+            message: format!(
+                "domain {} on host {host} is {} of cluster {cluster} by its mark, and the store does not know that machine: {HOW} \
+                 No machine of {cluster} is made as long as it is there. Restore the newest store, or undefine it if nobody needs it",
+                machine.spec.domain.name,
+                machine.object_ref()
+            ),
+        });
+    }
+    doubted
 }
 
 /// All of it, for people.

@@ -109,6 +109,10 @@ pub struct HostRecord {
     /// Fencing token of the host lease: only the highest one given out is obeyed on the host.
     #[serde(default)]
     pub lease_token: u64,
+    /// A token that this store gave out last and the host refused, as it obeys a higher one: the store is an old copy, or one of
+    /// two. None is given out after it, so that restarts do not climb over who has the newer store; a restore raises the token.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lease_refused: Option<u64>,
     /// Hardware facts; absent until enrolled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub capacity: Option<HostCapacity>,
@@ -146,6 +150,14 @@ pub struct HostRecord {
     /// Domains that calls without an answer may still define although their machines are gone.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub left_domains: Vec<LeftDomain>,
+}
+
+impl HostRecord {
+    /// Whether the host obeys a higher token than this store ever gave out, as far as is known.
+    #[must_use]
+    pub fn is_lease_refused(&self) -> bool {
+        self.lease_refused == Some(self.lease_token)
+    }
 }
 
 /// A domain that may appear, or is left, where no machine of the store has it: after its machine is gone, or has moved on.

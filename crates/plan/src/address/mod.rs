@@ -8,7 +8,7 @@ use std::net::Ipv4Addr;
 
 use ashlar_api::*;
 
-use crate::{Guard, Ids, PlanError, Snapshot};
+use crate::{Guard, Ids, PlanError, Snapshot, lost};
 
 /// Who holds what.
 pub(crate) struct Addresses {
@@ -63,6 +63,14 @@ impl Addresses {
             if let (None, Some(address)) = (&cluster.record.endpoint, cluster.spec.endpoint.address) {
                 let segment = addresses.segment(&segment_name(snapshot, &cluster.spec.network));
                 segment.addresses.entry(address).or_insert_with(|| Holder::Reserved(cluster.object_ref()));
+            }
+        }
+        // Of machines that an old store does not know, and that may not answer because they are off.
+        for (_, machine) in lost::unknown_machines(snapshot) {
+            for nic in &machine.spec.nics {
+                let segment = addresses.segment(&segment_name(snapshot, &nic.network));
+                segment.addresses.entry(nic.address.addr()).or_insert(Holder::Foreign);
+                addresses.macs.insert(nic.mac.clone());
             }
         }
         for (network, address) in &snapshot.foreign_addresses {

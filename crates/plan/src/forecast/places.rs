@@ -4,8 +4,8 @@ use ashlar_api::*;
 
 use super::Forecast;
 use crate::draft::Draft;
-use crate::names;
 use crate::place::{self, Fleet, Request};
+use crate::{HostSeen, names};
 
 impl Forecast {
     /// Where the machine is on its way to, or will be once the plan's decisions are committed.
@@ -167,6 +167,11 @@ impl Forecast {
 
     pub(super) fn forget(&mut self, old: &Machine) {
         self.world.machines.remove(&old.key());
+        for host in old.hosts() {
+            if let Some(HostSeen::Seen(world)) = self.world.observed.hosts.get_mut(host) {
+                world.domains.remove(&old.spec.domain.uuid);
+            }
+        }
         for volume in &old.spec.volumes {
             self.world.volumes.remove(&NamespacedName::new(&old.metadata.namespace, &volume.name));
         }

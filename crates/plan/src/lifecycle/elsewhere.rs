@@ -6,8 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use ashlar_api::*;
 use uuid::Uuid;
 
+use super::leftovers::remember_moved;
 use crate::draft::{Draft, Unit};
-use crate::{HostSeen, elsewhere};
+use crate::{HostSeen, elsewhere, fence};
 
 /// Records where domains are that people moved by hand.
 pub(super) fn record(draft: &mut Draft<'_>) {
@@ -38,8 +39,13 @@ pub(super) fn record(draft: &mut Draft<'_>) {
     for (key, hosts) in changed {
         // A fact of this pass may have changed it already.
         let Some(mut machine) = draft.machines.get(&key).cloned() else { continue };
-        machine.record.seen_elsewhere = hosts;
         let mut unit = Unit::default();
+        // It goes on without what is on a host that is off: that goes when the host is on again.
+        let is_off = |host: &&String| fence::proof(snapshot, host).is_some();
+        for host in machine.record.seen_elsewhere.difference(&hosts).filter(is_off) {
+            remember_moved(draft, &mut unit, host, &machine);
+        }
+        machine.record.seen_elsewhere = hosts;
         unit.update(machine.clone());
         draft.put_machine(machine);
         draft.commit(unit);

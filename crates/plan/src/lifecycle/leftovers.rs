@@ -9,7 +9,7 @@ use jiff::SignedDuration;
 
 use super::facts::is_seen_absent;
 use crate::draft::{Draft, Unit};
-use crate::{HostSeen, Ids, names};
+use crate::{HostSeen, Ids, fence, names};
 
 /// How long a leftover is remembered after it was recorded: no call is under way for so long.
 pub(crate) const REMEMBERED: SignedDuration = SignedDuration::from_hours(24);
@@ -52,10 +52,16 @@ pub(super) fn remove(draft: &mut Draft<'_>, unit: &mut Unit, volume: &Volume) {
     }
 }
 
-/// What a call may still define of a machine that leaves the store is remembered by its host.
+/// What a call may still define of a machine that leaves the store is remembered by its host; and by hosts that are off what
+/// somebody migrated there.
 pub(super) fn remember_domain(draft: &mut Draft<'_>, unit: &mut Unit, machine: &Machine) {
     if machine.record.define_unanswered {
         remember(draft, unit, &machine.spec.host, machine, false);
+    }
+    let is_off = |host: &&String| fence::proof(draft.snapshot, host).is_some();
+    let off: Vec<&String> = machine.record.seen_elsewhere.iter().filter(is_off).collect();
+    for host in off {
+        remember_moved(draft, unit, host, machine);
     }
 }
 

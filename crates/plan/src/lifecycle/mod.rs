@@ -10,6 +10,7 @@ mod facts;
 mod groups;
 mod image_files;
 mod in_place;
+mod leases;
 mod leftovers;
 mod migration;
 mod notices;
@@ -55,6 +56,7 @@ pub(crate) fn decide(draft: &mut Draft<'_>, ids: &mut dyn Ids) -> Result<(), Pla
     check_consistency(draft)?;
     let mut tier = PoolTier { addresses: Addresses::new(draft.snapshot)?, fleet: None };
     facts::record(draft);
+    leases::record(draft);
     fencing::record(draft);
     ailments::record(draft);
     facts::forget_lost_files(draft);

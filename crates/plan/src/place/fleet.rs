@@ -13,16 +13,18 @@ use super::room::{Demand, signed};
 use super::rules;
 use super::spread::{Peers, least_limit};
 use crate::draft::{Draft, cluster_of};
+use crate::lost::{self, Lost};
 use crate::report::Refusal;
-use crate::{HostSeen, Snapshot, lost, names};
+use crate::{HostSeen, Snapshot, names};
 
 /// From so many hosts on, a pool keeps room for one of them to die.
 const HOSTS_FOR_ADMISSION: usize = 3;
 
-/// Class, image, pool, network, whether etcd's disk comes with it, and the host that it leaves alive.
-type ShapeKey = (String, String, String, String, bool, Option<String>);
+/// Class, image, pool, network, whether etcd's disk comes with it, the host that it leaves alive, and its cluster, if that is
+/// in doubt.
+type ShapeKey = (String, String, String, String, bool, Option<String>, Option<NamespacedName>);
 
-fn shape_key(request: &Request<'_>) -> ShapeKey {
+fn shape_key(request: &Request<'_>, doubted: bool) -> ShapeKey {
     (
         request.class.metadata.name.clone(),
         request.image.metadata.name.clone(),
@@ -30,6 +32,7 @@ fn shape_key(request: &Request<'_>) -> ShapeKey {
         request.network.metadata.name.clone(),
         request.role == MachineRole::ControlPlane,
         request.moves.map(|machine| machine.spec.host.clone()),
+        doubted.then(|| request.cluster.key()),
     )
 }
 
@@ -62,6 +65,8 @@ pub(crate) struct Fleet {
     log: Vec<Undo>,
     /// What clusters that say nothing else ask for.
     default_admission: Admission,
+    /// Clusters of which hosts have machines that the store does not know, once somebody asks.
+    doubted: Option<BTreeMap<NamespacedName, Lost>>,
 }
 
 enum Undo {
@@ -101,6 +106,7 @@ impl Fleet {
             pinned: BTreeMap::new(),
             log: Vec::new(),
             default_admission: Admission::None,
+            doubted: None,
         };
         fleet.add_hosts(draft);
         fleet.add_claims(snapshot, without);
@@ -221,13 +227,19 @@ impl Fleet {
         self.numbers.get(host).copied()
     }
 
+    fn is_doubted(&self, request: &Request<'_>) -> bool {
+        self.doubted.as_ref().is_some_and(|doubted| doubted.contains_key(&request.cluster.key()))
+    }
+
     /// The request's shape, judged for all hosts when it is asked for first.
     pub(super) fn shape(&mut self, draft: &Draft<'_>, request: &Request<'_>) -> &Shape {
-        let key = shape_key(request);
+        let doubted = self.doubted.get_or_insert_with(|| lost::doubted_clusters(draft.snapshot));
+        let doubted = doubted.get(&request.cluster.key()).cloned();
+        let key = shape_key(request, doubted.is_some());
         if !self.shapes.contains_key(&key) {
             let image = self.image(draft, request.image);
-            let doubt =
-                lost::store_is_behind(draft.snapshot).map(|lost| rules::refusal(lost.reason, lost.message));
+            let doubt = lost::store_is_behind(draft.snapshot).or(doubted);
+            let doubt = doubt.map(|lost| rules::refusal(lost.reason, lost.message));
             let refusals: Vec<Option<Refusal>> = draft
                 .hosts
                 .values()
@@ -457,7 +469,7 @@ impl Fleet {
     /// What of the request's image is not on the host yet; the request's shape is known already.
     pub(super) fn missing_image_mib(&self, request: &Request<'_>, host: HostNumber) -> u64 {
         self.shapes
-            .get(&shape_key(request))
+            .get(&shape_key(request, self.is_doubted(request)))
             .map_or(0, |shape| self.packer.missing_image_mib(shape.number, host))
     }
 

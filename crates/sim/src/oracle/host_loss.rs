@@ -6,7 +6,7 @@ use ashlar_store::{Transaction, Write};
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::intent::VIEW_LASTS;
+use super::intent::{VIEW_LASTS, remembers};
 use super::{field, is_deleting};
 use crate::State;
 
@@ -83,12 +83,22 @@ impl State {
         runs.map(|(host, _)| host.clone())
     }
 
-    /// A silent host on which a machine's domain is, running or not, of which nothing else is known.
-    fn lies_unseen_on(&self, machine: Uuid) -> Option<String> {
+    /// A silent host on which a machine's domain is, running or not, of which nothing else is known, nor is written down now.
+    fn lies_unseen_on(&self, machine: Uuid, written: &Transaction) -> Option<String> {
+        let is_written = |host: &str, uuid| {
+            let mut writes = written.writes.iter();
+            writes.any(|write| match write {
+                Write::Put { key, value, .. } => {
+                    key.kind == "Host" && key.name == host && remembers(value, uuid)
+                }
+                Write::Delete { .. } | Write::Check { .. } => false,
+            })
+        };
         let has_it = |(name, host): &(&String, &crate::SimHost)| {
             host.domains.iter().any(|(uuid, domain)| {
                 domain.mark.as_ref().is_some_and(|mark| mark.machine_uid == machine)
                     && !self.is_remembered(name, *uuid)
+                    && !is_written(name, *uuid)
             })
         };
         let on = self.hosts.iter().find(|host| has_it(host) && self.was_silent(host.0));
@@ -184,7 +194,7 @@ impl State {
         });
         let told = |name: NamespacedName| {
             let uid = uid_of(&*self.stored_object("Machine", &name)?)?;
-            let on = self.runs_on(uid).or_else(|| self.lies_unseen_on(uid))?;
+            let on = self.runs_on(uid).or_else(|| self.lies_unseen_on(uid, transaction))?;
             Some(format!("machine {name} is forgotten, and its domain is on {on}"))
         };
         gone.filter_map(told).collect()

@@ -306,8 +306,7 @@ impl State {
     /// Whether the host's record says that a call or a move may have left this domain.
     pub(super) fn is_remembered(&self, host: &str, uuid: Uuid) -> bool {
         let stored = self.stored_object("Host", &NamespacedName::new("", host));
-        let left = stored.as_deref().and_then(|host| host.pointer("/record/leftDomains")?.as_array());
-        left.is_some_and(|left| left.iter().any(|left| field(left, "/uuid") == uuid.to_string()))
+        stored.is_some_and(|host| remembers(&host, uuid))
     }
 
     pub(crate) fn judge_eject(&mut self, host: &HostTarget, uuid: Uuid) {
@@ -361,4 +360,10 @@ impl State {
             self.blame("secrets", format!("a join token of {cluster} lives longer than 15 minutes"));
         }
     }
+}
+
+/// Whether a host's object says that a call or a move may have left this domain there.
+pub(super) fn remembers(host: &Value, uuid: Uuid) -> bool {
+    let left = host.pointer("/record/leftDomains").and_then(Value::as_array);
+    left.is_some_and(|left| left.iter().any(|left| field(left, "/uuid") == uuid.to_string()))
 }

@@ -1,0 +1,28 @@
+//! Hosts that obey a token which this store never gave out: it is an old copy, or one of two.
+
+use crate::HostSeen;
+use crate::draft::{Draft, Unit};
+
+/// Writes down which token was refused, so that no higher one is given out by the next process, until the host answers or a
+/// person raised it (`ashlar store restore --take-hosts`). A process that was only overtaken cannot: the host's object has changed.
+pub(super) fn record(draft: &mut Draft<'_>) {
+    let mut changed = Vec::new();
+    for (name, host) in draft.snapshot.hosts.iter() {
+        let refused = match draft.snapshot.observed.hosts.get(name) {
+            Some(HostSeen::Fenced { store_is_behind: true, .. }) => Some(host.record.lease_token),
+            Some(HostSeen::Seen(_)) => None,
+            _ => host.record.lease_refused,
+        };
+        if host.record.lease_refused != refused {
+            let mut host = draft.hosts.get(name).unwrap_or(host).clone();
+            host.record.lease_refused = refused;
+            changed.push(host);
+        }
+    }
+    for host in changed {
+        let mut unit = Unit::default();
+        unit.update(host.clone());
+        draft.hosts.insert(host.metadata.name.clone(), host);
+        draft.commit(unit);
+    }
+}
