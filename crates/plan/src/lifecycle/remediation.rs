@@ -30,7 +30,16 @@ pub(super) fn of_cluster(draft: &mut Draft<'_>, key: &NamespacedName, image: &Im
         .collect();
     for machine in &ill {
         let Some(ailment) = &machine.record.ailment else { continue };
-        let Health::Sick(kind, message) = health::judge(draft.snapshot, machine) else { continue };
+        let judged = health::judge(draft.snapshot, machine);
+        // What a daemon sees over time, one look does not: that it waits for something is said all the same.
+        if judged == Health::Unknown && ailment.kind == AilmentKind::KubeletSilent {
+            let since = ailment.since;
+            let message = format!(
+                "its kubelet was silent from {since} on, as was seen before; whether it still is takes a second look"
+            );
+            draft.note(machine.object_ref(), NoteKind::Notice, "KubeletSilent", message);
+        }
+        let Health::Sick(kind, message) = judged else { continue };
         if kind != ailment.kind {
             continue;
         }

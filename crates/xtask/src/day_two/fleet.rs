@@ -33,7 +33,7 @@ pub(super) struct Fleet {
     pub(super) daemon: Option<Daemon>,
     /// The host with the control plane, which nothing happens to.
     pub(super) safe_host: String,
-    log: PathBuf,
+    pub(super) log: PathBuf,
 }
 
 impl Fleet {

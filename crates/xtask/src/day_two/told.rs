@@ -45,11 +45,12 @@ pub(super) fn ailing(fleet: &mut Fleet) -> Result<()> {
         "no controller manager runs, and somebody called the node not Ready"
     );
     std::thread::sleep(NOBODY_REPLACED);
+    // Whoever looks once cannot tell a silent kubelet: the plan says so, and the daemon what it waits for.
     let plan = fleet.context.ok(fleet.context.command(&["plan"]))?;
-    ensure!(
-        plan.contains("no kube-controller-manager of"),
-        "the plan does not say what it waits for:\n{plan}"
-    );
+    ensure!(plan.contains("its kubelet was silent from"), "the plan does not tell of the kubelet:\n{plan}");
+    let log = std::fs::read_to_string(&fleet.log)?;
+    let waits = |line: &str| line.contains(&worker.name) && line.contains("NoControllers");
+    ensure!(log.lines().any(waits), "the daemon does not say what it waits for");
     ensure!(fleet.workers()? == before, "a worker was replaced: {:?}", fleet.workers()?);
     fleet.inside(&worker, "systemctl start kubelet")?;
     let forgotten = until_told(fleet, &worker.name, "Healthy", None)?;
