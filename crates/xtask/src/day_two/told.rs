@@ -126,8 +126,12 @@ pub(super) fn drifted(fleet: &mut Fleet) -> Result<()> {
     Ok(())
 }
 
-fn definition(fleet: &mut Fleet, host: &str, domain: &str) -> Result<String> {
-    fleet.context.on(host, &["virsh", "-q", "-c", "qemu:///system", "dumpxml", "--inactive", domain])
+/// A definition's lines, sorted: libvirt writes controllers in another order when a definition is made anew.
+fn definition(fleet: &mut Fleet, host: &str, domain: &str) -> Result<Vec<String>> {
+    let xml = ["virsh", "-q", "-c", "qemu:///system", "dumpxml", "--inactive", domain];
+    let mut lines: Vec<String> = fleet.context.on(host, &xml)?.lines().map(str::to_owned).collect();
+    lines.sort_unstable();
+    Ok(lines)
 }
 
 fn take(fleet: &mut Fleet, control_plane: &str, pod: &str) -> Result<()> {
