@@ -1,7 +1,8 @@
 //! Hosts that obey a token which this store never gave out: it is an old copy, or one of two.
 
+use super::leftovers;
 use crate::HostSeen;
-use crate::draft::{Draft, Unit};
+use crate::draft::Draft;
 
 /// Writes down which token was refused, so that no higher one is given out by the next process, until the host answers or a
 /// person raised it (`ashlar store restore --take-hosts`). A process that was only overtaken cannot: the host's object has changed.
@@ -19,10 +20,5 @@ pub(super) fn record(draft: &mut Draft<'_>) {
             changed.push(host);
         }
     }
-    for host in changed {
-        let mut unit = Unit::default();
-        unit.update(host.clone());
-        draft.hosts.insert(host.metadata.name.clone(), host);
-        draft.commit(unit);
-    }
+    leftovers::put_hosts(draft, changed);
 }

@@ -102,6 +102,11 @@ pub(super) fn forget_domains(draft: &mut Draft<'_>) {
             changed.push(host);
         }
     }
+    put_hosts(draft, changed);
+}
+
+/// Hosts whose records changed, each in a commit of its own.
+pub(super) fn put_hosts(draft: &mut Draft<'_>, changed: Vec<Host>) {
     for host in changed {
         let mut unit = Unit::default();
         unit.update(host.clone());
