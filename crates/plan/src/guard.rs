@@ -58,11 +58,13 @@ pub enum Guard {
     PausedArrival,
     /// It goes on only where its source is certain to have done nothing after all had come.
     CertainArrival,
+    /// A store that hosts show to be an old copy makes no machine.
+    NewestStore,
 }
 
 impl Guard {
     /// All of them.
-    pub const ALL: [Guard; 25] = [
+    pub const ALL: [Guard; 26] = [
         Guard::DomainMark,
         Guard::DomainUuid,
         Guard::RecordedIntent,
@@ -88,6 +90,7 @@ impl Guard {
         Guard::FewSilent,
         Guard::PausedArrival,
         Guard::CertainArrival,
+        Guard::NewestStore,
     ];
 
     /// Whether it stands.

@@ -9,7 +9,7 @@ use ashlar_api::*;
 use uuid::Uuid;
 
 use crate::network::HostNetwork;
-use crate::{ClusterSeen, DomainSeen, HostSeen, HostWorld, NetworksSeen, Note, NoteKind, Snapshot};
+use crate::{ClusterSeen, DomainSeen, Guard, HostSeen, HostWorld, NetworksSeen, Note, NoteKind, Snapshot};
 
 /// What an object lacks, or has too much of.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -226,6 +226,9 @@ pub(crate) fn left_on<'s>(snapshot: &'s Snapshot, host: &str) -> impl Iterator<I
 /// A host that obeys a token which this store never gave out: what was made since, on any host, is not known here, and
 /// whatever is made anew may take its addresses.
 pub(crate) fn store_is_behind(snapshot: &Snapshot) -> Option<Lost> {
+    if !Guard::NewestStore.stands() {
+        return None;
+    }
     snapshot.observed.hosts.iter().find_map(|(host, seen)| match seen {
         HostSeen::Fenced { reason, store_is_behind: true } => Some(Lost {
             reason: "StoreInDoubt",
@@ -266,6 +269,9 @@ pub(crate) fn unknown_machines(snapshot: &Snapshot) -> impl Iterator<Item = (&st
 /// Clusters that have machines on hosts which the store does not know: what it would make in their place is there already.
 pub(crate) fn doubted_clusters(snapshot: &Snapshot) -> BTreeMap<NamespacedName, Lost> {
     let mut doubted = BTreeMap::new();
+    if !Guard::NewestStore.stands() {
+        return doubted;
+    }
     for (host, machine) in unknown_machines(snapshot) {
         let cluster = NamespacedName::new(&machine.metadata.namespace, &machine.spec.cluster);
         doubted.entry(cluster).or_insert_with_key(|cluster| Lost {

@@ -203,6 +203,42 @@ fn what_a_move_left_goes_where_that_is_on_record_and_it_stands_still() {
 }
 
 #[test]
+fn an_old_store_makes_no_machine() {
+    let (mut snapshot, plan) = create_plan();
+    let behind =
+        |store_is_behind| HostSeen::Fenced { reason: "a newer one works".to_owned(), store_is_behind };
+    snapshot.observed.hosts.insert("host-z".to_owned(), behind(false));
+    assert_eq!(check(&snapshot, &plan), vec![], "another process of the same store has it");
+    snapshot.observed.hosts.insert("host-z".to_owned(), behind(true));
+    assert_eq!(rules(&snapshot, &plan), ["StoreInDoubt"]);
+    assert_eq!(check(&snapshot, &plan).len(), 6, "each machine");
+
+    // A worker runs that the store does not know, and one more of its cluster is made.
+    let mut world = World::new(one_plus_one(), 1);
+    let create = world.plan();
+    assert!(world.settle().is_empty());
+    let lost = world.snapshot.machines.remove(&key("demo-wkr-1")).unwrap();
+    let mut snapshot = world.snapshot.clone();
+    let mut plan = create;
+    let is_doubted = |snapshot: &Snapshot, plan: &Plan| rules(snapshot, plan).contains(&"StoreInDoubt");
+    assert!(is_doubted(&snapshot, &plan));
+    machine(&mut plan, "demo-ctrl-1").spec.cluster = "other".to_owned();
+    machine(&mut plan, "demo-wkr-1").spec.cluster = "other".to_owned();
+    assert!(!is_doubted(&snapshot, &plan), "another cluster's are not in doubt");
+    machine(&mut plan, "demo-wkr-1").spec.cluster = "demo".to_owned();
+    assert!(is_doubted(&snapshot, &plan));
+    let left = LeftDomain {
+        name: lost.spec.domain.name.clone(),
+        uuid: lost.spec.domain.uuid,
+        machine_uid: lost.metadata.uid.unwrap(),
+        since: snapshot.now,
+        by_move: false,
+    };
+    snapshot.hosts.get_mut("lab-1").unwrap().record.left_domains = vec![left];
+    assert!(!is_doubted(&snapshot, &plan), "it was let go of");
+}
+
+#[test]
 fn only_what_was_seen_gone_gives_its_room_away() {
     let mut world = World::new(one_plus_one(), 1);
     assert!(world.settle().is_empty());

@@ -57,6 +57,7 @@ fn options(guard: Guard) -> Options {
         Guard::RemediationLimits => {
             ["blue", "green"].map(|cluster| format!("kubelets of {cluster} die")).to_vec()
         }
+        Guard::NewestStore => ["keep store", "restore store"].map(str::to_owned).to_vec(),
         _ => Vec::new(),
     };
     let prepare = match guard {

@@ -1,5 +1,6 @@
 //! Developer tasks: `cargo xtask COMMAND`.
 
+mod app;
 mod bench;
 mod cargo;
 mod ci;

@@ -4,6 +4,7 @@
 mod capacity;
 mod commits;
 mod destruction;
+mod doubt;
 mod drain;
 mod elsewhere;
 mod fencing;
@@ -54,6 +55,7 @@ pub fn check(snapshot: &Snapshot, plan: &Plan) -> Vec<Violation> {
     uniqueness::check(snapshot, plan, &mut findings);
     removal::check(snapshot, plan, &projected, &mut findings);
     destruction::check(snapshot, plan, &projected, &mut findings);
+    doubt::check(snapshot, plan, &mut findings);
     drain::check(snapshot, plan, &projected, &mut findings);
     elsewhere::check(snapshot, plan, &projected, &mut findings);
     fencing::check(snapshot, plan, &mut findings);

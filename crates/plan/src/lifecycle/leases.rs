@@ -1,12 +1,15 @@
 //! Hosts that obey a token which this store never gave out: it is an old copy, or one of two.
 
 use super::leftovers;
-use crate::HostSeen;
 use crate::draft::Draft;
+use crate::{Guard, HostSeen};
 
 /// Writes down which token was refused, so that no higher one is given out by the next process, until the host answers or a
 /// person raised it (`ashlar store restore --take-hosts`). A process that was only overtaken cannot: the host's object has changed.
 pub(super) fn record(draft: &mut Draft<'_>) {
+    if !Guard::NewestStore.stands() {
+        return;
+    }
     let mut changed = Vec::new();
     for (name, host) in draft.snapshot.hosts.iter() {
         let refused = match draft.snapshot.observed.hosts.get(name) {

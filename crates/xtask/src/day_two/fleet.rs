@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Child;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
@@ -78,8 +79,8 @@ impl Fleet {
         self.context.ok(command).map(drop)
     }
 
-    /// Asks for so many workers, and waits for nothing.
-    pub(super) fn scale(&mut self, replicas: usize) -> Result<()> {
+    /// Asks for so many workers: the command, which waits for them.
+    pub(super) fn scale(&mut self, replicas: usize) -> Result<Child> {
         let name = format!("{}-wkr", self.context.name);
         let stored = self.context.json(&["get", "workergroup", &name])?;
         let mut group = json!({
@@ -89,7 +90,8 @@ impl Fleet {
         let manifest = std::env::temp_dir().join(format!("ashlar-test-day-two-{name}-{replicas}.yaml"));
         fs::write(&manifest, group.to_string())?;
         let manifest = manifest.to_string_lossy().into_owned();
-        self.context.ok(self.context.command(&["apply", "--no-wait", "-f", &manifest])).map(drop)
+        let apply = self.context.command(&["--timeout", "20m", "apply", "-f", &manifest]);
+        self.context.spawn(apply, &self.log.with_extension("scale.log"))
     }
 
     /// Reads where everything is.

@@ -5,6 +5,7 @@
 
 mod fleet;
 mod moved;
+mod replaced;
 mod stages;
 mod told;
 
@@ -65,6 +66,11 @@ const STAGES: &[Stage] = &[
         stages::corrupted,
     ),
     ("plain", "one worker more, and fewer again: what replacements are measured by", stages::plain),
+    (
+        "replaced",
+        "a person replaces a worker: its pods' budget lets none go, which is said, and once it does all goes on",
+        replaced::replaced,
+    ),
     (
         "powerless",
         "a host freezes and loses its power: nothing is started in its place before a person says so, then its worker is replaced",

@@ -4,7 +4,6 @@
 //! Real libvirt, kubeadm, etcd and kubelets, emulated. Judged by what the API server says, not by Ashlar's own store.
 
 mod api_use;
-mod app;
 
 use std::fs;
 use std::path::PathBuf;
@@ -14,6 +13,7 @@ use anyhow::{Context as _, Result, ensure};
 use clap::Args;
 use serde_json::{Value, json};
 
+use crate::app;
 use crate::e2e::context::{Context, wait_for};
 use crate::hosts::{self, NodeImage};
 use crate::nodes;
@@ -81,7 +81,7 @@ fn play(context: &mut Context, options: &Options, begin: Instant) -> Result<()> 
         apply(context, &old, CREATE_TIMEOUT)?;
         tell("cluster: it is Ready");
     }
-    let app = app::start(context, &old, &new)?;
+    let app = app::start(context, &[&old, &new], app::REPLICAS - 1)?;
     let before = kubelets(context)?;
     ensure!(before.iter().all(|(_, version)| *version == old.kubernetes), "not yet upgraded: {before:?}");
 
@@ -114,7 +114,8 @@ fn play(context: &mut Context, options: &Options, begin: Instant) -> Result<()> 
     judge_versions(context, &before, &new)?;
     judge_system(context, &new)?;
     if let Some(app) = app {
-        app.judge(context)?;
+        let evictions = app.judge(context)?;
+        println!("test-upgrade app: its pods run; {evictions} events tell of evictions");
     }
     // Nothing is left to do.
     apply(context, &new, "5m")?;
