@@ -214,7 +214,13 @@ impl Forecast {
         let asked_for = self.group_of(old).and_then(|group| group.spec.replicas).unwrap_or_default();
         let new = self.successor(old);
         let (name, host) = (&old.metadata.name, &old.spec.host);
-        if surge {
+        if old.metadata.is_deleting() {
+            // Nothing that goes waits for who comes.
+            let less = asked_for.saturating_sub(1);
+            format!(
+                "{name} on {host} is drained and goes, while worker {new} joins ({less} of {asked_for} workers until it has)"
+            )
+        } else if surge {
             let more = asked_for + 1;
             format!(
                 "worker {new} joins ({more} workers for {asked_for} meanwhile), then {name} on {host} is drained and goes"

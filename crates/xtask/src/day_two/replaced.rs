@@ -35,11 +35,16 @@ pub(super) fn replaced(fleet: &mut Fleet) -> Result<()> {
     let told = moment.elapsed();
     let plan = fleet.context.ok(fleet.context.command(&["plan"]))?;
     ensure!(plan.contains(refusal), "the plan does not say what is in the way:\n{plan}");
-    ensure!(app::nodes(&mut fleet.context)? == nodes, "a pod was moved against its budget");
     let now = fleet.workers()?;
     let newcomer = now.iter().find(|worker| !before.contains(worker));
     let newcomer = newcomer.with_context(|| format!("nobody is in its place: {now:?}"))?.clone();
-    ensure!(fleet.is_ready(&worker.name) && fleet.is_ready(&newcomer.name), "both have to be Ready");
+    wait_for("its successor is Ready", DEADLINE, || {
+        std::thread::sleep(Duration::from_secs(1));
+        Ok(fleet.is_ready(&newcomer.name))
+    })?;
+    let joined = moment.elapsed();
+    ensure!(fleet.is_ready(&worker.name), "{} was taken away under its pods", worker.name);
+    ensure!(app::nodes(&mut fleet.context)? == nodes, "a pod was moved against its budget");
 
     // The daemon goes on by itself.
     let moment = Instant::now();
@@ -54,11 +59,12 @@ pub(super) fn replaced(fleet: &mut Fleet) -> Result<()> {
     ensure!(evictions > 0, "no event tells that a pod was evicted");
     app.end(&mut fleet.context)?;
     println!(
-        "test-day-two replaced figures: {} beside {} and the budget in the way told after {}; once it let go, the old one gone \
-         after {}; {evictions} events of evictions",
-        newcomer.name,
+        "test-day-two replaced figures: the budget in the way of {} told for good after {}, {} Ready beside it after {}; once it let \
+         go, the old one gone after {}; {evictions} events of evictions",
         worker.name,
         seconds(told),
+        newcomer.name,
+        seconds(joined),
         seconds(gone)
     );
     Ok(())
