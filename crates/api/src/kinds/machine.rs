@@ -283,6 +283,10 @@ pub struct MachineRecord {
     /// Why Ashlar itself replaces it; absent where a person wants it gone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub remediation: Option<Remediation>,
+    /// When a person asked for another machine in its place, which joins first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<crate::schema::TimeText>")]
+    pub replacement_asked_at: Option<Timestamp>,
     /// A call that defines its domain got no answer: it may take effect when nobody waits for it any more.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub define_unanswered: bool,

@@ -14,8 +14,8 @@ pub(crate) enum MachineCommand {
 /// `ashlar machine replace`
 #[derive(Debug, Args)]
 #[command(after_help = "\
-The new machine gets a new name and new disks, on the host that placement chooses. A healthy control plane goes when
-the new one has joined. Pods are evicted as PodDisruptionBudgets allow; who blocks is named, and Ctrl-C loses nothing:
+The new machine gets a new name and new disks, on the host that placement chooses. A healthy machine goes when the
+new one has joined (a worker: where rollout.maxSurge of its group is not 0; `delete machine` does not wait). Pods are evicted as PodDisruptionBudgets allow; who blocks is named, and Ctrl-C loses nothing:
 the same command goes on.
 
 Examples:

@@ -47,15 +47,40 @@ pub async fn replace_machine(
     let Some(Object::Machine(found)) = stored.get(&name) else {
         return Err(DeclareError::NoSuchObject(name));
     };
-    // Once it goes, the same command only waits for the end.
-    if found.metadata.is_deleting() {
+    // Once it goes, or is to go, the same command only waits for the end.
+    let is_first = comes_first(&stored, found);
+    if found.metadata.is_deleting() || found.record.replacement_asked_at.is_some() && is_first {
         return Ok(());
     }
     if let Some(message) = refusal(&stored, found) {
         let violations = vec![Violation { object: name, path: String::new(), message }];
         return Err(DeclareError::Invalid { violations });
     }
-    delete(store, clock, &[name]).await.map(drop)
+    if !is_first {
+        return delete(store, clock, &[name]).await.map(drop);
+    }
+    let asked_at = clock.now();
+    let updated = objects::update(store, &**found, |machine| {
+        machine.record.replacement_asked_at.get_or_insert(asked_at);
+        true
+    });
+    updated.await?.map(drop).ok_or(DeclareError::NoSuchObject(name))
+}
+
+/// Whether its successor joins before it is drained: a worker that is missed, of a group that may have one more meanwhile. (A
+/// control plane that goes waits for its successor itself.)
+fn comes_first(stored: &ObjectMap, machine: &Machine) -> bool {
+    let (namespace, spec, record) = (&machine.metadata.namespace, &machine.spec, &machine.record);
+    let may_surge = match stored.get(&ObjectRef::new(Kind::WorkerGroup, namespace, &spec.group)) {
+        Some(Object::WorkerGroup(group)) => group.spec.rollout.max_surge > 0,
+        _ => false,
+    };
+    let rests = match stored.get(&ObjectRef::new(Kind::Cluster, namespace, &spec.cluster)) {
+        Some(Object::Cluster(cluster)) => cluster.spec.paused,
+        _ => true,
+    };
+    let is_well = record.joined_at.is_some() && record.failure.is_none() && record.ailment.is_none();
+    spec.role == MachineRole::Worker && may_surge && !rests && is_well
 }
 
 /// Why no other machine would take its place, or not now.
@@ -86,7 +111,9 @@ fn refusal(stored: &ObjectMap, machine: &Machine) -> Option<String> {
                 && other.metadata.name != machine.metadata.name
         })
         .collect();
-    let going = others.iter().find(|other| other.metadata.is_deleting());
+    let goes =
+        |other: &&&Machine| other.metadata.is_deleting() || other.record.replacement_asked_at.is_some();
+    let going = others.iter().find(goes);
     let coming =
         others.iter().find(|other| other.record.joined_at.is_none() && other.record.failure.is_none());
     if let Some(other) = going.or(coming) {

@@ -259,6 +259,7 @@ fn is_current(
         && machine.spec.image.name == image.metadata.name
         && !migration::is_replaced(snapshot, machine)
         && !certificates::are_due(machine, snapshot.now)
+        && machine.record.replacement_asked_at.is_none()
 }
 
 /// Whether a machine that is well goes because somebody asked for that (`ashlar machine replace`), so that another one comes first.

@@ -36,7 +36,9 @@ impl Wanted<'_> {
                 let is_asked = host.spec.drain_by == DrainBy::Replacement;
                 Some(if is_asked { why } else { format!("{why}, and it is not moved alive: {obstacle}") })
             });
-            return emptied.or_else(|| {
+            let is_wished = machine.record.replacement_asked_at.is_some();
+            let wished = || is_wished.then(|| "somebody asked for that".to_owned());
+            return emptied.or_else(wished).or_else(|| {
                 let run_out_at = certificates::run_out_at(machine)?;
                 let is_due = certificates::are_due(machine, self.snapshot.now);
                 is_due.then(|| format!("its certificates run out at {run_out_at}"))

@@ -17,6 +17,7 @@ mod mix;
 mod moving;
 mod person;
 mod power;
+mod replacing;
 mod script;
 mod serving;
 mod shrink;

@@ -161,6 +161,13 @@ impl Teller<'_> {
                 }
                 done
             }
+            Command::ReplaceMachine(machine) => {
+                let done = self.simulation.replace_machine(machine).is_ok();
+                if done {
+                    self.note(text);
+                }
+                done
+            }
             Command::Maintain { host, verb } => {
                 let done = self.simulation.maintain(host, *verb).is_ok();
                 if done {

@@ -5,8 +5,8 @@ use rand_chacha::ChaCha12Rng;
 
 use super::story::runs_of;
 use super::{
-    Theme, controllers, daemons, draining, drifting, fencing, losing, moving, power, serving, sickness,
-    unheard, upgrading, wiping,
+    Theme, controllers, daemons, draining, drifting, fencing, losing, moving, power, replacing, serving,
+    sickness, unheard, upgrading, wiping,
 };
 
 /// Weaves all that the seed has, and what the themes ask for. Later ones see what earlier ones put there: new ones come last.
@@ -23,6 +23,7 @@ pub(super) fn weave(lines: &mut Vec<String>, seed: u64, hosts: u32, themes: &[Th
     controllers::weave(lines, seed);
     wiping::weave(lines, seed);
     unheard::weave(lines, seed, hosts);
+    replacing::weave(lines, seed);
     if is_about_loss {
         losing::weave(lines, seed, hosts);
     }
