@@ -7,7 +7,6 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 
 use crate::e2e::context::{Context, wait_for};
-use crate::hosts::NodeImage;
 
 pub(crate) const REPLICAS: usize = 2;
 
@@ -15,12 +14,8 @@ pub(crate) const REPLICAS: usize = 2;
 pub(crate) struct App;
 
 /// Starts it, if there is an image that nodes of all these node images hold: nothing is pulled in the lab.
-pub(crate) fn start(
-    context: &mut Context,
-    images: &[&NodeImage],
-    min_available: usize,
-) -> Result<Option<App>> {
-    let tags = images.iter().map(|image| pause_of(context, &image.name)).collect::<Result<Vec<_>>>()?;
+pub(crate) fn start(context: &mut Context, images: &[&str], min_available: usize) -> Result<Option<App>> {
+    let tags = images.iter().map(|image| pause_of(context, image)).collect::<Result<Vec<_>>>()?;
     let pause = tags.first().cloned().unwrap_or_default();
     if pause.is_empty() || tags.iter().any(|tag| *tag != pause) {
         println!("app: left out, the images hold no common one (pause {tags:?})");

@@ -14,9 +14,11 @@ pub(crate) enum MachineCommand {
 /// `ashlar machine replace`
 #[derive(Debug, Args)]
 #[command(after_help = "\
-The new machine gets a new name and new disks, on the host that placement chooses. A healthy machine goes when the
-new one has joined (a worker: where rollout.maxSurge of its group is not 0; `delete machine` does not wait). Pods are evicted as PodDisruptionBudgets allow; who blocks is named, and Ctrl-C loses nothing:
-the same command goes on.
+The new machine gets a new name and new disks, on the host that placement chooses. A healthy
+machine is drained and goes when the new one has joined; a worker does not wait for that if
+rollout.maxSurge of its group is 0 or the cluster is paused (`delete machine` never waits). Pods are
+evicted as PodDisruptionBudgets allow; who blocks is named, and Ctrl-C loses nothing: the same
+command goes on.
 
 Examples:
   ashlar machine replace prod-wkr-2

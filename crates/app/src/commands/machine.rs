@@ -27,7 +27,7 @@ fn replace(settings: &Settings, args: &MachineReplaceArgs) -> Result {
     };
     let cluster = NamespacedName::new(&name.namespace, &machine.spec.cluster);
     let lines = vec![format!(
-        "{name}: VM {} on host {} with its disks; another machine takes its place, before it goes where one more has room",
+        "{name}: VM {} on host {} with its disks; another machine takes its place",
         machine.spec.domain.name, machine.spec.host
     )];
     confirm(settings, args.yes, &lines)?;

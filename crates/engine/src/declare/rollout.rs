@@ -48,15 +48,15 @@ pub async fn replace_machine(
         return Err(DeclareError::NoSuchObject(name));
     };
     // Once it goes, or is to go, the same command only waits for the end.
-    let is_first = comes_first(&stored, found);
-    if found.metadata.is_deleting() || found.record.replacement_asked_at.is_some() && is_first {
+    let is_asked_for = found.record.replacement_asked_at.is_some();
+    if found.metadata.is_deleting() || is_asked_for && is_well(found) {
         return Ok(());
     }
     if let Some(message) = refusal(&stored, found) {
         let violations = vec![Violation { object: name, path: String::new(), message }];
         return Err(DeclareError::Invalid { violations });
     }
-    if !is_first {
+    if !comes_first(&stored, found) {
         return delete(store, clock, &[name]).await.map(drop);
     }
     let asked_at = clock.now();
@@ -70,7 +70,7 @@ pub async fn replace_machine(
 /// Whether its successor joins before it is drained: a worker that is missed, of a group that may have one more meanwhile. (A
 /// control plane that goes waits for its successor itself.)
 fn comes_first(stored: &ObjectMap, machine: &Machine) -> bool {
-    let (namespace, spec, record) = (&machine.metadata.namespace, &machine.spec, &machine.record);
+    let (namespace, spec) = (&machine.metadata.namespace, &machine.spec);
     let may_surge = match stored.get(&ObjectRef::new(Kind::WorkerGroup, namespace, &spec.group)) {
         Some(Object::WorkerGroup(group)) => group.spec.rollout.max_surge > 0,
         _ => false,
@@ -79,8 +79,12 @@ fn comes_first(stored: &ObjectMap, machine: &Machine) -> bool {
         Some(Object::Cluster(cluster)) => cluster.spec.paused,
         _ => true,
     };
-    let is_well = record.joined_at.is_some() && record.failure.is_none() && record.ailment.is_none();
-    spec.role == MachineRole::Worker && may_surge && !rests && is_well
+    spec.role == MachineRole::Worker && may_surge && !rests && is_well(machine)
+}
+
+fn is_well(machine: &Machine) -> bool {
+    let record = &machine.record;
+    record.joined_at.is_some() && record.failure.is_none() && record.ailment.is_none()
 }
 
 /// Why no other machine would take its place, or not now.

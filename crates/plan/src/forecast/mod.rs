@@ -262,7 +262,7 @@ fn is_current(
         && machine.record.replacement_asked_at.is_none()
 }
 
-/// Whether a machine that is well goes because somebody asked for that (`ashlar machine replace`), so that another one comes first.
+/// Whether a machine that is well goes because somebody asked for that; of a control plane another one comes first.
 /// One of too many goes too, and has no successor: that is for whoever asks to find out.
 fn is_replaced_by_wish(snapshot: &Snapshot, machine: &Machine) -> bool {
     let is_well = || match machine.spec.role {

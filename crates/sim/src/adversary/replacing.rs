@@ -1,4 +1,4 @@
-//! Machines that a person replaces, while they are well or not.
+//! Machines that a person replaces (`ashlar machine replace`), well or not.
 //!
 //! Drawn by dice of their own, so that seeds without any tell the story that they told before.
 

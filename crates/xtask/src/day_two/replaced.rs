@@ -8,7 +8,6 @@ use super::fleet::{Fleet, WORKERS};
 use super::seconds;
 use crate::app::{self, REPLICAS};
 use crate::e2e::context::wait_for;
-use crate::hosts::NodeImage;
 
 /// A boot under software emulation, with everything around it.
 const DEADLINE: Duration = Duration::from_secs(15 * 60);
@@ -18,11 +17,8 @@ pub(super) fn replaced(fleet: &mut Fleet) -> Result<()> {
     let before = fleet.workers()?;
     let image = fleet.context.json(&["get", "machine", &worker.name])?;
     let image = image.pointer("/spec/image/name").and_then(serde_json::Value::as_str);
-    let image = NodeImage {
-        name: image.context("a machine without an image")?.to_owned(),
-        kubernetes: String::new(),
-    };
-    let app = app::start(&mut fleet.context, &[&image], REPLICAS)?;
+    let image = image.context("a machine without an image")?;
+    let app = app::start(&mut fleet.context, &[image], REPLICAS)?;
     let app = app.context("the node image holds no image that an app could run")?;
     let nodes = app::nodes(&mut fleet.context)?;
     ensure!(nodes.contains(&worker.name), "no pod of the app is on {}: {nodes:?}", worker.name);

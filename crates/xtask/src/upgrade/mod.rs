@@ -81,7 +81,7 @@ fn play(context: &mut Context, options: &Options, begin: Instant) -> Result<()> 
         apply(context, &old, CREATE_TIMEOUT)?;
         tell("cluster: it is Ready");
     }
-    let app = app::start(context, &[&old, &new], app::REPLICAS - 1)?;
+    let app = app::start(context, &[&old.name, &new.name], app::REPLICAS - 1)?;
     let before = kubelets(context)?;
     ensure!(before.iter().all(|(_, version)| *version == old.kubernetes), "not yet upgraded: {before:?}");
 
