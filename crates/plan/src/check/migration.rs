@@ -88,7 +88,7 @@ pub(super) fn check(snapshot: &Snapshot, plan: &Plan, projected: &Projected<'_>,
         let Decision::Update(Object::Machine(changed)) = decision else { continue };
         let Some(read) = snapshot.machines.get(&changed.key()) else { continue };
         match (&read.record.migration, &changed.record.migration) {
-            (None, Some(migration)) => begun(read, migration, projected, findings),
+            (None, Some(migration)) => begun(snapshot, read, migration, projected, findings),
             (Some(migration), None) => ended(snapshot, read, migration, changed, findings),
             (Some(before), Some(after)) if before.to != after.to || before.volumes != after.volumes => {
                 findings.add("Migration", &changed.object_ref(), "where it goes changes on the way");
@@ -171,8 +171,28 @@ fn is_needed(machine: &Machine, migration: &Migration, source: &Seen<'_>, target
     }
 }
 
-fn begun(read: &Machine, migration: &Migration, projected: &Projected<'_>, findings: &mut Findings) {
+fn begun(
+    snapshot: &Snapshot,
+    read: &Machine,
+    migration: &Migration,
+    projected: &Projected<'_>,
+    findings: &mut Findings,
+) {
     let object = read.object_ref();
+    let changes = |other: &&Machine| {
+        let goes = other.metadata.is_deleting() && !other.record.disks_only;
+        let is_missed = at(snapshot, &other.spec.host, other) == Seen::Off;
+        other.record.migration.is_some() || goes && !is_missed
+    };
+    let mut others = projected.machines.values().filter(|other| {
+        other.key() != read.key()
+            && other.spec.role == MachineRole::ControlPlane
+            && other.spec.cluster == read.spec.cluster
+            && other.metadata.namespace == read.metadata.namespace
+    });
+    if read.spec.role == MachineRole::ControlPlane && others.any(|other| changes(&other)) {
+        findings.add("Migration", &object, "it moves while another control plane goes or moves");
+    }
     if migration.to == read.spec.host || read.record.joined_at.is_none() {
         findings.add("Migration", &object, "it moves to where it is, or before it has joined");
     }

@@ -128,8 +128,11 @@ fn too_many_workers(
     };
     let mut faults = Vec::new();
     let asked = group.spec.replicas.unwrap_or(0);
-    let going =
-        beside.iter().filter(|other| other.metadata.is_deleting() && !other.record.disks_only).count();
+    // Those on hosts that are off are missed already, whoever else goes.
+    let goes = |other: &&&Machine| {
+        other.metadata.is_deleting() && !other.record.disks_only && !is_proved_off(snapshot, other)
+    };
+    let going = beside.iter().filter(goes).count();
     let allowed = std::cmp::max(1, asked as usize * cluster.spec.health.max_percent as usize / 100);
     if going > allowed {
         faults.push(format!("{going} of {asked} machines of its group go at once, and {allowed} may"));

@@ -163,7 +163,9 @@ fn replace_outdated(draft: &mut Draft<'_>, key: &NamespacedName, image: &Image) 
     // One at a time, and never while the number changes too or somebody is on the way.
     let settled = going.is_empty()
         && present.len() == cluster.spec.control_plane.replicas as usize
-        && present.iter().all(|machine| machine.record.joined_at.is_some());
+        && present
+            .iter()
+            .all(|machine| machine.record.joined_at.is_some() && machine.record.migration.is_none());
     if settled && !rolling::is_stopped(draft, &cluster, &present) {
         removal::delete_machine(draft, outdated);
     }

@@ -290,6 +290,11 @@ fn may_go(draft: &Draft<'_>, cluster: &Cluster, machine: &Machine) -> Result<(),
 fn control_plane_may_go(draft: &Draft<'_>, cluster: &Cluster, machine: &Machine) -> Result<(), StepState> {
     let key = cluster.key();
     let all = control_plane::members(draft, &key);
+    let (there, asked) = (all.len(), cluster.spec.control_plane.replicas as usize);
+    if there < asked {
+        let message = format!("there are {there} of {asked} control planes: those that lack come first");
+        return Err(wait("InTurn", message));
+    }
     for other in all.iter().filter(|other| other.key() != machine.key()) {
         let name = other.key();
         if other.metadata.is_deleting() || other.record.joined_at.is_none() {

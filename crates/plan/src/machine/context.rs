@@ -37,6 +37,13 @@ impl<'d> ClusterContext<'d> {
 
     /// What the API says, or why it says nothing.
     pub(super) fn api(&self) -> Result<&'d ClusterWorld, StepState> {
+        if self.is_stopped() && self.heard().is_none() {
+            let (key, name) = (self.key(), &self.cluster.metadata.name);
+            let message = format!(
+                "{key} is stopped, and its API with it: this is done once it is started again (`ashlar cluster start {name}`)"
+            );
+            return Err(wait("ClusterStopped", message));
+        }
         let silent = |what: &str| {
             let endpoint = self.cluster.record.endpoint.as_ref();
             let endpoint = endpoint

@@ -1,5 +1,7 @@
 //! Nothing happens any more: tick after tick, no call that changes anything and no commit.
 
+use std::time::Duration;
+
 use ashlar_engine::Scope;
 use jiff::SignedDuration;
 
@@ -7,6 +9,10 @@ use super::teller::Teller;
 
 /// Virtual time of one tick.
 const TICK: SignedDuration = SignedDuration::from_secs(10);
+
+/// How long a pass may take that waits for somebody, who starts a cluster, say. All ticks together stay within a day, after which
+/// is forgotten what was remembered of what is gone.
+const PASS: Duration = Duration::from_mins(1);
 
 /// How often the end of one thing may set another in motion.
 const ECHOES: u32 = 5;
@@ -39,7 +45,7 @@ impl Teller<'_> {
             };
             let is_new = changes != before.2 && !self.is_beyond_help();
             if is_new || tick.is_power_of_two() || tick == ticks || self.options.passes_every_tick {
-                self.run(&[Scope::All], super::LIVENESS)?;
+                self.run(&[Scope::All], PASS)?;
                 self.idle_passes += 1;
                 let after = self.changes()?;
                 // Who is ill for ever, and was looked at seldom until now, is counted in its record with each look.

@@ -97,14 +97,8 @@ impl Teller<'_> {
             // What is left of a cluster that was stopped before it was complete waits until it is started.
             EngineError::Deadline { waiting, .. } => {
                 // So does a node that is to be deleted there.
-                let is_stopped = |wait: &str| {
-                    let mut stopped = self.asked.iter().filter(|(_, asked)| asked.wanted == Wanted::Stopped);
-                    stopped.any(|(name, _)| wait.contains(&format!("API of {name} at")))
-                };
                 !waiting.is_empty()
-                    && waiting
-                        .iter()
-                        .all(|wait| wait.contains(" is stopped") || is_stopped(wait) || self.is_spoiled(wait))
+                    && waiting.iter().all(|wait| wait.contains(" is stopped") || self.is_spoiled(wait))
             }
             EngineError::Blocked { blocks } => {
                 blocks.iter().all(|block| self.spoiled.contains(cluster_of(&block.object.name)))
