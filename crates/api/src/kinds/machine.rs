@@ -294,6 +294,10 @@ pub struct MachineRecord {
     /// or place among others any more, and nobody waits for it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub disks_only: bool,
+    /// A control plane that had joined, is being deleted, and was seen to be no member of its cluster's etcd any more: it never is one
+    /// again, whatever is heard of etcd later on.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub left_etcd: bool,
     /// It is on its way to another host.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub migration: Option<Box<Migration>>,

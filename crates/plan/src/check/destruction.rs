@@ -6,7 +6,7 @@ use ashlar_api::*;
 use uuid::Uuid;
 
 use super::removal::is_spent_seed;
-use super::{Findings, Projected, fencing, image_files};
+use super::{Findings, Projected, fencing, image_files, quorum};
 use crate::{Action, ClusterSeen, Guard, HostSeen, HostWorld, Plan, Snapshot, StepState, names};
 
 pub(super) fn check(snapshot: &Snapshot, plan: &Plan, projected: &Projected<'_>, findings: &mut Findings) {
@@ -173,6 +173,18 @@ fn volume(
     let is_disk = matches!(volume.spec.content, VolumeContent::MachineDisk { .. });
     if wipes && !is_seed && !(is_disk && volume.record.wipe) {
         findings.add("Intent", &object, "only seeds are wiped, and disks of clusters that ask for it");
+    }
+    let may_vote = |machine: &&Machine| {
+        let cluster = projected.cluster_of(machine);
+        machine.spec.role == MachineRole::ControlPlane
+            && machine.record.first_started_at.is_some()
+            && !snapshot.machines.get(&machine.key()).is_some_and(quorum::has_left)
+            && machine.volume_names().any(|name| name == volume.metadata.name)
+            && cluster.is_some_and(|it| it.record.initialized && !it.metadata.is_deleting())
+    };
+    if wipes && ready && !is_seed && owner().filter(may_vote).is_some() && Guard::Quorum.stands() {
+        let message = "a disk is overwritten of a control plane that may be started again as a vote";
+        findings.add("Quorum", &object, message);
     }
     // A machine that never ran has left nothing in it.
     let has_run = || owner().is_none_or(|machine| machine.record.first_started_at.is_some());

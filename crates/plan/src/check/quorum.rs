@@ -8,7 +8,7 @@ use ashlar_api::*;
 use jiff::SignedDuration;
 
 use super::{Findings, Projected};
-use crate::{Action, EtcdSeen, EtcdWorld, Guard, Plan, Snapshot, StepState};
+use crate::{Action, Decision, EtcdSeen, EtcdWorld, Guard, Plan, Snapshot, StepState};
 
 /// No defragmentation of a member is waited for longer.
 const DEFRAGMENTATION: SignedDuration = SignedDuration::from_mins(10);
@@ -43,6 +43,13 @@ impl Changes {
 }
 
 pub(super) fn check(snapshot: &Snapshot, plan: &Plan, projected: &Projected<'_>, findings: &mut Findings) {
+    for decision in plan.decisions.iter().flatten() {
+        let Decision::Update(Object::Machine(machine)) = decision else { continue };
+        let read = snapshot.machines.get(&machine.key());
+        if machine.record.left_etcd && read.is_none_or(|read| !read.record.left_etcd) {
+            left(snapshot, projected, machine, findings);
+        }
+    }
     let mut clusters: BTreeMap<NamespacedName, Changes> = BTreeMap::new();
     for step in plan.steps.iter().filter(|step| step.state == StepState::Ready) {
         let Some(action) = &step.action else { continue };
@@ -78,8 +85,8 @@ pub(super) fn check(snapshot: &Snapshot, plan: &Plan, projected: &Projected<'_>,
             Action::RemoveEtcdMember { .. } => _ = changes.removals.insert(key),
             Action::MoveEtcdLeader { .. } => _ = changes.heirs.insert(key),
             Action::MigrateDomain { .. } => _ = changes.moves.insert(key),
-            // What never ran is no member, and what only has disks left is none any more.
-            _ if !ran || machine.record.disks_only || changes.removals.contains(&key) => {}
+            // What never ran is no member, and what has left, or only has disks left, is none any more.
+            _ if !ran || has_left(machine) || changes.removals.contains(&key) => {}
             _ => _ = changes.hits.insert(key),
         }
     }
@@ -99,6 +106,30 @@ pub(super) fn check(snapshot: &Snapshot, plan: &Plan, projected: &Projected<'_>,
     for (cluster, changes) in clusters {
         let machines = machines.remove(&cluster).unwrap_or_default();
         Judge { snapshot, projected, cluster, machines, findings }.judge(&changes);
+    }
+}
+
+/// Whether it is on record that the machine is no member any more.
+pub(super) fn has_left(machine: &Machine) -> bool {
+    machine.record.left_etcd || machine.record.disks_only
+}
+
+/// That a machine has left is recorded where etcd was seen without it, among machines that are known.
+fn left(snapshot: &Snapshot, projected: &Projected<'_>, machine: &Machine, findings: &mut Findings) {
+    let cluster = NamespacedName::new(&machine.metadata.namespace, &machine.spec.cluster);
+    let is_out = match snapshot.observed.etcd.get(&cluster) {
+        Some(EtcdSeen::Seen(etcd)) => etcd.members.values().all(|member| {
+            !belongs(member, machine) && projected.machines.values().any(|other| belongs(member, other))
+        }),
+        Some(EtcdSeen::Unreachable { .. }) | None => false,
+    };
+    let is_going = machine.metadata.is_deleting() && machine.record.joined_at.is_some();
+    if !(is_out && is_going) && Guard::Quorum.stands() {
+        findings.add(
+            "Quorum",
+            &machine.object_ref(),
+            "it is taken to have left etcd, and was not seen to have",
+        );
     }
 }
 

@@ -1,10 +1,12 @@
 //! What was observed and has to be remembered: a node that joined, a first boot that failed, a file that is gone.
 
+use std::sync::Arc;
+
 use ashlar_api::*;
 use jiff::SignedDuration;
 
 use crate::draft::{Draft, Unit, cluster_of};
-use crate::etcd::Etcd;
+use crate::etcd::{self, Etcd};
 use crate::{ClusterSeen, ClusterWorld, Guard, HostSeen, NodeSeen, NoteKind, fence};
 
 /// Records machines that somebody else started, joined nodes, failed first boots and initialized clusters.
@@ -14,6 +16,7 @@ pub(super) fn record(draft: &mut Draft<'_>) {
     record_started(draft);
     record_certificates(draft);
     correct_deletions(draft);
+    record_left_etcd(draft);
     let open: Vec<Machine> = draft
         .snapshot
         .machines
@@ -58,6 +61,36 @@ fn correct_deletions(draft: &mut Draft<'_>) {
         draft.put_machine(machine);
         draft.commit(unit);
     }
+}
+
+/// Control planes that go, and whose members were seen to be gone. Who has not joined may yet come in by itself.
+fn record_left_etcd(draft: &mut Draft<'_>) {
+    let snapshot = draft.snapshot;
+    let has_left = |machine: &&Machine| {
+        let is_going = machine.metadata.is_deleting() && !machine.record.left_etcd;
+        let was_in = machine.spec.role == MachineRole::ControlPlane && machine.record.joined_at.is_some();
+        is_going && was_in && is_seen_out_of_etcd(draft, machine)
+    };
+    let left: Vec<NamespacedName> =
+        snapshot.machines.values().filter(has_left).map(|machine| machine.key()).collect();
+    for key in left {
+        let Some(mut machine) = draft.machines.get(&key).cloned() else { continue };
+        machine.record.left_etcd = true;
+        let mut unit = Unit::default();
+        unit.update(machine.clone());
+        draft.put_machine(machine);
+        draft.commit(unit);
+    }
+}
+
+fn is_seen_out_of_etcd(draft: &Draft<'_>, machine: &Machine) -> bool {
+    let key = cluster_of(machine);
+    let machines: Vec<&Machine> = draft.machines_of(&key).into_iter().map(Arc::as_ref).collect();
+    draft.clusters.get(&key).is_some_and(etcd::is_living)
+        && Etcd::of(draft.snapshot, &key).is_ok_and(|etcd| {
+            // Members that are nobody's: this may be another etcd.
+            etcd.member_of(machine).is_none() && etcd.stranger(&machines).is_none()
+        })
 }
 
 /// A host that answers is not off, whatever was said of it: should it fall silent again, its VMs may run.

@@ -247,6 +247,7 @@ pub(crate) fn member_may_be_left(draft: &Draft<'_>, machine: &Machine) -> bool {
     let Some(cluster) = draft.clusters.get(&cluster_of(machine)) else { return false };
     let may_have_one = machine.spec.role == MachineRole::ControlPlane
         && machine.record.first_started_at.is_some()
+        && !machine.record.left_etcd
         && !machine.record.disks_only
         && etcd::is_living(cluster);
     may_have_one

@@ -88,7 +88,14 @@ pub(super) fn steps(
         }
         match view {
             Some(view) if role == MachineVolumeRole::Seed => seed_file(view, volume, machine, chain),
-            Some(view) => disk(view, volume, machine, chain),
+            Some(view) => {
+                if is_due(volume)
+                    && let Err(hold) = super::membership::may_be_overwritten(context, machine)
+                {
+                    chain.hold(hold);
+                }
+                disk(view, volume, machine, chain);
+            }
             None => {
                 wipe(volume, Some(machine), chain);
                 delete_volume(volume, role, chain);

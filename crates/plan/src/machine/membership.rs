@@ -18,8 +18,20 @@ use crate::{
 fn may_have_member(context: &ClusterContext<'_>, machine: &Machine) -> bool {
     machine.spec.role == MachineRole::ControlPlane
         && machine.record.first_started_at.is_some()
+        && !machine.record.left_etcd
         && !machine.record.disks_only
         && is_living(context.cluster)
+}
+
+/// Whether the disks of a control plane that goes may be overwritten. Before that it is on record that it has left etcd: where
+/// that is not heard later on, it would be started again as the vote that may lack, from what had been its disks.
+pub(super) fn may_be_overwritten(context: &ClusterContext<'_>, machine: &Machine) -> Result<(), StepState> {
+    // What is recorded only now may yet be lost.
+    let read = context.draft.snapshot.machines.get(&machine.key());
+    if read.is_none_or(|read| !may_have_member(context, read)) {
+        return Ok(());
+    }
+    Err(wait("EarlierStep", "it is on record first that it has left etcd".to_owned()))
 }
 
 fn etcd<'d>(context: &ClusterContext<'d>) -> Result<Etcd<'d>, StepState> {
