@@ -68,6 +68,12 @@ pub fn machine_volume_file(machine: &str, role: MachineVolumeRole, uuid: Uuid) -
     format!("ashlar-{machine}-{}-{uuid}.{ending}", role.serial())
 }
 
+/// Whether a file is, or was, a machine's seed.
+pub fn is_seed_file(file: &str, machine: &str) -> bool {
+    let id = file.strip_prefix(&format!("ashlar-{machine}-{}-", MachineVolumeRole::Seed.serial()));
+    id.and_then(|id| id.strip_suffix(".iso")).is_some_and(|id| Uuid::try_parse(id).is_ok())
+}
+
 /// The name of a file that takes the place of another one: the same with another UUID.
 pub fn another_file(file: &str, uuid: Uuid) -> String {
     let (stem, ending) = file.rsplit_once('.').unwrap_or((file, "raw"));

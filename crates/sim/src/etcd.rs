@@ -166,6 +166,11 @@ impl State {
         (self.living_voters(cluster).len(), all)
     }
 
+    /// The same of all clusters.
+    pub(crate) fn all_votes(&self) -> BTreeMap<NamespacedName, (usize, usize)> {
+        self.clusters.keys().map(|cluster| (cluster.clone(), self.etcd_votes(cluster))).collect()
+    }
+
     /// Whether a majority of the voters runs, and hears one of them.
     pub fn has_quorum(&self, cluster: &NamespacedName) -> bool {
         self.etcd_leader(cluster).is_some()

@@ -74,6 +74,8 @@ pub struct State {
     pub(crate) processes: Processes,
     /// Outside calls that may change something, and commits, of all processes that ended.
     pub(crate) effects: u64,
+    /// When the last of them ended.
+    pub(crate) ended_at: Option<Timestamp>,
     /// Calls on their way.
     pub(crate) late: Vec<Late>,
     /// What will happen by itself: when, and what.
@@ -207,6 +209,7 @@ impl SimWorld {
             clock_was: (SignedDuration::ZERO, EPOCH),
             processes: Processes::default(),
             effects: 0,
+            ended_at: None,
             late: Vec::new(),
             planned: Vec::new(),
             damages: false,

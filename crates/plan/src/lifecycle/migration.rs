@@ -291,8 +291,10 @@ fn control_plane_may_go(draft: &Draft<'_>, cluster: &Cluster, machine: &Machine)
     let key = cluster.key();
     let all = control_plane::members(draft, &key);
     let (there, asked) = (all.len(), cluster.spec.control_plane.replicas as usize);
-    if there < asked {
-        let message = format!("there are {there} of {asked} control planes: those that lack come first");
+    if there != asked {
+        let first = if there < asked { "those that lack come" } else { "those that are too many go" };
+        let message =
+            format!("there are {there} control planes of {asked} that are asked for: {first} first");
         return Err(wait("InTurn", message));
     }
     for other in all.iter().filter(|other| other.key() != machine.key()) {

@@ -28,6 +28,7 @@ pub(super) fn steps(
                 }
                 Ok(DomainView::Ours(domain)) => {
                     definition(context, view, machine, chain);
+                    late_seed(context, machine, domain.medium_path.as_deref(), chain);
                     disks(context, view, machine, chain);
                     power(context, machine, chain, Some(domain.state));
                 }
@@ -156,6 +157,19 @@ fn power(context: &ClusterContext<'_>, machine: &Machine, chain: &mut Chain, sta
 
 fn seed_volume<'d>(context: &ClusterContext<'d>, machine: &Machine) -> Option<&'d Volume> {
     context.volume(machine, MachineVolumeRole::Seed)
+}
+
+/// A call that defined it, and took effect when its seed was long gone, brought the medium back into its drive: without the file
+/// it would not start.
+fn late_seed(context: &ClusterContext<'_>, machine: &Machine, medium: Option<&str>, chain: &mut Chain) {
+    let file = medium.and_then(|path| path.rsplit('/').next());
+    let is_seed = file.is_some_and(|file| names::is_seed_file(file, &machine.metadata.name));
+    if is_seed && seed_volume(context, machine).is_none() {
+        chain.push(
+            Action::EjectSeed { machine: machine.key() },
+            "eject its seed, which is gone: a late call put it back",
+        );
+    }
 }
 
 fn seed(

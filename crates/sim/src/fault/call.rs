@@ -183,10 +183,7 @@ impl SimWorld {
         };
         let is_slow = self.state().host_at(host).map_or(0, slow_of) > 0;
         let asked_at = self.state().now;
-        let votes = |state: &State| {
-            state.clusters.keys().map(|cluster| (cluster.clone(), state.etcd_votes(cluster))).collect()
-        };
-        let mut asked_votes = if is_slow { votes(&self.state()) } else { BTreeMap::default() };
+        let mut asked_votes = if is_slow { self.state().all_votes() } else { BTreeMap::default() };
         let noted = move |state: &mut State| {
             if is_visitor {
                 return Err(visitor(&target));

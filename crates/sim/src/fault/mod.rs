@@ -6,4 +6,4 @@ mod process;
 pub use call::CallFault;
 pub(crate) use call::{Late, visitor};
 pub use process::{CrashPoint, Moment};
-pub(crate) use process::{Process, Processes, TAKEOVER};
+pub(crate) use process::{Fate, Process, Processes, TAKEOVER};

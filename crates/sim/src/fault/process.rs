@@ -5,6 +5,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use ashlar_api::NamespacedName;
 use jiff::{SignedDuration, Timestamp};
 
 use super::CallFault;
@@ -43,6 +44,8 @@ pub(crate) struct Fate {
     pub(crate) frozen_until: Option<Timestamp>,
     /// When it last fell asleep: what it does right after it woke it had decided before.
     pub(crate) asleep_since: Option<Timestamp>,
+    /// Who voted then, as [`State::etcd_votes`] tells it.
+    pub(crate) votes_when_asleep: BTreeMap<NamespacedName, (usize, usize)>,
     /// When it last woke.
     pub(crate) woke_at: Option<Timestamp>,
     /// What goes wrong with single calls, by number.
@@ -67,12 +70,18 @@ impl State {
     pub(crate) fn end_processes(&mut self) {
         self.effects += self.processes.iter().map(|process| process.count).sum::<u64>();
         self.processes = Processes::default();
+        self.ended_at = Some(self.now);
     }
 
     /// A process is about to make an effect: an outside call, or a commit, which goes well: the store is a file, which is
     /// written or is not.
     pub(crate) fn begin_effect(&mut self, process: usize, name: &str, is_call: bool) -> Begun {
         let now = self.now;
+        let falls_asleep = {
+            let fate = &self.processes[process];
+            fate.freeze.is_some_and(|(effect, _)| effect == fate.count)
+        };
+        let votes = if falls_asleep { self.all_votes() } else { BTreeMap::default() };
         let fate = &mut self.processes[process];
         let number = fate.count;
         fate.count += 1;
@@ -85,6 +94,7 @@ impl State {
         if let Some((_, time)) = freeze {
             fate.frozen_until = now.checked_add(time).ok();
             fate.asleep_since = Some(now);
+            fate.votes_when_asleep = votes;
         }
         let begun = Begun { number, crash, fault, freezes: freeze.is_some() };
         self.cover(name, "made");

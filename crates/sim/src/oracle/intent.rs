@@ -107,7 +107,10 @@ impl State {
             && machine.spec.bootstrap == Bootstrap::Join
         {
             let first = field(&stored, "/record/firstStartedAt").parse::<Timestamp>();
-            self.judge_join(&cluster_of(&machine), &name, first.is_ok_and(|first| first < asked_at));
+            // By this process, or by one that ended right then.
+            let ended_at = self.ended_at;
+            let is_earlier = |first| first < asked_at || first == asked_at && ended_at == Some(asked_at);
+            self.judge_join(&cluster_of(&machine), &name, first.is_ok_and(is_earlier));
         }
         self.judge_images(host, &machine);
         if is_new {
@@ -261,14 +264,14 @@ impl State {
 
     /// 4: a control plane that joins brings a vote before anybody knows whether it is healthy: together with those that
     /// are dead it must leave a majority. And a dead one is removed before its replacement comes.
-    fn judge_join(&mut self, cluster: &NamespacedName, name: &str, was_started: bool) {
-        // As they were when a slow host was asked.
+    fn judge_join(&mut self, cluster: &NamespacedName, name: &str, was_begun: bool) {
+        // As they were when a slow host was asked, or when who asks fell asleep right before.
         let asked = self.oracle.asked_votes.get(cluster).copied();
+        let asleep = self.who_just_woke().find_map(|process| process.votes_when_asleep.get(cluster).copied());
+        let is_too_few = |(living, voters): (usize, usize)| voters > 1 && living <= voters.div_ceil(2);
         let (living, voters) = asked.unwrap_or_else(|| self.etcd_votes(cluster));
-        // A call for it that was never answered may have started it, and it may be the vote that is missing. Without a
-        // majority nobody can join in any case.
-        let may_be_needed = was_started && living <= voters / 2;
-        if voters > 1 && living <= voters.div_ceil(2) && !may_be_needed {
+        // Who has begun may be half in, and may be the vote that is missing: only going on makes that whole.
+        if !was_begun && is_too_few((living, voters)) && asleep.is_none_or(is_too_few) {
             self.blame("quorum", format!("{name} joins {living} living of {voters} voters of {cluster}"));
         }
         // Itself it may be: it was half in when its domain was undefined by hand.

@@ -24,6 +24,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 use uuid::Uuid;
 
+use crate::fault::Fate;
 use crate::host::{SimDomain, SimVolume};
 use crate::{SimHost, State};
 pub use host_loss::HostLosses;
@@ -231,8 +232,12 @@ impl State {
     /// time.
     fn decided_at(&self) -> Timestamp {
         let asked_at = self.oracle.asked_at.unwrap_or(self.now);
-        let slept = self.processes.iter().filter(|process| process.woke_at == Some(asked_at));
-        slept.filter_map(|process| process.asleep_since).min().unwrap_or(asked_at)
+        self.who_just_woke().filter_map(|process| process.asleep_since).min().unwrap_or(asked_at)
+    }
+
+    fn who_just_woke(&self) -> impl Iterator<Item = &Fate> {
+        let asked_at = self.oracle.asked_at.unwrap_or(self.now);
+        self.processes.iter().filter(move |process| process.woke_at == Some(asked_at))
     }
 
     /// Whether an object's deletion was recorded when the call was asked for that takes effect now. What was recorded while
