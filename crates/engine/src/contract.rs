@@ -145,6 +145,7 @@ pub async fn all(place: &Place<'_>) {
     a_domain_that_runs_is_not_undefined(place).await;
     a_disk_that_is_in_use_starts_no_second_domain(place).await;
     a_domain_without_its_disk_does_not_start(place).await;
+    a_medium_without_its_file_is_ejected_from_what_is_off(place).await;
     a_visitor_looks_and_changes_nothing(place).await;
 }
 
@@ -256,6 +257,26 @@ pub async fn a_domain_without_its_disk_does_not_start(place: &Place<'_>) {
     assert_eq!(place.seen(&spec).await.unwrap().state, DomainState::ShutOff);
     assert_eq!(hypervisor.volume(host, *pool, root).await.unwrap(), None);
     hypervisor.undefine_domain(host, spec.uuid).await.unwrap();
+}
+
+/// A definition that came back with a medium whose file is gone: without that the domain starts.
+pub async fn a_medium_without_its_file_is_ejected_from_what_is_off(place: &Place<'_>) {
+    let Place { hypervisor, host, pool, .. } = place;
+    let (root, seed) = ("ashlar-contract-late.raw", "ashlar-contract-late.iso");
+    hypervisor.create_volume(host, &place.volume(root)).await.unwrap();
+    hypervisor.create_volume(host, &place.volume(seed)).await.unwrap();
+    let spec = place.domain("ashlar-contract-late", root, Some(seed));
+    hypervisor.define_domain(host, &spec).await.unwrap();
+    hypervisor.delete_volume(host, *pool, seed).await.unwrap();
+    assert!(place.seen(&spec).await.unwrap().medium_path.is_some());
+    hypervisor.start_domain(host, spec.uuid).await.unwrap_err();
+
+    hypervisor.eject_medium(host, spec.uuid).await.unwrap();
+    assert_eq!(place.seen(&spec).await.unwrap().medium_path, None);
+    hypervisor.start_domain(host, spec.uuid).await.unwrap();
+    hypervisor.destroy_domain(host, spec.uuid).await.unwrap();
+    hypervisor.undefine_domain(host, spec.uuid).await.unwrap();
+    place.remove(root).await;
 }
 
 /// Volumes.

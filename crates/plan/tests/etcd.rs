@@ -403,3 +403,81 @@ fn while_a_member_is_defragmented_no_control_plane_is_disturbed() {
     assert!(waited > 0, "leadership, member, machine");
     assert_eq!(control_planes(&world), ["prod-ctrl-2", "prod-ctrl-3", "prod-ctrl-4"]);
 }
+
+/// Somebody took it out.
+fn take_out(world: &mut World, machine: &str) {
+    let Some(EtcdSeen::Seen(etcd)) = world.snapshot.observed.etcd.get_mut(&key("prod")) else { panic!() };
+    etcd.members.retain(|_, member| member.name != machine);
+}
+
+#[test]
+fn who_has_left_etcd_is_no_vote_that_lacks() {
+    let mut world = living(3);
+    delete(&mut world, "prod-ctrl-1");
+    take_out(&mut world, "prod-ctrl-1");
+    let plan = world.plan();
+    world.commit(plan.decisions);
+    let gone = world.snapshot.machines[&key("prod-ctrl-1")].clone();
+    assert!(gone.record.left_etcd);
+
+    // It is off, and nobody hears etcd.
+    let off = |world: &mut World| {
+        let host = world.snapshot.observed.hosts.get_mut(&gone.spec.host).unwrap();
+        let HostSeen::Seen(host) = host else { panic!() };
+        host.domains.get_mut(&gone.spec.domain.uuid).unwrap().state = DomainState::ShutOff;
+        let silent = EtcdSeen::Unreachable { reason: "nobody answers".to_owned() };
+        world.snapshot.observed.etcd.insert(key("prod"), silent);
+    };
+    off(&mut world);
+    let starts = |world: &mut World| {
+        let start = Action::StartDomain { machine: gone.key() };
+        world.plan().steps.iter().any(|step| step.action.as_ref() == Some(&start))
+    };
+    assert!(!starts(&mut world));
+    world.snapshot.machines.get_mut(&gone.key()).unwrap().record.left_etcd = false;
+    assert!(starts(&mut world), "it may be the vote that lacks");
+}
+
+#[test]
+fn the_checker_wants_it_seen_that_one_has_left_etcd() {
+    let mut world = living(3);
+    delete(&mut world, "prod-ctrl-1");
+    let mut left = world.snapshot.machines[&key("prod-ctrl-1")].clone();
+    left.record.left_etcd = true;
+    let mut plan = world.plan();
+    plan.steps.clear();
+    plan.decisions = vec![vec![Decision::Update(left.into())]];
+    let quorum = |world: &World| check(&world.snapshot, &plan).iter().any(|finding| finding.rule == "Quorum");
+    assert!(quorum(&world), "it is a member");
+    let silent = EtcdSeen::Unreachable { reason: "nobody answers".to_owned() };
+    let seen = world.snapshot.observed.etcd.insert(key("prod"), silent).unwrap();
+    assert!(quorum(&world), "nobody was heard");
+    world.snapshot.observed.etcd.insert(key("prod"), seen);
+    take_out(&mut world, "prod-ctrl-1");
+    assert!(!quorum(&world));
+}
+
+#[test]
+fn a_disk_that_may_be_a_votes_is_not_overwritten() {
+    let mut world = living(3);
+    world.snapshot.clusters.get_mut(&key("prod")).unwrap().spec.wipe_disks = WipeDisks::Zero;
+    delete(&mut world, "prod-ctrl-1");
+    let overwrites = |step: &Step| matches!(&step.action, Some(Action::WipeVolume { volume }) if volume.name == "prod-ctrl-1-etcd");
+    let mut was_ready = false;
+    for _ in 0..100 {
+        let plan = world.plan();
+        let is_ready = plan.steps.iter().any(|step| overwrites(step) && step.state == StepState::Ready);
+        let machine = world.snapshot.machines.get(&key("prod-ctrl-1"));
+        assert!(!is_ready || machine.is_some_and(|machine| machine.record.left_etcd));
+        if is_ready && !was_ready {
+            let mut forgotten = world.snapshot.clone();
+            forgotten.machines.get_mut(&key("prod-ctrl-1")).unwrap().record =
+                MachineRecord { left_etcd: false, disks_only: false, ..machine.unwrap().record.clone() };
+            let found = check(&forgotten, &plan);
+            assert!(found.iter().any(|finding| finding.rule == "Quorum"), "{found:?}");
+        }
+        was_ready |= is_ready;
+        if plan.decisions.is_empty() { world.act(&plan) } else { world.commit(plan.decisions) }
+    }
+    assert!(was_ready);
+}
