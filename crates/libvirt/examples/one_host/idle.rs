@@ -20,6 +20,8 @@ pub(crate) fn run(rig: &Rig, count: usize, seconds: &str) -> Value {
         .args(["idle-in", rig.lab.name()])
         .arg(&rig.dir)
         .arg(seconds)
+        // As the unit in `packaging/systemd` starts it.
+        .env("MIMALLOC_ALLOW_THP", "0")
         .stderr(Stdio::inherit())
         .output()
         .unwrap();

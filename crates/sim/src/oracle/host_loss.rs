@@ -140,6 +140,10 @@ impl State {
         if self.oracle.is_off {
             return;
         }
+        // Who woke up may say it once more when everything of the machine is gone.
+        if self.clusters.get(cluster).is_none_or(|world| !world.nodes.contains_key(node)) {
+            return;
+        }
         let machine = self.stored_object("Machine", &NamespacedName::new(&cluster.namespace, node));
         if machine.as_deref().is_none_or(|machine| !is_deleting(machine)) {
             self.blame("intent", format!("node {node} of {cluster} is deleted without recorded intent"));

@@ -13,7 +13,10 @@ use rusqlite::{Connection, OpenFlags};
 use super::{fault, schema};
 use crate::StoreError;
 
-const READER_CACHE_KIB: i32 = 32 * 1024;
+/// For a process that lives for one command.
+const CACHE_KIB: i32 = 32 * 1024;
+/// For one that stays: what it reads once is not kept.
+const LASTING_CACHE_KIB: i32 = 4 * 1024;
 const MAPPED_BYTES: i64 = 256 << 20;
 
 /// Opens for reading and writing. Makes the file, mode 0600, if there is none.
@@ -47,7 +50,7 @@ pub(super) fn open_writer(path: &Path, busy_timeout: Duration) -> Result<Connect
 /// [`open_reader`] for a process that lives for one command: the file is mapped, which saves copying it, at the
 /// price that a disk failing in the middle ends the process instead of the call.
 pub(super) fn open_short_lived_reader(path: &Path, busy_timeout: Duration) -> Result<Connection, StoreError> {
-    let connection = open_reader(path, busy_timeout)?;
+    let connection = open(path, busy_timeout, CACHE_KIB)?;
     let mapped = connection.pragma_update(None, "mmap_size", MAPPED_BYTES);
     mapped.map_err(|error| fault::from_sqlite(path, error))?;
     Ok(connection)
@@ -55,13 +58,17 @@ pub(super) fn open_short_lived_reader(path: &Path, busy_timeout: Duration) -> Re
 
 /// Opens for reading only; never makes anything but the files that SQLite needs beside the store.
 pub(super) fn open_reader(path: &Path, busy_timeout: Duration) -> Result<Connection, StoreError> {
+    open(path, busy_timeout, LASTING_CACHE_KIB)
+}
+
+fn open(path: &Path, busy_timeout: Duration, cache_kib: i32) -> Result<Connection, StoreError> {
     let sqlite = |error| fault::from_sqlite(path, error);
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags).map_err(sqlite)?;
     connection.busy_timeout(busy_timeout).map_err(sqlite)?;
     // A listing goes through the table in the order of its index: with SQLite's usual 2 MB every page would be
     // read again for each of its rows. The memory is taken only as far as there is something to read.
-    connection.pragma_update(None, "cache_size", -READER_CACHE_KIB).map_err(sqlite)?;
+    connection.pragma_update(None, "cache_size", -cache_kib).map_err(sqlite)?;
     let found = check_format(&connection, path)?;
     if found < schema::FORMAT {
         return Err(StoreError::OlderFormat { path: path.to_owned(), found, supported: schema::FORMAT });

@@ -69,6 +69,18 @@ pub(super) fn scan(
     connection: &Connection,
     kind: Option<&str>,
     namespace: Option<&str>,
+    each: impl FnMut(Row<'_>),
+) -> rusqlite::Result<Revision> {
+    let head = show(connection, kind, namespace, each);
+    // A daemon reads all of it once, and from then on what changed: the pages would be kept for nobody.
+    connection.release_memory()?;
+    head
+}
+
+fn show(
+    connection: &Connection,
+    kind: Option<&str>,
+    namespace: Option<&str>,
     mut each: impl FnMut(Row<'_>),
 ) -> rusqlite::Result<Revision> {
     let snapshot = connection.unchecked_transaction()?;
