@@ -117,10 +117,17 @@ pub(super) fn has_left(machine: &Machine) -> bool {
 /// That a machine has left is recorded where etcd was seen without it, among machines that are known.
 fn left(snapshot: &Snapshot, projected: &Projected<'_>, machine: &Machine, findings: &mut Findings) {
     let cluster = NamespacedName::new(&machine.metadata.namespace, &machine.spec.cluster);
+    let is_known = |member: &crate::EtcdMember| {
+        projected.machines.values().any(|other| {
+            other.spec.cluster == cluster.name
+                && other.metadata.namespace == cluster.namespace
+                && belongs(member, other)
+        })
+    };
     let is_out = match snapshot.observed.etcd.get(&cluster) {
-        Some(EtcdSeen::Seen(etcd)) => etcd.members.values().all(|member| {
-            !belongs(member, machine) && projected.machines.values().any(|other| belongs(member, other))
-        }),
+        Some(EtcdSeen::Seen(etcd)) => {
+            etcd.members.values().all(|member| !belongs(member, machine) && is_known(member))
+        }
         Some(EtcdSeen::Unreachable { .. }) | None => false,
     };
     let is_going = machine.metadata.is_deleting() && machine.record.joined_at.is_some();

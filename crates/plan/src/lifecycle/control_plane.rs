@@ -160,12 +160,11 @@ fn replace_outdated(draft: &mut Draft<'_>, key: &NamespacedName, image: &Image) 
     if !is_living(&cluster) || rolling::is_paused(draft, &cluster) {
         return;
     }
-    // One at a time, and never while the number changes too or somebody is on the way.
+    // One at a time, and never while the number changes too or somebody else is on the way.
+    let moves = |machine: &Machine| machine.record.migration.is_some() && machine.key() != outdated.key();
     let settled = going.is_empty()
         && present.len() == cluster.spec.control_plane.replicas as usize
-        && present
-            .iter()
-            .all(|machine| machine.record.joined_at.is_some() && machine.record.migration.is_none());
+        && present.iter().all(|machine| machine.record.joined_at.is_some() && !moves(machine));
     if settled && !rolling::is_stopped(draft, &cluster, &present) {
         removal::delete_machine(draft, outdated);
     }
