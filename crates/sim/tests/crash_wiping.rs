@@ -48,6 +48,34 @@ fn a_crash_while_a_machine_is_replaced_leaves_no_disk_as_it_was() {
     });
 }
 
+/// The same, and with Ashlar all hosts lose their power, so that nobody hears etcd when they are back: who has left it is not started
+/// again from disks that are being overwritten. That is judged by the world whenever a domain goes on.
+#[test]
+fn who_has_left_etcd_stays_off_when_everything_loses_its_power() {
+    let simulation = up(3, 3, 0);
+    simulation.replace_machine(&NamespacedName::new("default", "demo-ctrl-1")).unwrap();
+    simulation.record();
+    must_run(&simulation, Goal::ClusterReady(demo()));
+    must_run(&simulation, Goal::Settled);
+    let records = simulation.take_records();
+    println!("{} copies on the way", records.len());
+    let records: Vec<&Record> = records.iter().collect();
+    each(&records, |record| {
+        let next = simulation.resume(record).unwrap();
+        {
+            let mut state = next.world.state();
+            let hosts: Vec<String> = state.hosts.keys().cloned().collect();
+            for on in [false, true] {
+                hosts.iter().for_each(|host| state.power(host, on).unwrap());
+            }
+        }
+        must_run(&next, Goal::ClusterReady(demo()));
+        must_run(&next, Goal::Settled);
+        assert_eq!(next.world.state().etcd_votes(&demo()), (3, 3), "{:?}", record.point);
+        assert_eq!(next.world.state().violations(), &[] as &[String], "{:?}", record.point);
+    });
+}
+
 #[test]
 fn a_crash_while_a_cluster_is_deleted_leaves_no_disk_as_it_was() {
     let simulation = up(2, 1, 2);
