@@ -53,7 +53,8 @@ async fn a_bmc_turns_its_host_off_and_says_so() {
     assert_eq!(seen.power_status(&target).await.unwrap(), PowerState::On);
     assert!(bmc.host_runs());
     seen.power_off(&target).await.unwrap();
-    assert!(!bmc.host_runs());
+    // A BMC says that it has begun; what is off is told by its status. On a busy machine a killed process takes its time.
+    script::eventually("the host's process is gone", || !bmc.host_runs()).await;
     assert_eq!(seen.power_status(&target).await.unwrap(), PowerState::Off);
     // To ask again is no fault.
     seen.power_off(&target).await.unwrap();
