@@ -436,6 +436,11 @@ fn who_has_left_etcd_is_no_vote_that_lacks() {
     assert!(!starts(&mut world));
     world.snapshot.machines.get_mut(&gone.key()).unwrap().record.left_etcd = false;
     assert!(starts(&mut world), "it may be the vote that lacks");
+    let plan = world.plan();
+    assert!(check(&world.snapshot, &plan).is_empty());
+    world.snapshot.machines.get_mut(&gone.key()).unwrap().record.left_etcd = true;
+    let found = check(&world.snapshot, &plan);
+    assert!(found.iter().any(|finding| finding.message.contains("has left etcd")), "{found:?}");
 }
 
 #[test]

@@ -432,6 +432,14 @@ impl Simulation {
         now(declare::replace_machine(&self.store, &self.world, machine))?.map_err(failed)
     }
 
+    /// What `ashlar machine replace --cancel` takes back.
+    ///
+    /// # Errors
+    /// It goes already.
+    pub fn keep_machine(&self, machine: &NamespacedName) -> Result<bool, SimulationError> {
+        now(declare::keep_machine(&self.store, machine))?.map_err(failed)
+    }
+
     /// A host loses its power, and a person confirms it (`ashlar host fence`).
     ///
     /// # Errors

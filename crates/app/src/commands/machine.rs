@@ -1,6 +1,6 @@
 //! `ashlar machine`
 
-use ashlar_api::{Kind, NamespacedName, Object};
+use ashlar_api::{Kind, NamespacedName, Object, ObjectRef};
 use ashlar_engine::effects::Clock as _;
 use ashlar_engine::{Goal, Scope, declare};
 use futures::executor::block_on;
@@ -26,6 +26,9 @@ fn replace(settings: &Settings, args: &MachineReplaceArgs) -> Result {
         return Err(Failure::internal(format!("{name} is no machine")));
     };
     let cluster = NamespacedName::new(&name.namespace, &machine.spec.cluster);
+    if args.cancel {
+        return keep(settings, args, &name, cluster);
+    }
     let lines = vec![format!(
         "{name}: VM {} on host {} with its disks; another machine takes its place",
         machine.spec.domain.name, machine.spec.host
@@ -40,5 +43,19 @@ fn replace(settings: &Settings, args: &MachineReplaceArgs) -> Result {
     let done = worker.run(settings, &Scope::Cluster(cluster.clone()), &Goal::ClusterReady(cluster))?;
     report(settings, &done);
     settings.printer.note(format!("machine {} is replaced", args.name));
+    Ok(Exit::Success)
+}
+
+/// Takes the wish back. A successor that came meanwhile goes.
+fn keep(settings: &Settings, args: &MachineReplaceArgs, name: &ObjectRef, cluster: NamespacedName) -> Result {
+    let worker = Worker::open(settings, &args.engine)?;
+    record_wish(settings, "replace --cancel", [name])?;
+    if !block_on(declare::keep_machine(worker.store(), &name.key()))? {
+        settings.printer.note(format!("nobody asked to replace machine {}: nothing changes", args.name));
+        return Ok(Exit::Success);
+    }
+    let done = worker.run(settings, &Scope::Cluster(cluster.clone()), &Goal::ClusterReady(cluster))?;
+    report(settings, &done);
+    settings.printer.note(format!("machine {} stays", args.name));
     Ok(Exit::Success)
 }

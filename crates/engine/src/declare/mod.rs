@@ -10,7 +10,7 @@ pub use apply::{Applied, Declared, Outcome, apply};
 pub use delete::{Deleted, delete};
 pub use maintenance::{cordon_host, drain_host, fence_host, may_drain_host, record_fence, uncordon_host};
 pub use power::{start_cluster, stop_cluster};
-pub use rollout::{replace_machine, set_paused};
+pub use rollout::{keep_machine, replace_machine, set_paused};
 
 pub(crate) use apply::lay_over;
 pub(crate) use maintenance::wish_empty;

@@ -1,9 +1,10 @@
-//! `cluster pause`, `cluster resume` and `machine replace`: wishes that the engine carries out.
+//! `cluster pause`, `cluster resume`, `machine replace` and its `--cancel`: wishes that the engine carries out.
 
 use ashlar_api::expand::ObjectMap;
 use ashlar_api::validate::Violation;
 use ashlar_api::{
-    Cluster, ClusterSpec, ConditionStatus, Kind, Machine, MachineRole, NamespacedName, Object, ObjectRef,
+    Cluster, ClusterSpec, ConditionStatus, Kind, Machine, MachineRole, MachineSpec, NamespacedName, Object,
+    ObjectRef,
 };
 use ashlar_store::Store;
 
@@ -65,6 +66,32 @@ pub async fn replace_machine(
         true
     });
     updated.await?.map(drop).ok_or(DeclareError::NoSuchObject(name))
+}
+
+/// Takes back the wish that another machine takes a machine's place, and says whether anybody had it. A successor that came
+/// meanwhile is one too many of its group, as any other is.
+///
+/// # Errors
+/// [`DeclareError::Invalid`] if it goes already; there is no such machine; the store failed.
+pub async fn keep_machine(store: &dyn Store, machine: &NamespacedName) -> Result<bool, DeclareError> {
+    let name = ObjectRef::new(Kind::Machine, &machine.namespace, &machine.name);
+    let missing = || DeclareError::NoSuchObject(name.clone());
+    let found = objects::read::<MachineSpec>(store, &name).await?.ok_or_else(missing)?;
+    // The rollout that takes it in its turn may be quicker than this.
+    let (mut goes, mut was_asked_for) = (false, false);
+    let updated = objects::update(store, &found, |machine| {
+        goes = machine.metadata.is_deleting();
+        was_asked_for = !goes && machine.record.replacement_asked_at.take().is_some();
+        was_asked_for
+    });
+    updated.await?.ok_or_else(missing)?;
+    if goes {
+        let message = "goes already, and who goes does not come back; another takes its place".to_owned();
+        return Err(DeclareError::Invalid {
+            violations: vec![Violation { object: name, path: String::new(), message }],
+        });
+    }
+    Ok(was_asked_for)
 }
 
 /// Whether its successor joins before it is drained: a worker that is missed, of a group that may have one more meanwhile. (A

@@ -79,6 +79,9 @@ pub(super) fn check(snapshot: &Snapshot, plan: &Plan, projected: &Projected<'_>,
         let changes = clusters.entry(cluster.key()).or_default();
         let ran = machine.record.first_started_at.is_some();
         match action {
+            Action::StartDomain { .. } if has_left(machine) && Guard::Quorum.stands() => {
+                findings.add("Quorum", &machine.object_ref(), "it is started again, and has left etcd");
+            }
             // Turning a member on again disturbs nobody.
             Action::StartDomain { .. } if ran || machine.spec.bootstrap == Bootstrap::Init => {}
             Action::StartDomain { .. } => _ = changes.joins.insert(key),

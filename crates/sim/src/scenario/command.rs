@@ -73,6 +73,7 @@ pub(crate) enum Command {
         paused: bool,
     },
     ReplaceMachine(NamespacedName),
+    KeepMachine(NamespacedName),
     Maintain {
         host: String,
         verb: MaintenanceVerb,
@@ -345,6 +346,7 @@ pub(super) fn parse(text: &str, document: Option<String>) -> Result<Command, Str
             Command::SetPaused { cluster: namespaced(name), paused: *verb == "pause" }
         }
         (["replace", "machine", name], None) => Command::ReplaceMachine(namespaced(name)),
+        (["replace", "machine", name, "cancel"], None) => Command::KeepMachine(namespaced(name)),
         ([verb @ ("cordon" | "drain" | "fence" | "uncordon"), "host", host], None) => {
             let verb = match *verb {
                 "cordon" => MaintenanceVerb::Cordon,

@@ -135,6 +135,11 @@ impl Runner {
                     self.refused(&error.0);
                 }
             }
+            Command::KeepMachine(machine) => match simulation.keep_machine(machine) {
+                Ok(true) => {}
+                Ok(false) => self.refused(&format!("nobody asked to replace {machine}")),
+                Err(error) => self.refused(&error.0),
+            },
             Command::Maintain { host, verb } => {
                 if let Err(error) = simulation.maintain(host, *verb) {
                     self.refused(&error.0);
