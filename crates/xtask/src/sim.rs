@@ -31,7 +31,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 }
 
 /// What a seed is told with, so that it can be told again.
-fn commit() -> String {
+pub(crate) fn commit() -> String {
     let git = |arguments: &[&str]| {
         let output =
             Command::new("git").args(arguments).output().ok().filter(|output| output.status.success())?;

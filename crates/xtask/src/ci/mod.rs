@@ -14,6 +14,7 @@ use clap::Args;
 use self::stages::{Runs, STAGES, Stage};
 use self::tally::Tally;
 use crate::cargo::cargo;
+use crate::sim::commit;
 
 /// `cargo xtask ci`
 #[derive(Debug, Args)]
@@ -115,6 +116,7 @@ fn execute(stage: &'static Stage) -> Result<Outcome> {
     // One pipe for both, so that lines stay in their order.
     let (output, input) = std::io::pipe().context("no pipe")?;
     let mut child = command
+        .env("ASHLAR_COMMIT", commit())
         .stdin(Stdio::null())
         .stdout(input.try_clone().context("no pipe")?)
         .stderr(input)
