@@ -92,3 +92,13 @@ fn deleting_says_what_goes_and_asks() {
     ];
     insta::assert_snapshot!(all.join("\n"));
 }
+
+#[test]
+fn a_wish_that_nobody_had_is_not_taken_back() {
+    let place = Place::with(&[stock(), demo()].concat());
+    let all = [
+        place.run(&["machine", "replace", "demo-wkr-1", "--cancel"]),
+        place.run(&["machine", "replace", "demo-wkr-7", "--cancel"]),
+    ];
+    insta::assert_snapshot!(all.join("\n"));
+}
